@@ -1,0 +1,1 @@
+"""GPU capacity claims on CoreWeave as Pulumi resources."""

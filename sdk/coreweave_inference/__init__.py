@@ -1,0 +1,1 @@
+"""A client for capacity claims of CoreWeave's inference API."""
