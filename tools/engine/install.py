@@ -1,0 +1,305 @@
+"""Provide a working `pulumi` for Python programs, and print the directory to put first on PATH.
+
+Three ways, tried in this order:
+
+    path      a pulumi on PATH that is new enough and has its Python language host
+    download  the official release
+    go        a build from the pinned Go module beside this file, with our language host
+
+What is downloaded or built is kept in the user's cache; the next run only looks there. Needs
+nothing but the standard library, so it runs before any virtual environment exists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
+from pathlib import Path
+
+VERSION = "3.259.0"
+OLDEST = "3.254.0"  # older ones cannot import dynamic resources
+RELEASES = "https://get.pulumi.com/releases/sdk"
+SECONDS_TO_CONNECT = 5
+
+HERE = Path(__file__).resolve().parent
+ENGINE_PACKAGE = "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"
+SDK_MODULE = "github.com/pulumi/pulumi/sdk/v3"
+LANGUAGE_HOST = "pulumi-language-python"
+# What decides whether an engine in the cache is still the one these sources give.
+SOURCES = ("go.sum", LANGUAGE_HOST, "language_host.py")
+
+
+class Unavailable(Exception):  # noqa: N818 - not an error until all ways are
+    """One way of getting an engine does not work here; the text says why."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="install.py",
+        description="Provide a working pulumi CLI for Python programs. "
+        "Prints only the directory to put first on PATH; progress goes to stderr.",
+        epilog="PULUMI_ENGINE=path|download|go forces one way instead of trying the three in "
+        f"this order: a pulumi >= {OLDEST} on PATH; the official release {VERSION}; the same "
+        "version built from its Go module (needs Go, about 4 minutes once).",
+    )
+    parser.add_argument(
+        "--python",
+        metavar="PATH",
+        type=Path,
+        help="a Python that has the Pulumi SDK; serves programs that have no .venv at or above "
+        "them, and only with an engine built from Go",
+    )
+    arguments = parser.parse_args(argv)
+
+    forced = os.environ.get("PULUMI_ENGINE", "")
+    if forced not in ("", *WAYS):
+        parser.error(f"PULUMI_ENGINE must be one of {', '.join(WAYS)}, not {forced!r}")
+    try:
+        directory = provide([forced] if forced else list(WAYS))
+        if arguments.python:
+            remember_python(directory, arguments.python)
+    except Unavailable as reasons:
+        print(reasons, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing was installed", file=sys.stderr)
+        return 130
+    print(directory)
+    return 0
+
+
+def provide(ways: list[str]) -> Path:
+    """The engine's directory by the first way that works; an earlier build beats a new download."""
+    reasons: dict[str, str] = {}
+    for attempt in (from_path, from_cache, make):
+        for way in ways:
+            try:
+                if directory := attempt(way):
+                    return directory
+            except Unavailable as error:
+                reasons[way] = str(error)
+            except (OSError, HTTPException, tarfile.TarError) as error:
+                reasons[way] = f"{type(error).__name__}: {error}"
+    raise Unavailable(explanation(reasons))
+
+
+def from_path(way: str) -> Path | None:
+    """The engine that the user has installed."""
+    if way != "path":
+        return None
+    found = shutil.which("pulumi")
+    if not found:
+        raise Unavailable("there is no pulumi on PATH")
+    directory = Path(found).parent.absolute()
+    if directory.is_relative_to(cache_root()):
+        raise Unavailable(f"{found} is one that was installed here; it may be out of date")
+    version = version_of(Path(found))
+    if not at_least(version, OLDEST):
+        raise Unavailable(f"{found} is {version}, and {OLDEST} is the oldest that will do")
+    beside = Path(found).resolve().with_name(LANGUAGE_HOST)
+    if not os.access(beside, os.X_OK) and not shutil.which(LANGUAGE_HOST):
+        raise Unavailable(f"{found} has no {LANGUAGE_HOST} beside it or on PATH")
+    say(f"pulumi {version} on PATH, in {directory}")
+    return directory
+
+
+def from_cache(way: str) -> Path | None:
+    """What an earlier run has downloaded or built."""
+    if way not in MAKERS:
+        return None
+    directory = cached(way)
+    if not (directory / "pulumi").is_file():
+        return None
+    say(f"pulumi {VERSION} ({way}), in the cache at {directory}")
+    return directory
+
+
+def make(way: str) -> Path | None:
+    """Download or build the engine, and put it into the cache whole or not at all."""
+    if way not in MAKERS:
+        return None
+    final = cached(way)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with only_one_run(final.parent):
+        # Only the lock's holder makes these, so what lies here was left by a killed run.
+        for stale in final.parent.glob(".partial-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        if (final / "pulumi").is_file():
+            return final  # made by another run in the meantime
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=final.parent))
+        try:
+            MAKERS[way](partial)
+            version = version_of(partial / "pulumi")
+            if not at_least(version, VERSION):
+                raise Unavailable(f"it gave a pulumi that says its version is {version!r}")
+            partial.chmod(0o755)
+            partial.rename(final)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    say(f"pulumi {VERSION} ({way}) installed in {final}")
+    return final
+
+
+def download(target: Path) -> None:
+    """Unpack the official release."""
+    system = {"Linux": "linux", "Darwin": "darwin"}.get(platform.system())
+    machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}.get(
+        platform.machine().lower()
+    )
+    if not system or not machine:
+        raise Unavailable(f"there is no release for {platform.system()} {platform.machine()}")
+    url = f"{RELEASES}/pulumi-v{VERSION}-{system}-{machine}.tar.gz"
+    say(f"downloading {url}")
+    with (
+        urllib.request.urlopen(url, timeout=SECONDS_TO_CONNECT) as response,
+        tarfile.open(fileobj=response, mode="r|gz") as archive,
+    ):
+        for member in archive:
+            # The release is flat: pulumi/NAME. Only the name is used, so nothing leaves `target`.
+            content = archive.extractfile(member) if member.isfile() else None
+            if content:
+                file = target / Path(member.name).name
+                with file.open("wb") as out:
+                    shutil.copyfileobj(content, out)
+                file.chmod(0o755)
+    if not (target / LANGUAGE_HOST).is_file():
+        raise Unavailable(f"{url} has no {LANGUAGE_HOST} in it")
+
+
+def build(target: Path) -> None:
+    """Compile the CLI, and lay beside it what a release has there for Python programs."""
+    if not shutil.which("go"):
+        raise Unavailable("there is no go on PATH")
+    say("building the Pulumi engine from its Go module, once, about 4 minutes")
+    go(
+        "build",
+        "-trimpath",
+        "-tags=osusergo,grpcnotrace",
+        f"-ldflags=-s -w -X {SDK_MODULE}/go/common/version.Version=v{VERSION}",
+        f"-o={target / 'pulumi'}",
+        ENGINE_PACKAGE,
+    )
+    sdk = Path(go("list", "-m", "-f", "{{.Dir}}", SDK_MODULE))
+    for source in (
+        sdk / "python" / "cmd" / "pulumi-language-python-exec",
+        sdk / "python" / "dist" / "pulumi-resource-pulumi-python",
+        HERE / LANGUAGE_HOST,
+        HERE / "language_host.py",
+    ):
+        shutil.copyfile(source, target / source.name)
+        (target / source.name).chmod(0o755)
+
+
+MAKERS: dict[str, Callable[[Path], None]] = {"download": download, "go": build}
+WAYS = ("path", *MAKERS)
+
+
+def go(*arguments: str) -> str:
+    """What a go command in the pinned module prints."""
+    environment = {**os.environ, "CGO_ENABLED": "0"}
+    result = subprocess.run(
+        ["go", *arguments], cwd=HERE, env=environment, capture_output=True, text=True
+    )
+    if result.returncode:
+        reason = " | ".join(result.stderr.strip().splitlines()[-3:])
+        raise Unavailable(f"`go {arguments[0]}` failed: {reason}")
+    return result.stdout.strip()
+
+
+def remember_python(directory: Path, python: Path) -> None:
+    """Leave the launcher a Python to fall back to."""
+    if not (directory / "language_host.py").is_file():
+        return  # an official host needs none
+    file = directory / "host-python"
+    # Not resolved: a virtual environment's Python is a link, and through it no longer the venv's.
+    text = f"{python.absolute()}\n"
+    with contextlib.suppress(OSError):  # a read-only cache; the launcher has other ways
+        if file.exists() and file.read_text() == text:
+            return
+        with tempfile.NamedTemporaryFile("w", dir=directory, delete=False) as temporary:
+            temporary.write(text)
+        Path(temporary.name).chmod(0o644)
+        Path(temporary.name).replace(file)
+
+
+def version_of(pulumi: Path) -> str:
+    """What `pulumi version` says."""
+    environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    try:
+        result = subprocess.run(
+            [pulumi, "version"], env=environment, capture_output=True, text=True, timeout=60
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"{pulumi} does not run: {error}") from None
+    if result.returncode:
+        raise Unavailable(f"{pulumi} does not run: {result.stderr.strip() or result.returncode}")
+    return result.stdout.strip()
+
+
+def at_least(version: str, oldest: str) -> bool:
+    """Whether a version such as `v3.259.0` or `3.260.0-alpha.1` is `oldest` or newer."""
+    numbers = [re.match(r"v?(\d+)\.(\d+)\.(\d+)", text) for text in (version, oldest)]
+    parsed = [tuple(map(int, match.groups())) for match in numbers if match]
+    return len(parsed) == 2 and parsed[0] >= parsed[1]
+
+
+def cache_root() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base).absolute() / "pulumi-coreweave-inference" / "engine"
+
+
+def cached(way: str) -> Path:
+    """Where the engine of one way lies; a changed source gives another place."""
+    if way == "download":
+        return cache_root() / f"{VERSION}-download"
+    digest = hashlib.sha256()
+    for name in SOURCES:
+        digest.update((HERE / name).read_bytes())
+    return cache_root() / f"{VERSION}-{way}-{digest.hexdigest()[:12]}"
+
+
+@contextlib.contextmanager
+def only_one_run(directory: Path) -> Iterator[None]:
+    """Hold the lock of a directory. The system frees it with the process, however it ends."""
+    with (directory / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another run, which is installing the engine")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def explanation(reasons: dict[str, str]) -> str:
+    lines = ["No Pulumi engine is available:"]
+    lines += [f"  {way:<9} {reason}" for way, reason in reasons.items()]
+    lines += [
+        "Any one of these helps:",
+        f"  - install Pulumi {OLDEST} or newer: https://www.pulumi.com/docs/install/",
+        "  - install Go 1.26 or newer: https://go.dev/dl/",
+        "  - behind a proxy, set HTTPS_PROXY for the download and GOPROXY for the Go module",
+    ]
+    if len(reasons) < len(WAYS):
+        lines.append("  - unset PULUMI_ENGINE, so that all three ways are tried")
+    return "\n".join(lines)
+
+
+def say(text: str) -> None:
+    print(f"engine: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
