@@ -1,0 +1,3 @@
+"""The version of this package, readable without importing package metadata."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,397 @@
+"""The clients a program uses: ``Client`` and ``AsyncClient``, with ``.capacity_claims`` on each.
+
+Every operation is repeated as ``RetryPolicy`` says, and raises a subclass of ``ApiError`` when it
+gives up, or ``MissingToken`` when there is no token. Endpoints, bodies and answers are those of
+the API's docs pages and its published schema (2026-06-29).
+"""
+
+from __future__ import annotations
+
+from builtins import list as List  # noqa: N812 - the operation `list` hides the type below
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import NoReturn, Self, TypeAlias
+from urllib.parse import quote
+
+from pydantic import AliasChoices, BaseModel, Field, ValidationError
+from pydantic.alias_generators import to_snake
+
+from .errors import FieldViolation, InvalidArgument
+from .models import (
+    CapacityClaim,
+    CapacityClaimParameters,
+    CapacityClaimResources,
+    CreateCapacityClaimRequest,
+    UpdateCapacityClaimRequest,
+)
+from .retry import RetryPolicy
+from .settings import (
+    DEFAULT_ENDPOINT,
+    DEFAULT_TIMEOUT,
+    endpoint_from,
+    timeout_from,
+    token_from,
+    validate_endpoint,
+)
+from .transport import (
+    AsyncBaseTransport,
+    AsyncTransport,
+    BaseTransport,
+    Call,
+    Connection,
+    Transport,
+)
+
+__all__ = ["AsyncCapacityClaims", "AsyncClient", "CapacityClaims", "Client", "Resources"]
+
+# a model, or its fields as a dict in either spelling
+Resources: TypeAlias = "CapacityClaimResources | Mapping[str, object]"
+
+
+class Client:
+    """The API for programs with threads; one client may be shared by all of them.
+
+    ``token``            default: COREWEAVE_API_TOKEN, then CW_API_TOKEN; ``MissingToken`` is
+                         raised at the first call, ``InvalidToken`` here
+    ``endpoint``         default: COREWEAVE_API_ENDPOINT, then https://api.coreweave.com; it must be
+                         https, or http on a loopback address, else ``InvalidEndpoint``
+    ``timeout``          seconds for each attempt to connect, and to wait for data; default:
+                         COREWEAVE_HTTP_TIMEOUT, then 10
+    ``retry``            how a failed attempt is repeated
+    ``transport``        an httpx transport, for tests
+    ``user_agent``       added to the User-Agent header
+    ``max_connections``  at most so many at once; further calls wait for a free one
+
+    Proxies and CA bundles are taken from the environment (HTTPS_PROXY, SSL_CERT_FILE), except for a
+    loopback endpoint. A ``.netrc`` is not read. Redirects are not followed.
+    """
+
+    def __init__(
+        self,
+        token: str | None = None,
+        *,
+        endpoint: str | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        transport: BaseTransport | None = None,
+        user_agent: str | None = None,
+        max_connections: int = 32,
+    ) -> None:
+        self._connection = _connection(token, endpoint, timeout, user_agent, max_connections)
+        self._transport = Transport(self._connection, http=transport)
+        self.capacity_claims = CapacityClaims(self._transport, retry)
+
+    @property
+    def endpoint(self) -> str:
+        """Where the client's calls go, without a trailing slash."""
+        return self._connection.endpoint
+
+    def close(self) -> None:
+        """Closes the connections; the client cannot be used afterwards."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Client of {self.endpoint}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Client holds the API token and cannot be pickled or copied: make another")
+
+
+class AsyncClient:
+    """The API for asyncio programs; one client belongs to one event loop.
+
+    Arguments and errors are those of ``Client``.
+    """
+
+    def __init__(
+        self,
+        token: str | None = None,
+        *,
+        endpoint: str | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        transport: AsyncBaseTransport | None = None,
+        user_agent: str | None = None,
+        max_connections: int = 32,
+    ) -> None:
+        self._connection = _connection(token, endpoint, timeout, user_agent, max_connections)
+        self._transport = AsyncTransport(self._connection, http=transport)
+        self.capacity_claims = AsyncCapacityClaims(self._transport, retry)
+
+    @property
+    def endpoint(self) -> str:
+        """Where the client's calls go, without a trailing slash."""
+        return self._connection.endpoint
+
+    async def aclose(self) -> None:
+        """Closes the connections; the client cannot be used afterwards."""
+        await self._transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient of {self.endpoint}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an AsyncClient holds the API token and cannot be pickled or copied: make another")
+
+
+class CapacityClaims:
+    """The operations on capacity claims. ``retry`` of each overrides the client's policy."""
+
+    def __init__(self, transport: Transport, retry: RetryPolicy) -> None:
+        self._transport = transport
+        self._retry = retry
+
+    def create(
+        self,
+        name: str,
+        resources: Resources,
+        *,
+        id: str | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> CapacityClaim:
+        """Reserves instances; answers at once, the allocation goes on afterwards.
+
+        With an ``id`` (a UUID you choose) the call is safe to repeat, and is repeated when its
+        outcome is unknown. ``AlreadyExists`` may then mean that an earlier attempt came through:
+        get the claim and compare. Without an id the API chooses one, and the call is repeated only
+        when it surely did nothing.
+        """
+        return self._transport.run(_create(name, resources, id), retry or self._retry)
+
+    def get(self, id: str, *, retry: RetryPolicy | None = None) -> CapacityClaim:
+        """The claim with this id. ``NotFound`` is the API's own word, never a proxy's 404."""
+        return self._transport.run(_get(id), retry or self._retry)
+
+    def update(self, id: str, resources: Resources, *, retry: RetryPolicy | None = None) -> CapacityClaim:
+        """Sets all of a claim's resources. Surely accepted: another ``instance_count``."""
+        return self._transport.run(_update(id, resources), retry or self._retry)
+
+    def delete(self, id: str, *, retry: RetryPolicy | None = None) -> CapacityClaim | None:
+        """Releases a claim; its last state, or None when the answer leaves it out.
+
+        The claim may stay readable as DELETING until get answers ``NotFound``.
+        """
+        return self._transport.run(_delete(id), retry or self._retry)
+
+    def parameters(self, *, retry: RetryPolicy | None = None) -> CapacityClaimParameters:
+        """Which instance types each zone offers now."""
+        return self._transport.run(_parameters(), retry or self._retry)
+
+    def list(
+        self, *, updated_after: str | datetime | None = None, retry: RetryPolicy | None = None
+    ) -> List[CapacityClaim]:
+        """Every claim of the organization, or those changed since a time (RFC 3339 or aware)."""
+        return self._transport.run(_list(updated_after), retry or self._retry)
+
+
+class AsyncCapacityClaims:
+    """The operations on capacity claims, awaited; each is described at ``CapacityClaims``."""
+
+    def __init__(self, transport: AsyncTransport, retry: RetryPolicy) -> None:
+        self._transport = transport
+        self._retry = retry
+
+    async def create(
+        self,
+        name: str,
+        resources: Resources,
+        *,
+        id: str | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> CapacityClaim:
+        """Reserves instances; answers at once, the allocation goes on afterwards."""
+        return await self._transport.run(_create(name, resources, id), retry or self._retry)
+
+    async def get(self, id: str, *, retry: RetryPolicy | None = None) -> CapacityClaim:
+        """The claim with this id. ``NotFound`` is the API's own word, never a proxy's 404."""
+        return await self._transport.run(_get(id), retry or self._retry)
+
+    async def update(
+        self, id: str, resources: Resources, *, retry: RetryPolicy | None = None
+    ) -> CapacityClaim:
+        """Sets all of a claim's resources. Surely accepted: another ``instance_count``."""
+        return await self._transport.run(_update(id, resources), retry or self._retry)
+
+    async def delete(self, id: str, *, retry: RetryPolicy | None = None) -> CapacityClaim | None:
+        """Releases a claim; its last state, or None when the answer leaves it out."""
+        return await self._transport.run(_delete(id), retry or self._retry)
+
+    async def parameters(self, *, retry: RetryPolicy | None = None) -> CapacityClaimParameters:
+        """Which instance types each zone offers now."""
+        return await self._transport.run(_parameters(), retry or self._retry)
+
+    async def list(
+        self, *, updated_after: str | datetime | None = None, retry: RetryPolicy | None = None
+    ) -> List[CapacityClaim]:
+        """Every claim of the organization, or those changed since a time (RFC 3339 or aware)."""
+        return await self._transport.run(_list(updated_after), retry or self._retry)
+
+
+# -- the operations as values --------------------------------------------------------------------
+
+_PATH = "/v1alpha1/inference/capacityclaims"
+
+
+def _create(name: str, resources: Resources, id: str | None) -> Call[CapacityClaim]:
+    try:
+        request = CreateCapacityClaimRequest.model_validate({"id": id, "name": name, "resources": resources})
+    except ValidationError as error:
+        violations = _violations(error)
+    else:
+        return Call(
+            operation="create",
+            method="POST",
+            path=_PATH,
+            read=_read_claim,
+            claim_id=id,
+            body=request.to_wire(),
+            repeatable=bool(id),
+        )
+    raise _refused("create", id if isinstance(id, str) else None, violations)
+
+
+def _get(id: str) -> Call[CapacityClaim]:
+    return Call("get", "GET", _path_of("get", id), _read_claim, claim_id=id)
+
+
+def _list(updated_after: str | datetime | None) -> Call[List[CapacityClaim]]:
+    query = None
+    if updated_after is not None:
+        query = {"updatedAfter": _rfc3339(updated_after)}
+    return Call("list", "GET", _PATH, _read_claims, query=query, read_not_found=List)
+
+
+def _update(id: str, resources: Resources) -> Call[CapacityClaim]:
+    path = _path_of("update", id)
+    try:
+        request = UpdateCapacityClaimRequest.model_validate({"id": id, "resources": resources})
+    except ValidationError as error:
+        violations = _violations(error)
+    else:
+        return Call("update", "PATCH", path, _read_claim, claim_id=id, body=request.to_wire())
+    raise _refused("update", id, violations)
+
+
+def _delete(id: str) -> Call[CapacityClaim | None]:
+    return Call("delete", "DELETE", _path_of("delete", id), _read_deleted, claim_id=id)
+
+
+def _parameters() -> Call[CapacityClaimParameters]:
+    return Call("parameters", "GET", f"{_PATH}/parameters", _read_parameters)
+
+
+def _path_of(operation: str, id: object) -> str:
+    # an empty id or dots would address the collection, "parameters" the catalogue
+    if not isinstance(id, str) or id.strip() in ("", ".", "..", "parameters"):
+        raise _refused(operation, None, (FieldViolation("id", f"{id!r} is no claim's id"),))
+    return f"{_PATH}/{quote(id, safe='')}"
+
+
+def _rfc3339(moment: str | datetime) -> str:
+    if isinstance(moment, str):
+        return moment
+    if moment.utcoffset() is None:
+        violation = FieldViolation("updated_after", "the time needs a time zone")
+        raise _refused("list", None, (violation,))
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _violations(error: ValidationError) -> tuple[FieldViolation, ...]:
+    found = []
+    for one in error.errors(include_url=False, include_context=False, include_input=False):
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{to_snake(part)}" for part in one["loc"])
+        found.append(FieldViolation(path.removeprefix("."), one["msg"]))
+    return tuple(found)
+
+
+def _refused(operation: str, claim_id: str | None, violations: tuple[FieldViolation, ...]) -> InvalidArgument:
+    return InvalidArgument(
+        "no valid request",
+        operation=operation,
+        claim_id=claim_id,
+        violations=violations,
+        attempts=0,
+    )
+
+
+# -- the answers ---------------------------------------------------------------------------------
+
+
+class _ClaimAnswer(BaseModel):
+    claim: CapacityClaim = Field(validation_alias=AliasChoices("capacityClaim", "capacity_claim"))
+
+
+class _DeletedAnswer(BaseModel):
+    claim: CapacityClaim | None = Field(
+        default=None, validation_alias=AliasChoices("capacityClaim", "capacity_claim")
+    )
+    # an error in a 2xx answer must not read as "deleted"
+    code: None = None
+    error: None = None
+    message: None = None
+
+
+class _ClaimsAnswer(BaseModel):
+    claims: List[CapacityClaim] | None = Field(
+        default=None, validation_alias=AliasChoices("capacityClaims", "capacity_claims", "items")
+    )
+    # an error in a 2xx answer must not read as "no claims"
+    code: None = None
+    error: None = None
+    message: None = None
+
+
+def _read_claim(body: bytes) -> CapacityClaim:
+    return _ClaimAnswer.model_validate_json(body).claim
+
+
+def _read_claims(body: bytes) -> List[CapacityClaim]:
+    return _ClaimsAnswer.model_validate_json(body).claims or []
+
+
+def _read_deleted(body: bytes) -> CapacityClaim | None:
+    return _DeletedAnswer.model_validate_json(body).claim
+
+
+def _read_parameters(body: bytes) -> CapacityClaimParameters:
+    return CapacityClaimParameters.from_wire(body)
+
+
+def _connection(
+    token: str | None,
+    endpoint: str | None,
+    timeout: float | None,
+    user_agent: str | None,
+    max_connections: int,
+) -> Connection:
+    seconds = timeout if timeout is not None else timeout_from()
+    return Connection(
+        endpoint=validate_endpoint(endpoint or endpoint_from() or DEFAULT_ENDPOINT),
+        token=token or token_from(),
+        timeout=DEFAULT_TIMEOUT if seconds is None else seconds,
+        user_agent=user_agent,
+        max_connections=max_connections,
+    )

@@ -1,0 +1,324 @@
+"""What the API says about capacity claims, read tolerantly, and what is sent to it, strictly.
+
+Names are the API's: camelCase on the wire, snake_case in Python, both accepted as input. Reading
+never fails for an unknown field, an unknown enum name or number, a zero that protobuf JSON left
+out, or a null. Field meanings are from the published schema (2026-06-29) and the docs pages.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema, core_schema
+
+__all__ = [
+    "CapacityClaim",
+    "CapacityClaimParameters",
+    "CapacityClaimResources",
+    "CapacityClaimSpec",
+    "CapacityClaimStatus",
+    "CapacityType",
+    "ClaimState",
+    "Condition",
+    "ConditionStatus",
+    "CreateCapacityClaimRequest",
+    "UpdateCapacityClaimRequest",
+    "parse_timestamp",
+]
+
+
+class _OpenEnum(StrEnum):
+    """An enum that keeps what it does not know, names and numbers: ``ClaimState("STATUS_PAUSED")``.
+
+    Members are declared in the order of their numbers, from 0 (unspecified).
+    """
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this version of the package knows the value."""
+        return self._value_ in type(self)._value2member_map_
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self:
+        members = list(cls)
+        if value is None or value == "":
+            return members[0]
+        number = _whole_number(value)
+        if number is not None and 0 <= number < len(members):
+            return members[number]
+        unknown = str.__new__(cls, value if number is None else number)
+        unknown._value_ = unknown._name_ = str.__str__(unknown)
+        return unknown
+
+
+class ClaimState(_OpenEnum):
+    """Where a claim is in its life. ERROR is recoverable, FAILED is final (schema, 2026-06-29)."""
+
+    UNSPECIFIED = "STATUS_UNSPECIFIED"
+    CREATING = "STATUS_CREATING"
+    UPDATING = "STATUS_UPDATING"
+    DELETING = "STATUS_DELETING"
+    ERROR = "STATUS_ERROR"
+    FAILED = "STATUS_FAILED"
+    READY = "STATUS_READY"
+
+    @property
+    def short(self) -> str:
+        """The state without its prefix: "READY"."""
+        return self._value_.removeprefix("STATUS_")
+
+
+class CapacityType(_OpenEnum):
+    """Who runs the capacity. Since 2026-07-21 the API takes MANAGED only, but may show others."""
+
+    UNSPECIFIED = "CAPACITY_TYPE_UNSPECIFIED"
+    SERVERLESS = "CAPACITY_TYPE_SERVERLESS"
+    CUSTOMER = "CAPACITY_TYPE_CUSTOMER"
+    MANAGED = "CAPACITY_TYPE_MANAGED"
+
+
+class ConditionStatus(_OpenEnum):
+    """Whether a condition holds. The schema has STATUS_TRUE, the docs "True"; both are read."""
+
+    UNSPECIFIED = "STATUS_UNSPECIFIED"
+    FALSE = "STATUS_FALSE"
+    TRUE = "STATUS_TRUE"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self:
+        match str(value).lower():
+            case "true":
+                return cls["TRUE"]
+            case "false":
+                return cls["FALSE"]
+            case _:
+                return super()._missing_(value)
+
+
+class _NullAsZero:
+    """Reads null as the field's zero within pydantic's compiled code: lists may be long."""
+
+    def __init__(self, zero: object) -> None:
+        self.zero = zero
+
+    def __get_pydantic_core_schema__(self, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+        nothing = core_schema.literal_schema(["only the default may come out"])
+        zero = core_schema.with_default_schema(nothing, default=self.zero, on_error="default")
+        null = core_schema.chain_schema([core_schema.none_schema(), zero])
+        return core_schema.union_schema([handler(source), null], mode="left_to_right")
+
+
+_Text = Annotated[str, _NullAsZero("")]
+_Count = Annotated[int, _NullAsZero(0)]
+_Names = Annotated[tuple[str, ...], _NullAsZero(())]
+
+
+class _Answer(BaseModel):
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        coerce_numbers_to_str=True,
+    )
+
+
+class CapacityClaimResources(_Answer):
+    """What a claim reserves.
+
+    ``instance_id``     the instance type, e.g. "gb200-4x"; ``parameters()`` lists them per zone
+    ``instance_count``  how many instances
+    ``zones``           in order of preference: earlier zones are used first
+    ``capacity_type``   when writing it must be ``CapacityType.MANAGED``; the default is what an
+                        answer means that leaves it out
+    """
+
+    instance_id: _Text = ""
+    instance_count: _Count = 0
+    zones: _Names = ()
+    capacity_type: CapacityType = CapacityType.UNSPECIFIED
+
+    def to_wire(self) -> dict[str, str | int | list[str]]:
+        """All four fields in the API's spelling, zeros included."""
+        return {
+            "instanceId": self.instance_id,
+            "instanceCount": self.instance_count,
+            "zones": list(self.zones),
+            "capacityType": self.capacity_type.value,
+        }
+
+
+class CapacityClaimSpec(_Answer):
+    """What a claim is. ``id``, ``name`` and ``organization_id`` never change."""
+
+    id: Annotated[str, Field(min_length=1)]
+    name: _Text = ""
+    organization_id: _Text = ""
+    resources: Annotated[CapacityClaimResources, _NullAsZero(CapacityClaimResources())] = (
+        CapacityClaimResources()
+    )
+
+
+class Condition(_Answer):
+    """One observation of the API about a claim, often about one zone. Types are free text."""
+
+    type: _Text = ""
+    status: ConditionStatus = ConditionStatus.UNSPECIFIED
+    reason: _Text = ""
+    message: _Text = ""
+    zone: _Text = ""
+    last_update_time: str | None = None
+
+
+class CapacityClaimStatus(_Answer):
+    """What became of a claim so far.
+
+    Times are the API's own RFC 3339 text; ``parse_timestamp`` reads them.
+    """
+
+    created_at: str | None = None
+    updated_at: str | None = None
+    status: ClaimState = ClaimState.UNSPECIFIED
+    allocated_instances: _Count = 0
+    pending_instances: _Count = 0
+    conditions: Annotated[tuple[Condition, ...], _NullAsZero(())] = ()
+
+
+class CapacityClaim(_Answer):
+    """A capacity claim: what it is and what became of it so far."""
+
+    spec: CapacityClaimSpec
+    status: Annotated[CapacityClaimStatus, _NullAsZero(CapacityClaimStatus())] = CapacityClaimStatus()
+
+    @property
+    def id(self) -> str:
+        """The claim's UUID."""
+        return self.spec.id
+
+    @property
+    def name(self) -> str:
+        """The claim's name."""
+        return self.spec.name
+
+    @property
+    def resources(self) -> CapacityClaimResources:
+        """What the claim reserves."""
+        return self.spec.resources
+
+    @property
+    def state(self) -> ClaimState:
+        """Where the claim is in its life."""
+        return self.status.status
+
+
+class _ZoneInstanceTypes(_Answer):
+    instance_ids: _Names = ()
+
+
+class _ParametersAnswer(_Answer):
+    zone_instance_types: Annotated[
+        dict[str, Annotated[_ZoneInstanceTypes, _NullAsZero(_ZoneInstanceTypes())]],
+        _NullAsZero({}),
+    ] = Field(default_factory=dict)
+
+
+class CapacityClaimParameters(BaseModel):
+    """Which instance types each zone offers now."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
+
+    zone_instance_types: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def from_wire(cls, body: bytes | str) -> Self:
+        """Reads ``{"zoneInstanceTypes": {"US-WEST-04A": {"instanceIds": ["gb200-4x"]}}}``."""
+        answer = _ParametersAnswer.model_validate_json(body)
+        return cls(
+            zone_instance_types={
+                zone: types.instance_ids for zone, types in answer.zone_instance_types.items()
+            }
+        )
+
+    def zones_offering(self, instance_id: str) -> tuple[str, ...]:
+        """The zones that offer an instance type, in the API's order; names are case-sensitive."""
+        return tuple(zone for zone, offered in self.zone_instance_types.items() if instance_id in offered)
+
+
+class _Request(BaseModel):
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        from_attributes=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+    )
+
+    def to_wire(self) -> bytes:
+        """The JSON body: camelCase, zeros written out, an absent id left out."""
+        return self.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def _ordered(zones: object) -> object:
+    # a set is refused: the order of zones means something
+    return tuple(zones) if isinstance(zones, list) else zones
+
+
+class _ResourcesRequest(_Request):
+    instance_id: str
+    instance_count: int
+    zones: Annotated[tuple[str, ...], BeforeValidator(_ordered)]
+    capacity_type: Annotated[CapacityType, Field(strict=False)]
+
+
+class CreateCapacityClaimRequest(_Request):
+    """The body of create. Checked for shape and types only; the API decides the rest."""
+
+    id: str | None = None
+    name: str
+    resources: _ResourcesRequest
+
+
+class UpdateCapacityClaimRequest(_Request):
+    """The body of update: always the full resources, there is no field mask."""
+
+    id: str
+    resources: _ResourcesRequest
+
+
+def parse_timestamp(text: str | None) -> datetime | None:
+    """An RFC 3339 time in UTC, cut to microseconds; None when it cannot be read."""
+    match = _TIMESTAMP.fullmatch(text.strip()) if text else None
+    if match is None:
+        return None
+    *numbers, fraction, sign, hours, minutes = match.groups()
+    year, month, day, hour, minute, second = map(int, numbers)
+    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    try:
+        zone = timezone(-offset if sign == "-" else offset)
+        microsecond = int((fraction or "")[:6].ljust(6, "0"))
+        moment = datetime(year, month, day, hour, minute, second, microsecond, zone)
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+_TIMESTAMP = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
+    r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
+)
+
+
+def _whole_number(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) < 20:
+        return int(value)
+    return value if isinstance(value, int) else None
