@@ -1,0 +1,428 @@
+"""What a program declares: a capacity claim, its resources, and what it learns of the claim."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import pulumi
+from pulumi.dynamic import Resource
+from pulumi.output import UNKNOWN
+from pulumi.runtime.mocks import MockMonitor
+
+from coreweave_inference import AsyncClient, RetryPolicy
+from coreweave_inference import CapacityClaim as ReadClaim
+from coreweave_inference import CapacityClaimResources as ReadResources
+
+from .connection import USER_AGENT, Settings, settings_from
+from .declaration import KEY, NAMESPACE, api_spelling
+from .errors import ClaimError, labelled
+from .identity import key_of
+from .provider import CapacityClaimProvider, ClaimNamespaceProvider
+from .readiness import Goal, Poller, Readiness
+
+TYPE: Final = "pulumi-python:dynamic/coreweave:CapacityClaim"
+_ONE_LOOK: Final = RetryPolicy(deadline=0)  # the poller itself looks again; a preview does not
+_DEFAULT_READINESS: Final = Readiness()
+
+
+@pulumi.input_type
+class CapacityClaimResourcesArgs:
+    """What to reserve, and where."""
+
+    def __init__(
+        self,
+        *,
+        instance_id: pulumi.Input[str],
+        instance_count: pulumi.Input[int],
+        zones: pulumi.Input[Sequence[pulumi.Input[str]]],
+        capacity_type: pulumi.Input[str] | None = None,
+    ) -> None:
+        """
+        :param instance_id: The instance type, such as `gb200-4x`; one that at least one of the zones
+               offers (`capacity-claims zones` shows which). A change replaces the claim.
+        :param instance_count: How many instances, 0 to 4294967295. A change is made in place.
+        :param zones: The zones in order of preference, the preferred first; at least one, each once,
+               such as `["US-WEST-04A", "US-EAST-04A"]`. A change, of the order too, replaces the claim.
+        :param capacity_type: `CAPACITY_TYPE_MANAGED`, which is the default and since 2026-07-21 the only
+               type the API accepts. A change replaces the claim.
+
+        Source: the API's schema of 2026-06-29 and its docs page "Create capacity claim".
+        """
+        pulumi.set(self, "instance_id", instance_id)
+        pulumi.set(self, "instance_count", instance_count)
+        pulumi.set(self, "zones", zones)
+        if capacity_type is not None:
+            pulumi.set(self, "capacity_type", capacity_type)
+
+    @property
+    @pulumi.getter(name="instanceId")
+    def instance_id(self) -> pulumi.Input[str]:
+        """The instance type."""
+        return _got(self, "instance_id")
+
+    @property
+    @pulumi.getter(name="instanceCount")
+    def instance_count(self) -> pulumi.Input[int]:
+        """How many instances."""
+        return _got(self, "instance_count")
+
+    @property
+    @pulumi.getter
+    def zones(self) -> pulumi.Input[Sequence[pulumi.Input[str]]]:
+        """The zones in order of preference."""
+        return _got(self, "zones")
+
+    @property
+    @pulumi.getter(name="capacityType")
+    def capacity_type(self) -> pulumi.Input[str] | None:
+        """The capacity type; None for the default."""
+        return _got(self, "capacity_type")
+
+
+@pulumi.output_type
+class CapacityClaimResources(dict[str, Any]):
+    """What a claim reserves, and where."""
+
+    @property
+    @pulumi.getter(name="instanceId")
+    def instance_id(self) -> str:
+        """The instance type."""
+        return str(pulumi.get(self, "instance_id"))
+
+    @property
+    @pulumi.getter(name="instanceCount")
+    def instance_count(self) -> int:
+        """How many instances are requested."""
+        return int(pulumi.get(self, "instance_count"))
+
+    @property
+    @pulumi.getter
+    def zones(self) -> list[str]:
+        """The zones in order of preference."""
+        return list(pulumi.get(self, "zones"))
+
+    @property
+    @pulumi.getter(name="capacityType")
+    def capacity_type(self) -> str:
+        """The capacity type."""
+        return str(pulumi.get(self, "capacity_type"))
+
+
+@pulumi.output_type
+class CapacityClaimCondition(dict[str, Any]):
+    """What the API says about one aspect of a claim, often in one zone."""
+
+    def __init__(
+        self,
+        *,
+        type: str,  # the API's name
+        status: str,
+        reason: str,
+        message: str,
+        zone: str,
+        last_update_time: str | None,
+    ) -> None:
+        pulumi.set(self, "type", type)
+        pulumi.set(self, "status", status)
+        pulumi.set(self, "reason", reason)
+        pulumi.set(self, "message", message)
+        pulumi.set(self, "zone", zone)
+        pulumi.set(self, "last_update_time", last_update_time)
+
+    @property
+    @pulumi.getter
+    def type(self) -> str:
+        """What the condition is about, such as `Ready`; free text."""
+        return str(pulumi.get(self, "type"))
+
+    @property
+    @pulumi.getter
+    def status(self) -> str:
+        """`STATUS_TRUE`, `STATUS_FALSE`, or what else the API says."""
+        return str(pulumi.get(self, "status"))
+
+    @property
+    @pulumi.getter
+    def reason(self) -> str:
+        """Why, in one word; free text."""
+        return str(pulumi.get(self, "reason"))
+
+    @property
+    @pulumi.getter
+    def message(self) -> str:
+        """Why, for people."""
+        return str(pulumi.get(self, "message"))
+
+    @property
+    @pulumi.getter
+    def zone(self) -> str:
+        """The zone it is about; empty when it is about the whole claim."""
+        return str(pulumi.get(self, "zone"))
+
+    @property
+    @pulumi.getter(name="lastUpdateTime")
+    def last_update_time(self) -> str | None:
+        """Since when, in RFC 3339."""
+        return _got(self, "last_update_time")
+
+
+class ClaimNamespace(Resource, module="coreweave", name="ClaimNamespace"):
+    """A random UUID in the stack's state that the ids of the stack's claims are computed from.
+
+    Every program that declares a claim has one, made on its own; there is no need to declare it.
+    """
+
+    def __init__(self, resource_name: str, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(ClaimNamespaceProvider(), resource_name, {}, opts)
+
+
+class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
+    """A number of GPU instances of one type, reserved across an ordered list of zones.
+
+    Known as soon as the claim exists: `id`, `name`, `resources`, `organization_id`, `created_at`. What
+    the API reports about it is read live, and resolves when the claim is ready: `status`,
+    `allocated_instances`, `pending_instances`, `conditions`, `updated_at`, and `ready`.
+    """
+
+    def __init__(
+        self,
+        resource_name: str,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        resources: pulumi.Input[CapacityClaimResourcesArgs | Mapping[str, Any]],
+        name: pulumi.Input[str] | None = None,
+        readiness: Readiness | None = _DEFAULT_READINESS,
+    ) -> None:
+        """
+        :param resource_name: The name of the resource in the stack. The claim's id depends on it.
+        :param opts: Options that control the resource's behaviour.
+        :param resources: What to reserve, and where; also as a dict in either spelling.
+        :param name: The claim's name at the API, 1 to 100 lower-case letters, digits and dashes. The
+               default is the resource's name and seven digits of the id, so that the old and the new
+               claim of a replacement have different names. A change replaces the claim.
+        :param readiness: When the claim counts as ready and how long to wait for it, 45 minutes by
+               default. None does not wait: then the live outputs tell of a moment after the creation.
+
+        Raises nothing by itself: what is wrong with the declaration fails in the preview.
+        """
+        self._resource_name = resource_name
+        self._readiness = readiness
+        run = _run()
+        if isinstance(resources, Mapping):
+            resources = api_spelling(resources)
+        props: dict[str, Any] = {
+            "resources": resources,
+            "name": name,
+            KEY: _key(resource_name, opts),
+            NAMESPACE: run.namespace.id,
+            **dict.fromkeys(_REPORTED),
+        }
+        super().__init__(CapacityClaimProvider(), resource_name, props, opts)
+        state = {field: self.__dict__[field] for field in ("resources", *_REPORTED)}
+        self._observed: pulumi.Output[_Observed] = pulumi.Output.all(id=self.id, **state).apply(
+            lambda state: self._observe(run, state)
+        )
+
+    @property
+    @pulumi.getter
+    def name(self) -> pulumi.Output[str]:
+        """The claim's name at the API."""
+        return _got(self, "name")
+
+    @property
+    @pulumi.getter
+    def resources(self) -> pulumi.Output[CapacityClaimResources]:
+        """What is reserved, and where."""
+        return _got(self, "resources")
+
+    @property
+    @pulumi.getter(name="organizationId")
+    def organization_id(self) -> pulumi.Output[str]:
+        """The organization that holds the claim."""
+        return _got(self, "organizationId")
+
+    @property
+    @pulumi.getter(name="createdAt")
+    def created_at(self) -> pulumi.Output[str]:
+        """When the claim was created, in RFC 3339."""
+        return _got(self, "createdAt")
+
+    @property
+    def status(self) -> pulumi.Output[str]:
+        """The claim's state once it is ready, such as `STATUS_READY`."""
+        return self._observed.apply(lambda observed: observed.status)
+
+    @property
+    def allocated_instances(self) -> pulumi.Output[int]:
+        """How many instances are allocated, once the claim is ready."""
+        return self._observed.apply(lambda observed: observed.allocated_instances)
+
+    @property
+    def pending_instances(self) -> pulumi.Output[int]:
+        """How many instances are still to come, once the claim is ready."""
+        return self._observed.apply(lambda observed: observed.pending_instances)
+
+    @property
+    def conditions(self) -> pulumi.Output[Sequence[CapacityClaimCondition]]:
+        """What the API says about the claim, zone by zone, once it is ready."""
+        return self._observed.apply(lambda observed: observed.conditions)
+
+    @property
+    def updated_at(self) -> pulumi.Output[str]:
+        """When the claim was last changed, in RFC 3339."""
+        return self._observed.apply(lambda observed: observed.updated_at)
+
+    @property
+    def ready(self) -> pulumi.Output[CapacityClaim]:
+        """The claim itself, once it is ready: `depends_on=[claim.ready]` waits for the capacity."""
+        return self._observed.apply(lambda _: self)
+
+    async def _observe(self, run: _Run, state: dict[str, Any]) -> _Observed:
+        if isinstance(pulumi.runtime.settings.get_monitor(), MockMonitor):
+            return _Observed.mocked(state)
+        goal = Goal(
+            resource_name=self._resource_name,
+            claim_id=state["id"],
+            resources=ReadResources.model_validate(dict(state["resources"])),
+            readiness=self._readiness,
+            updated_at=state.get("updatedAt"),
+        )
+        if pulumi.runtime.is_dry_run():
+            return await _glance(run, goal)
+        if goal.minimum > goal.resources.instance_count:
+            raise pulumi.RunError(
+                f"{labelled(goal.resource_name, goal.claim_id)} can never be ready: min_instances is "
+                f"{goal.minimum}, and {goal.resources.instance_count} instances are declared"
+            )
+        claim = await run.poller.wait(
+            goal,
+            show=lambda line: pulumi.log.info(line, resource=self, ephemeral=True),
+            warn=lambda line: pulumi.log.warn(line, resource=self),
+        )
+        return _Observed(claim)
+
+
+# The properties that only the API knows. The state keeps them; as inputs they are absent.
+_REPORTED: Final = (
+    "organizationId",
+    "createdAt",
+    "updatedAt",
+    "status",
+    "allocatedInstances",
+    "pendingInstances",
+    "conditions",
+)
+
+
+class _Observed:
+    """What a look at a claim has shown."""
+
+    def __init__(self, claim: ReadClaim) -> None:
+        status = claim.status
+        self.status = str(status.status)
+        self.allocated_instances = status.allocated_instances
+        self.pending_instances = status.pending_instances
+        self.updated_at = status.updated_at or ""
+        self.conditions = [
+            CapacityClaimCondition(
+                type=condition.type,
+                status=str(condition.status),
+                reason=condition.reason,
+                message=condition.message,
+                zone=condition.zone or "",
+                last_update_time=condition.last_update_time,
+            )
+            for condition in status.conditions
+        ]
+
+    @classmethod
+    def mocked(cls, state: Mapping[str, Any]) -> _Observed:
+        """What a unit test with `set_mocks` sees: what its mock answers, else a claim that is ready."""
+        resources = dict(state.get("resources") or {})
+        count = int(resources.get("instanceCount") or resources.get("instance_count") or 0)
+        allocated = state.get("allocatedInstances")
+        return cls(
+            ReadClaim.model_validate(
+                {
+                    "spec": {"id": state["id"], "name": "", "resources": resources},
+                    "status": {
+                        "status": state.get("status") or "STATUS_READY",
+                        "allocatedInstances": count if allocated is None else allocated,
+                        "pendingInstances": state.get("pendingInstances") or 0,
+                        "conditions": state.get("conditions") or [],
+                        "updatedAt": state.get("updatedAt"),
+                    },
+                }
+            )
+        )
+
+
+class _Run:
+    """What all claims of one run of a program share: the namespace, the settings, the poller.
+
+    It lies with the run's root resource: one process may run several stacks, one after the other.
+    """
+
+    def __init__(self) -> None:
+        self.namespace = ClaimNamespace("claims")
+        self.poller = Poller(self._reader, asyncio.get_event_loop().time)
+        self._client: AsyncClient | None = None
+
+    def settings(self) -> Settings:
+        """The settings of the stack, as the program sees them."""
+        return settings_from(lambda key: pulumi.runtime.get_config(f"coreweave:{key}"))
+
+    def client(self) -> AsyncClient:
+        """The client that all claims of the run read with."""
+        if self._client is None:
+            settings = self.settings()
+            self._client = AsyncClient(
+                settings.token,
+                endpoint=settings.endpoint,
+                timeout=settings.timeout,
+                retry=_ONE_LOOK,
+                user_agent=USER_AGENT,
+            )
+        return self._client
+
+    def _reader(self) -> Any:
+        return self.client().capacity_claims
+
+
+_RUN: Final = "_coreweave_inference_run"
+
+
+def _run() -> _Run:
+    """What the claims of the present run share; made with the first of them."""
+    # Under `set_mocks` there is no root resource; there the mocks stand for the run.
+    anchor: Any = pulumi.runtime.get_root_resource() or pulumi.runtime.settings.get_monitor()
+    run: _Run | None = getattr(anchor, _RUN, None)
+    if run is None:
+        run = _Run()
+        setattr(anchor, _RUN, run)
+    return run
+
+
+def _key(resource_name: str, opts: pulumi.ResourceOptions | None) -> pulumi.Input[str]:
+    """What distinguishes the declaration within its stack: its URN without stack and project."""
+    if opts is None or opts.parent is None:
+        return f"{TYPE}::{resource_name}"
+    return pulumi.create_urn(resource_name, TYPE, parent=opts.parent).apply(key_of)
+
+
+async def _glance(run: _Run, goal: Goal) -> Any:
+    """What a preview shows of a claim that exists: what the API holds, unless it is about to change."""
+    try:
+        claim = await run.poller.glance(goal)
+    except ClaimError:
+        return UNKNOWN  # a setting that cannot be understood; the provider says which
+    if claim is None or claim.resources.to_wire() != goal.resources.to_wire():
+        return UNKNOWN
+    return _Observed(claim)
+
+
+def _got(holder: Any, name: str) -> Any:
+    """`pulumi.get`, whose callers alone know the type."""
+    return pulumi.get(holder, name)

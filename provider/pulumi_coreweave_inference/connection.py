@@ -1,0 +1,125 @@
+"""Which API is talked to, as whom: the settings of a stack and the client made of them.
+
+The environment comes first, then the stack's config, then the default: `refresh` and `destroy` get the
+config of the last `up`, which may hold a token that has been rotated since.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from coreweave_inference import InvalidEndpoint, RetryPolicy
+from coreweave_inference.settings import (
+    DEFAULT_ENDPOINT,
+    DEFAULT_TIMEOUT,
+    endpoint_from,
+    parse_duration,
+    timeout_from,
+    token_from,
+    validate_endpoint,
+)
+
+from ._version import __version__
+from .declaration import PATCHABLE_BY_DEFAULT, RESOURCE_FIELDS
+from .errors import InvalidSetting
+
+USER_AGENT: Final = f"pulumi-coreweave-inference/{__version__}"
+DELETE_TIMEOUT: Final = 20 * 60.0  # seconds; CoreWeave's own provider waits as long for a deletion
+RETRY_DEADLINE: Final = 120.0  # seconds an API call is repeated for before it fails
+READ_GRACE: Final = 20.0  # seconds a claim that exists but cannot be read yet is looked for
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a stack says about the API. All durations are in seconds."""
+
+    token: str | None = field(default=None, repr=False)
+    endpoint: str = DEFAULT_ENDPOINT
+    timeout: float = DEFAULT_TIMEOUT
+    retry_deadline: float = RETRY_DEADLINE
+    delete_timeout: float = DELETE_TIMEOUT
+    read_grace: float = READ_GRACE
+    patchable: tuple[str, ...] = PATCHABLE_BY_DEFAULT
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """For how long a call is repeated when the network or the API fails."""
+        return RetryPolicy(deadline=self.retry_deadline)
+
+
+def settings_from(
+    config: Callable[[str], str | None], environment: Mapping[str, str] = os.environ
+) -> Settings:
+    """The settings of a stack; `config` looks up a key of the stack's config, without its namespace.
+
+    Raises `InvalidSetting`, which names the variable or config key that cannot be understood.
+    """
+    return Settings(
+        token=token_from(environment) or (config("token") or "").strip() or None,
+        endpoint=_endpoint(config, environment),
+        timeout=_timeout(config, environment),
+        retry_deadline=_duration("retryDeadline", config, environment, RETRY_DEADLINE),
+        delete_timeout=_duration("deleteTimeout", config, environment, DELETE_TIMEOUT),
+        read_grace=_duration("readGrace", config, environment, READ_GRACE),
+        patchable=_patchable(config),
+    )
+
+
+def _endpoint(config: Callable[[str], str | None], environment: Mapping[str, str]) -> str:
+    given, source = endpoint_from(environment), "COREWEAVE_API_ENDPOINT"
+    if given is None:
+        given, source = config("endpoint"), "coreweave:endpoint"
+    if not given:
+        return DEFAULT_ENDPOINT
+    try:
+        return validate_endpoint(given)
+    except InvalidEndpoint as error:
+        raise InvalidSetting(source, str(error)) from None
+
+
+def _timeout(config: Callable[[str], str | None], environment: Mapping[str, str]) -> float:
+    try:
+        given = timeout_from(environment)
+    except ValueError as error:
+        raise InvalidSetting("COREWEAVE_HTTP_TIMEOUT", str(error)) from None
+    if given is not None:
+        return given
+    return _duration("httpTimeout", config, {}, DEFAULT_TIMEOUT)
+
+
+def _duration(
+    key: str,
+    config: Callable[[str], str | None],
+    environment: Mapping[str, str],
+    default: float,
+) -> float:
+    variable = "COREWEAVE_" + "".join(f"_{c}" if c.isupper() else c.upper() for c in key)
+    given, source = environment.get(variable), variable
+    if not given:
+        given, source = config(key), f"coreweave:{key}"
+    if not given:
+        return default
+    try:
+        return parse_duration(given)
+    except ValueError as error:
+        raise InvalidSetting(source, str(error)) from None
+
+
+def _patchable(config: Callable[[str], str | None]) -> tuple[str, ...]:
+    given = config("patchableFields")
+    if not given:
+        return PATCHABLE_BY_DEFAULT
+    try:
+        names = json.loads(given)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(name in RESOURCE_FIELDS for name in names):
+        raise InvalidSetting(
+            "coreweave:patchableFields",
+            f"must be a JSON list of {', '.join(RESOURCE_FIELDS)}, not {given!r}",
+        )
+    return tuple(names)

@@ -1,0 +1,228 @@
+"""What a program declares about a claim: its shape, its rules, and how two declarations differ.
+
+Pure functions over the plain values the engine sends. A value the engine does not know yet is a
+`pulumi.output.Unknown` at any depth; it is passed through and never guessed. Numbers arrive as floats.
+
+The rules are those of the published schema of 2026-06-29 as it stands since 2026-07-21. What the schema
+leaves to the server (which zones and instance types exist) is not decided here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from pulumi.output import Unknown
+
+MANAGED: Final = "CAPACITY_TYPE_MANAGED"
+RESOURCE_FIELDS: Final = ("instanceId", "instanceCount", "zones", "capacityType")
+PATCHABLE_BY_DEFAULT: Final = ("instanceCount",)
+MAXIMUM_COUNT: Final = 2**32 - 1  # the schema's type is uint32
+
+# Kept in inputs and outputs under names the engine does not show (it hides a leading "__").
+KEY: Final = "__key"
+NAMESPACE: Final = "__namespace"
+INCARNATION: Final = "__incarnation"
+DECLARED_NAME: Final = "__declaredName"
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_ZONE = re.compile(r"[A-Z]{2}-[A-Z]+-[0-9]+[A-Z]+|RNO2A")
+_SNAKE: Final = {
+    "instance_id": "instanceId",
+    "instance_count": "instanceCount",
+    "capacity_type": "capacityType",
+}
+_CAMEL: Final = {camel: snake for snake, camel in _SNAKE.items()}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a declaration: the property in the program's spelling, and the reason."""
+
+    property: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What changes between a claim as the state holds it and as the program declares it.
+
+    `changed` and `replaces` hold property paths in the API's spelling, such as `resources.zones`.
+    """
+
+    changed: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = field(default=())
+
+
+def is_unknown(value: object) -> bool:
+    """Whether the engine does not know the value yet."""
+    return isinstance(value, Unknown)
+
+
+def program_spelling(path: str) -> str:
+    """`resources.instanceId` as a Python program writes it: `resources.instance_id`."""
+    return ".".join(_CAMEL.get(part, part) for part in path.split("."))
+
+
+def api_spelling(resources: Mapping[str, object]) -> dict[str, object]:
+    """The keys of a `resources` block in the API's spelling, whichever of the two they came in."""
+    return {_SNAKE.get(name, name): value for name, value in resources.items()}
+
+
+def normalize(news: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]:
+    """The inputs as they are kept, and everything that is wrong with them.
+
+    Counts become ints, keys the API's spelling, an absent capacity type the only one the API accepts.
+    """
+    inputs = {name: value for name, value in news.items() if value is not None}
+    problems: list[Problem] = []
+    name = inputs.get("name")
+    if name is not None and not is_unknown(name):
+        problems += _name_problems(name)
+    resources = inputs.get("resources")
+    if resources is None:
+        problems.append(Problem("resources", "is required: what to reserve, and where"))
+    elif isinstance(resources, Mapping):
+        inputs["resources"], found = _normalize_resources(resources)
+        problems += found
+    elif not is_unknown(resources):
+        problems.append(
+            Problem("resources", f"must be a CapacityClaimResourcesArgs or a dict, not {resources!r}")
+        )
+    return inputs, problems
+
+
+def compare(olds: Mapping[str, object], news: Mapping[str, object], patchable: Iterable[str]) -> Difference:
+    """How the declared inputs `news` differ from the outputs `olds` in the state.
+
+    Only what a program declares is compared; what the API reports about a claim never is. A value that
+    is not known yet counts as changed, and as replacing where a change of it would replace.
+    """
+    in_place = set(patchable)
+    changed: list[str] = []
+    replaces: list[str] = []
+    declared = news.get("resources")
+    if is_unknown(declared):
+        changed.append("resources")
+        replaces.append("resources")
+    elif isinstance(declared, Mapping):
+        held = olds.get("resources")
+        held = held if isinstance(held, Mapping) else {}
+        for name in RESOURCE_FIELDS:
+            if not _same(held.get(name), declared.get(name)):
+                changed.append(f"resources.{name}")
+                if name not in in_place:
+                    replaces.append(f"resources.{name}")
+    declared_name = news.get("name")
+    if declared_name is not None and not _same(olds.get("name"), declared_name):
+        changed.append("name")
+        replaces.append("name")
+    elif declared_name != olds.get(DECLARED_NAME):
+        # The claim keeps its name; only whether the program declares it changes. Nothing is sent.
+        changed.append("name")
+    return Difference(tuple(changed), tuple(replaces))
+
+
+def _same(held: object, declared: object) -> bool:
+    if isinstance(held, (list, tuple)) and isinstance(declared, (list, tuple)):
+        return len(held) == len(declared) and all(map(_same, held, declared))
+    return not is_unknown(declared) and held == declared
+
+
+def _normalize_resources(given: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]:
+    resources = {k: v for k, v in api_spelling(given).items() if v is not None}
+    problems = [
+        Problem(f"resources.{name}", f"is not a field of resources; they are {_known_fields()}")
+        for name in resources
+        if name not in RESOURCE_FIELDS
+    ]
+    resources.setdefault("capacityType", MANAGED)
+    instance = resources.get("instanceId")
+    if instance is None or instance == "":
+        problems.append(Problem("resources.instance_id", 'is required, such as "gb200-4x"'))
+    elif not is_unknown(instance) and not isinstance(instance, str):
+        problems.append(Problem("resources.instance_id", f"must be a string, not {instance!r}"))
+    count = resources.get("instanceCount")
+    if not is_unknown(count):
+        resources["instanceCount"], found = _normalize_count(count)
+        problems += found
+    problems += _zones_problems(resources.get("zones"))
+    capacity = resources["capacityType"]
+    if not is_unknown(capacity) and capacity != MANAGED:
+        problems.append(
+            Problem("resources.capacity_type", f"must be {MANAGED}, not {_show(capacity)}; "
+                    "the API accepts no other type since 2026-07-21")
+        )  # fmt: skip
+    return resources, problems
+
+
+def _normalize_count(count: object) -> tuple[object, list[Problem]]:
+    path = "resources.instance_count"
+    if count is None:
+        return count, [Problem(path, "is required: the number of instances to reserve")]
+    if isinstance(count, bool) or not isinstance(count, (int, float)):
+        return count, [Problem(path, f"must be a whole number, not {_show(count)}")]
+    if count != count or count in (float("inf"), float("-inf")) or count != int(count):
+        return count, [Problem(path, f"must be a whole number, not {_show(count)}")]
+    if not 0 <= count <= MAXIMUM_COUNT:
+        return int(count), [Problem(path, f"must be between 0 and {MAXIMUM_COUNT}, not {int(count)}")]
+    return int(count), []
+
+
+def _zones_problems(zones: object) -> list[Problem]:
+    path = "resources.zones"
+    if is_unknown(zones):
+        return []
+    if zones is None or zones == []:
+        return [Problem(path, 'needs at least one zone, such as ["US-WEST-04A"]')]
+    if not isinstance(zones, (list, tuple)):
+        return [Problem(path, f"must be a list of zones in order of preference, not {_show(zones)}")]
+    problems = []
+    seen: set[str] = set()
+    for index, zone in enumerate(zones):
+        at = f"{path}[{index}]"
+        if is_unknown(zone):
+            continue
+        if not isinstance(zone, str):
+            problems.append(Problem(at, f"must be a zone's name, not {_show(zone)}"))
+        elif not _ZONE.fullmatch(zone):
+            hint = f'; did you mean "{zone.upper()}"?' if _ZONE.fullmatch(zone.upper()) else ""
+            problems.append(
+                Problem(at, f'"{zone}" is not the name of a zone, which looks like "US-WEST-04A"{hint}')
+            )
+        elif zone in seen:
+            problems.append(Problem(at, f'names "{zone}" a second time'))
+        else:
+            seen.add(zone)
+    return problems
+
+
+def _name_problems(name: object) -> list[Problem]:
+    if not isinstance(name, str):
+        return [Problem("name", f"must be a string, not {_show(name)}")]
+    if not 1 <= len(name) <= 100 or not _NAME.fullmatch(name):
+        suggestion = claim_name_from(name)
+        hint = f'; did you mean "{suggestion}"?' if suggestion else ""
+        return [
+            Problem(
+                "name",
+                f'"{name}" must be 1 to 100 lower-case letters, digits and dashes, '
+                f"and begin and end with a letter or digit{hint}",
+            )
+        ]
+    return []
+
+
+def claim_name_from(text: str) -> str:
+    """The nearest text that the API's rule for names allows; empty where none is near."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:92].strip("-")
+
+
+def _known_fields() -> str:
+    return ", ".join(_CAMEL.get(name, name) for name in RESOURCE_FIELDS)
+
+
+def _show(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else repr(value)

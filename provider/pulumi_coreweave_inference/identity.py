@@ -1,0 +1,230 @@
+"""How a claim gets its id, and how a create finds out whether the claim exists already.
+
+The id is computed, not drawn: `uuid5(namespace, key | immutable inputs | attempt)`. The namespace is a
+random UUID that the stack's state holds before any claim is posted; the key names the declaration. So a
+create whose answer was lost, or whose process died, computes the same id again, is told
+`already_exists`, and takes the claim over instead of making a twin.
+
+    POST id(attempt 0)
+      ├─ created ─────────────────────────────────────────────► done
+      └─ already_exists → GET id
+           ├─ alive, same content ────────────────────────────► adopt (PATCH if the count differs)
+           ├─ being deleted ──────────────────────────────────► next attempt, a new id
+           ├─ failed for good, nothing allocated ─────────────► delete it, next attempt
+           ├─ other content
+           │    ├─ the claim this stack is about to replace ──► next attempt, a new id
+           │    └─ else ──────────────────────────────────────► HeldByOther
+           └─ not found: look again, GET and LIST, for a grace period
+                ├─ it shows ──────────────────────────────────► as above
+                ├─ another claim has the name ────────────────► NameTaken
+                └─ nobody has the id, nobody has the name ────► the id cannot be used again: next attempt
+
+The derivation is a promise to every state file: `claim_id` must never answer differently.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from coreweave_inference import (
+    AlreadyExists,
+    CapacityClaim,
+    CapacityClaimResources,
+    ClaimState,
+    NotFound,
+)
+
+from .declaration import claim_name_from
+
+MAXIMUM_ATTEMPTS: Final = 64
+_LOOK_AGAIN_EVERY: Final = 1.0  # seconds
+
+
+class CapacityClaims(Protocol):
+    """The calls that a create needs; `Client.capacity_claims` has them."""
+
+    def create(
+        self, name: str, resources: CapacityClaimResources, *, id: str | None = None
+    ) -> CapacityClaim: ...
+    def get(self, id: str) -> CapacityClaim: ...
+    def list(self) -> Sequence[CapacityClaim]: ...
+    def update(self, id: str, resources: CapacityClaimResources) -> CapacityClaim: ...
+    def delete(self, id: str) -> CapacityClaim | None: ...
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One declared claim, with everything its id depends on.
+
+    `name` is the explicit name, or None for one made of the resource's name and the id.
+    """
+
+    namespace: str
+    key: str
+    resources: CapacityClaimResources
+    name: str | None = None
+
+    @property
+    def resource_name(self) -> str:
+        """The name of the Pulumi resource."""
+        return resource_name_of(self.key)
+
+    def claim_id(self, attempt: int) -> str:
+        """The claim's id in the given attempt, counted from 0."""
+        resources = self.resources
+        content = json.dumps(
+            [
+                self.key,
+                resources.instance_id,
+                list(resources.zones),
+                str(resources.capacity_type),
+                self.name,
+                attempt,
+            ],
+            ensure_ascii=True,
+            separators=(",", ":"),
+        )
+        return str(uuid.uuid5(uuid.UUID(self.namespace), content))
+
+    def claim_name(self, claim_id: str) -> str:
+        """The claim's name: the explicit one, or the resource's name and seven digits of the id."""
+        return self.name or f"{claim_name_from(self.resource_name) or 'claim'}-{claim_id[:7]}"
+
+    def is_content_of(self, claim: CapacityClaim) -> bool:
+        """Whether a claim has this declaration's name and immutable content; the count may differ."""
+        mine, theirs = self.resources, claim.resources
+        return (
+            claim.name == self.claim_name(claim.id)
+            and theirs.instance_id == mine.instance_id
+            and tuple(theirs.zones) == tuple(mine.zones)
+            and theirs.capacity_type == mine.capacity_type
+        )
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """A claim that a create got hold of, and how: `posted`, `adopted` or `adopted and scaled`."""
+
+    claim: CapacityClaim
+    how: str
+    attempt: int
+
+
+class NameTaken(Exception):
+    """Another claim has the explicit name that a new claim should get."""
+
+    def __init__(self, name: str, holder: CapacityClaim) -> None:
+        super().__init__(name, holder)
+        self.name = name
+        self.holder = holder
+
+
+class HeldByOther(Exception):
+    """A claim with the computed id exists and is not what is declared."""
+
+    def __init__(self, claim: CapacityClaim) -> None:
+        super().__init__(claim)
+        self.claim = claim
+
+
+class OutOfAttempts(Exception):
+    """No id could be used, in as many attempts as there may be."""
+
+    def __init__(self, attempts: int, last: AlreadyExists) -> None:
+        super().__init__(attempts, last)
+        self.attempts = attempts
+        self.last = last
+
+
+def resource_name_of(key: str) -> str:
+    """The name of the Pulumi resource a key belongs to."""
+    return key.rpartition("::")[2]
+
+
+def key_of(urn: str) -> str:
+    """What distinguishes a declaration within its stack: the URN without stack and project.
+
+    A URN reads `urn:pulumi:STACK::PROJECT::PARENT_TYPE$TYPE::NAME`; the engine refuses two equal ones.
+    """
+    return "::".join(urn.split("::", 3)[2:])
+
+
+def obtain(
+    claims: CapacityClaims,
+    declaration: Declaration,
+    *,
+    replaced: Callable[[str], bool],
+    grace: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Obtained:
+    """Post the declared claim, or take over the one an earlier, unfinished create has made.
+
+    `replaced` tells whether this operation has seen a claim of that id in the state: a claim that the
+    stack knows and whose content is no longer the declared one is the one being replaced. `grace` is for
+    how many seconds a claim that exists and cannot be read is looked for. Raises `NameTaken`,
+    `HeldByOther`, `OutOfAttempts`, and whatever the API answers.
+    """
+    refusal: AlreadyExists | None = None
+    for attempt in range(MAXIMUM_ATTEMPTS):
+        claim_id = declaration.claim_id(attempt)
+        name = declaration.claim_name(claim_id)
+        try:
+            claim = claims.create(name, declaration.resources, id=claim_id)
+            return Obtained(claim, "posted", attempt)
+        except AlreadyExists as error:
+            refusal = error
+        existing = _find(claims, declaration, claim_id, grace, clock, sleep)
+        if existing is None or existing.state == ClaimState.DELETING:
+            continue
+        if existing.state == ClaimState.FAILED and not existing.status.allocated_instances:
+            # It never comes to anything, and no state may know it: left alone it would stay for ever.
+            claims.delete(claim_id)
+            continue
+        if not declaration.is_content_of(existing):
+            if replaced(claim_id):
+                continue
+            raise HeldByOther(existing)
+        if existing.resources.instance_count == declaration.resources.instance_count:
+            return Obtained(existing, "adopted", attempt)
+        scaled = claims.update(claim_id, declaration.resources)
+        return Obtained(scaled, "adopted and scaled", attempt)
+    assert refusal is not None  # noqa: S101  # the loop ran at least once and ended by refusals only
+    raise OutOfAttempts(MAXIMUM_ATTEMPTS, refusal)
+
+
+def _find(
+    claims: CapacityClaims,
+    declaration: Declaration,
+    claim_id: str,
+    grace: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> CapacityClaim | None:
+    """The claim of that id, however late it becomes readable; None when the id cannot be used again."""
+    until = clock() + grace
+    while True:
+        try:
+            return claims.get(claim_id)
+        except NotFound:
+            listed = {claim.id: claim for claim in claims.list()}
+        if claim_id in listed:
+            return listed[claim_id]
+        left = until - clock()
+        if left <= 0:
+            break
+        sleep(min(_LOOK_AGAIN_EVERY, left))
+    name = declaration.claim_name(claim_id)
+    holders = _with_name(listed, name)
+    holder = next(holders, None)
+    if holder is not None:
+        raise NameTaken(name, holder)
+    return None
+
+
+def _with_name(listed: Mapping[str, CapacityClaim], name: str) -> Iterator[CapacityClaim]:
+    return (claim for claim in listed.values() if claim.name == name)

@@ -1,0 +1,421 @@
+"""What the engine calls: check, diff, create, read, update and delete of a claim.
+
+The engine stores a provider in every user's state by its class's module and name, so both are promises,
+as are the names of the properties kept in the state. Providers have no attributes of their own: what a
+process needs (settings, client, which claims it has seen alive) lies in `_process`.
+
+A provider never waits for instances: create and update return when the API has taken the claim. Only
+delete waits, until the claim is gone.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pulumi.dynamic import (
+    CheckFailure,
+    CheckResult,
+    ConfigureRequest,
+    CreateResult,
+    DiffResult,
+    ReadResult,
+    ResourceProvider,
+    UpdateResult,
+)
+
+from coreweave_inference import (
+    CapacityClaim,
+    CapacityClaimResources,
+    Client,
+    CoreweaveError,
+    NotFound,
+)
+
+from .connection import USER_AGENT, Settings, settings_from
+from .declaration import (
+    DECLARED_NAME,
+    INCARNATION,
+    KEY,
+    NAMESPACE,
+    RESOURCE_FIELDS,
+    compare,
+    is_unknown,
+    normalize,
+)
+from .errors import (
+    MISSING_TOKEN,
+    ClaimError,
+    api_failure,
+    held_resources,
+    labelled,
+    show_without_traceback,
+    text,
+)
+from .identity import (
+    Declaration,
+    HeldByOther,
+    NameTaken,
+    Obtained,
+    OutOfAttempts,
+    obtain,
+    resource_name_of,
+)
+
+_DELETE_POLL: Final = (0.1, 2.0)  # seconds between looks at a claim being deleted: first, at most
+
+Properties = dict[str, Any]
+
+
+class CapacityClaimProvider(ResourceProvider):
+    """Creates, reads, changes and releases capacity claims through CoreWeave's inference API."""
+
+    serialize_as_secret_always = False
+
+    def configure(self, req: ConfigureRequest) -> None:
+        """Read the settings of the stack, once per process."""
+        show_without_traceback()
+        _process.configure(settings_from(lambda key: req.config.get(f"coreweave:{key}")))
+
+    def check(self, _olds: Properties, news: Properties) -> CheckResult:
+        """Validate what the program declares, and bring it into the shape that is kept."""
+        inputs, problems = normalize(news)
+        failures = [CheckFailure(problem.property, problem.reason) for problem in problems]
+        if not _process.settings.token:
+            failures.append(CheckFailure("", MISSING_TOKEN))
+        if _olds.get(NAMESPACE):
+            # A namespace that was removed and made anew changes nothing for a claim that exists.
+            inputs[NAMESPACE] = _olds[NAMESPACE]
+        return CheckResult(inputs, failures)
+
+    def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
+        """Tell what changes in place and what replaces the claim."""
+        _process.saw_alive(_id, _olds)
+        difference = compare(_olds, _news, _process.settings.patchable)
+        if not difference.changed:
+            return DiffResult(changes=False)
+        # `None` leaves the detailed diff to the engine, which compares the inputs property by property.
+        return DiffResult(changes=None, replaces=list(difference.replaces))
+
+    def create(self, props: Properties) -> CreateResult:
+        """Post the claim, or take over the one that an unfinished create has left."""
+        declaration = _declaration(props)
+        settings, client = _process.connected()
+        try:
+            obtained = obtain(
+                client.capacity_claims,
+                declaration,
+                replaced=_process.has_seen_alive,
+                grace=settings.read_grace,
+                clock=time.monotonic,
+                sleep=time.sleep,
+            )
+        except CoreweaveError as error:
+            raise _create_failed(declaration, error) from None
+        except (NameTaken, HeldByOther, OutOfAttempts) as obstacle:
+            raise _obstructed(declaration, obstacle) from None
+        _say_if_adopted(declaration, obtained)
+        outputs = _outputs(obtained.claim, props | {DECLARED_NAME: declaration.name})
+        outputs[INCARNATION] = uuid.uuid4().hex
+        _process.saw_alive(obtained.claim.id, outputs)
+        return CreateResult(obtained.claim.id, outputs)
+
+    def read(self, id_: str, props: Properties) -> ReadResult:
+        """The claim as the API holds it now, with the inputs that would declare it so."""
+        _, client = _process.connected()
+        try:
+            claim = client.capacity_claims.get(id_)
+        except NotFound:
+            return _gone(id_, props)
+        except CoreweaveError as error:
+            raise api_failure(
+                "reading", _resource_name(props), id_, error, held="the state is left as it was."
+            ) from None
+        if claim.state == "STATUS_DELETING":
+            return _gone(id_, props)
+        outputs = _outputs(claim, props)
+        inputs: Properties = {
+            name: outputs[name] for name in ("resources", KEY, NAMESPACE) if name in outputs
+        }
+        if outputs.get(DECLARED_NAME):
+            inputs["name"] = claim.name
+        return ReadResult(id_, outputs, inputs)
+
+    def update(self, _id: str, _olds: Properties, _news: Properties) -> UpdateResult:
+        """Change the claim in place: its count, and what else the API is said to accept."""
+        _, client = _process.connected()
+        declared = _resources(_news)
+        try:
+            if declared.to_wire() == _olds.get("resources"):
+                claim = client.capacity_claims.get(_id)
+            else:
+                claim = client.capacity_claims.update(_id, declared)
+        except CoreweaveError as error:
+            raise api_failure(
+                "changing", _resource_name(_olds), _id, error,
+                held="the claim as it was before, unless the API took the change and its answer was "
+                     "lost; `pulumi refresh` tells.",
+            ) from None  # fmt: skip
+        carried = {name: _olds.get(name) for name in (KEY, NAMESPACE, INCARNATION)}
+        return UpdateResult(_outputs(claim, carried | {DECLARED_NAME: _news.get("name")}))
+
+    def delete(self, _id: str, _props: Properties) -> None:
+        """Release the claim and wait until it is gone; a claim that lives on in the state is kept."""
+        resource_name = _resource_name(_props)
+        if _process.lives_on(_id, _props):
+            _say(
+                f"{labelled(resource_name, _id)} is kept: the entry removed from the state was an "
+                "earlier one of a claim that lives on."
+            )
+            return
+        settings, client = _process.connected()
+        try:
+            client.capacity_claims.delete(_id)
+            last = _wait_until_gone(client, _id, settings.delete_timeout)
+        except NotFound:
+            last = None
+        except CoreweaveError as error:
+            raise api_failure(
+                "releasing", resource_name, _id, error,
+                held="the claim, as far as is known; it stays in the state.",
+            ) from None  # fmt: skip
+        if last is not None:
+            raise ClaimError(
+                text(
+                    f"releasing {labelled(resource_name, _id)} is not finished: the API still shows it "
+                    f"after {settings.delete_timeout:g} s.",
+                    held=f"{held_resources(last)}; it stays in the state.",
+                    then=["run the same command again to go on waiting (coreweave:deleteTimeout is "
+                          "for how long)"],
+                )
+            )  # fmt: skip
+        _process.forget(_id)
+
+
+class ClaimNamespaceProvider(ResourceProvider):
+    """Gives a stack its namespace: a random UUID that the ids of its claims are computed from.
+
+    It talks to nothing. The state holds the namespace before the first claim is posted.
+    """
+
+    serialize_as_secret_always = False
+
+    def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
+        """A namespace never changes."""
+        return DiffResult(changes=False)
+
+    def create(self, props: Properties) -> CreateResult:
+        """Draw the namespace."""
+        return CreateResult(str(uuid.uuid4()), {})
+
+
+class _Process:
+    """What one provider process knows: settings, client, and which incarnation of a claim is alive."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._settings: Settings | None = None
+        self._client: Client | None = None
+        self._alive: dict[str, str] = {}
+
+    @property
+    def settings(self) -> Settings:
+        if self._settings is None:
+            raise ClaimError("the provider was called before it was configured")
+        return self._settings
+
+    def configure(self, settings: Settings) -> None:
+        with self._lock:
+            self._settings = settings
+            if self._client is not None:
+                self._client.close()
+            self._client = None
+            self._alive.clear()
+
+    def connected(self) -> tuple[Settings, Client]:
+        with self._lock:
+            settings = self.settings
+            if self._client is None:
+                self._client = Client(
+                    settings.token,
+                    endpoint=settings.endpoint,
+                    timeout=settings.timeout,
+                    retry=settings.retry,
+                    user_agent=USER_AGENT,
+                )
+            return settings, self._client
+
+    def saw_alive(self, claim_id: str, outputs: Mapping[str, Any]) -> None:
+        """Remember the incarnation that is the living one: the last one created or diffed."""
+        with self._lock:
+            self._alive[claim_id] = outputs.get(INCARNATION) or ""
+
+    def has_seen_alive(self, claim_id: str) -> bool:
+        with self._lock:
+            return claim_id in self._alive
+
+    def lives_on(self, claim_id: str, outputs: Mapping[str, Any]) -> bool:
+        """Whether another incarnation of the claim is the living one.
+
+        When a replacement computes the id of a claim that lives, the claim is adopted and for a while
+        the state holds two entries with one id. The engine then deletes the older entry.
+        """
+        with self._lock:
+            alive = self._alive.get(claim_id)
+            return alive is not None and alive != (outputs.get(INCARNATION) or "")
+
+    def forget(self, claim_id: str) -> None:
+        with self._lock:
+            self._alive.pop(claim_id, None)
+
+
+_process: Final = _Process()
+
+
+def _declaration(props: Mapping[str, Any]) -> Declaration:
+    namespace, key = props.get(NAMESPACE), props.get(KEY)
+    if not isinstance(namespace, str) or not isinstance(key, str):
+        raise ClaimError(
+            "a capacity claim needs a namespace and a key to get its id from, and this one has none; "
+            "declare it with pulumi_coreweave_inference.CapacityClaim"
+        )
+    return Declaration(namespace, key, _resources(props), props.get("name"))
+
+
+def _resources(props: Mapping[str, Any]) -> CapacityClaimResources:
+    return CapacityClaimResources.model_validate({name: props["resources"][name] for name in RESOURCE_FIELDS})
+
+
+def _resource_name(props: Mapping[str, Any]) -> str:
+    key = props.get(KEY)
+    return resource_name_of(key) if isinstance(key, str) else str(props.get("name") or "unnamed")
+
+
+def _outputs(claim: CapacityClaim, carried: Mapping[str, Any]) -> Properties:
+    """What the state holds of a claim: the API's view, and what this software needs to remember."""
+    status = claim.status
+    outputs: Properties = {
+        "name": claim.name,
+        "resources": claim.resources.to_wire(),
+        "organizationId": claim.spec.organization_id,
+        "createdAt": status.created_at,
+        "updatedAt": status.updated_at,
+        "status": str(status.status),
+        "allocatedInstances": status.allocated_instances,
+        "pendingInstances": status.pending_instances,
+        "conditions": [
+            {
+                "type": condition.type,
+                "status": str(condition.status),
+                "reason": condition.reason,
+                "message": condition.message,
+                "zone": condition.zone,
+                "lastUpdateTime": condition.last_update_time,
+            }
+            for condition in status.conditions
+        ],
+    }
+    kept = {name: carried.get(name) for name in (KEY, NAMESPACE, INCARNATION, DECLARED_NAME)}
+    outputs |= {name: value for name, value in kept.items() if value and not is_unknown(value)}
+    return outputs
+
+
+def _gone(claim_id: str, props: Mapping[str, Any]) -> ReadResult:
+    if "status" in props:
+        return ReadResult("", {})
+    raise ClaimError(
+        text(
+            f"there is no capacity claim with the id {claim_id!r}.",
+            then=["look at `capacity-claims list` for the claims there are"],
+        )
+    )
+
+
+def _wait_until_gone(client: Client, claim_id: str, timeout: float) -> CapacityClaim | None:
+    """None once the API no longer knows the claim, or the claim as it is when the time is over."""
+    until = time.monotonic() + timeout
+    pause, longest = _DELETE_POLL
+    while True:
+        try:
+            claim = client.capacity_claims.get(claim_id)
+        except NotFound:
+            return None
+        if time.monotonic() + pause > until:
+            return claim
+        time.sleep(pause)
+        pause = min(pause * 1.5, longest)
+
+
+def _create_failed(declaration: Declaration, error: CoreweaveError) -> ClaimError:
+    return api_failure(
+        "creating", declaration.resource_name, declaration.claim_id(0), error,
+        held="nothing that is known of; a claim whose answer was lost is taken over by the next "
+             "`pulumi up`, never created twice.",
+    )  # fmt: skip
+
+
+def _obstructed(declaration: Declaration, obstacle: NameTaken | HeldByOther | OutOfAttempts) -> ClaimError:
+    resource_name = declaration.resource_name
+    if isinstance(obstacle, NameTaken):
+        holder = obstacle.holder
+        return ClaimError(
+            text(
+                f"creating {labelled(resource_name, None)} failed: the name '{obstacle.name}' is taken.",
+                said=[f"it belongs to the claim {holder.id} ({held_resources(holder)})"],
+                held="nothing new.",
+                then=[
+                    "leave `name` out, then each claim gets a name of its own, or choose another one",
+                    "where that claim is the one being replaced: "
+                    "ResourceOptions(delete_before_replace=True) releases it first",
+                ],
+            )
+        )
+    if isinstance(obstacle, HeldByOther):
+        claim = obstacle.claim
+        zones = ", ".join(claim.resources.zones)
+        return ClaimError(
+            text(
+                f"creating {labelled(resource_name, claim.id)} failed: a claim with this id exists and is "
+                "not what is declared.",
+                said=[f"it is named '{claim.name}': {held_resources(claim)}, zones {zones}"],
+                held="that claim, untouched.",
+                then=[
+                    "if it belongs to this stack and was changed by somebody, run `pulumi refresh`, then "
+                    "`pulumi up`",
+                    "if the stack's state was copied into another stack, both now compute the same ids: "
+                    "remove the claims from one of them with `pulumi state delete`",
+                ],
+            )
+        )
+    return ClaimError(
+        text(
+            f"creating {labelled(resource_name, None)} failed: the API refused {obstacle.attempts} ids.",
+            said=[str(obstacle.last)],
+            held="nothing new.",
+            then=["rename the resource: a declaration with another name gets other ids"],
+        )
+    )
+
+
+def _say_if_adopted(declaration: Declaration, obtained: Obtained) -> None:
+    if obtained.how == "posted":
+        return
+    scaled = (
+        f" and scaled to {obtained.claim.resources.instance_count}"
+        if obtained.how == "adopted and scaled"
+        else ""
+    )
+    _say(
+        f"{labelled(declaration.resource_name, obtained.claim.id)} existed already; "
+        f"it is taken over{scaled}, not created twice."
+    )
+
+
+def _say(line: str) -> None:
+    """Show a line to the user: the engine shows what its plugins print."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,435 @@
+"""Waiting for claims, in the program: one poller for all claims, progress on each claim's own row.
+
+The wait runs after a claim's state has been written, so whatever happens to it, the claim is not lost:
+the next `pulumi up` goes on waiting. It only reads.
+
+    goal ─► Poller.wait ─► look (one LIST for all, GET for what LIST lacks) ─► judge ─► ready
+                             ▲                                                  │
+                             └────────────── pause, progress ◄──── waiting ◄────┤
+                                                                                └─► failed, timed out
+
+`judge` and the texts are pure. The poller is handed its reader, its clock and the place for progress.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal, Protocol
+
+import pulumi
+
+from coreweave_inference import (
+    ApiError,
+    CapacityClaim,
+    CapacityClaimResources,
+    ClaimState,
+    ConditionStatus,
+    CoreweaveError,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+    parse_timestamp,
+)
+from coreweave_inference.settings import format_duration, parse_duration
+
+from .errors import InvalidReadiness, labelled, text
+
+PROGRESS_EVERY: Final = 15.0  # seconds without a change after which progress is shown all the same
+_GATHER: Final = 0.05  # seconds to let claims come together before the first look
+_PAUSES: Final = (0.5, 1.0, 2.0, 3.0, 5.0)  # seconds between looks; the last one goes on
+_SETTLE: Final = 60.0  # seconds an answer may lag behind what has just been written
+_FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument)
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """When a claim counts as ready, and what to do when it does not become so.
+
+    `timeout`: how long to wait, as a number of seconds, a `timedelta`, or a text such as "45m" or
+    "1h30m"; 45 minutes by default, as long as CoreWeave's own provider waits. It counts anew in each
+    `pulumi up`. `min_instances`: how many instances must be allocated; by default all that are declared.
+    `on_timeout`: "fail" (default) ends the update with an error and keeps the claim in the state,
+    "warn" goes on with what is allocated. Raises `InvalidReadiness`.
+    """
+
+    timeout: float | str | timedelta = "45m"
+    min_instances: int | None = None
+    on_timeout: Literal["fail", "warn"] = "fail"
+
+    def __post_init__(self) -> None:
+        _ = self.seconds
+        minimum = self.min_instances
+        if minimum is not None and (isinstance(minimum, bool) or not isinstance(minimum, int)):
+            raise InvalidReadiness(f"min_instances must be a whole number, not {minimum!r}")
+        if minimum is not None and minimum < 0:
+            raise InvalidReadiness(f"min_instances must not be negative, and is {minimum}")
+        if self.on_timeout not in ("fail", "warn"):
+            raise InvalidReadiness(f'on_timeout must be "fail" or "warn", not {self.on_timeout!r}')
+
+    @property
+    def seconds(self) -> float:
+        """The timeout in seconds."""
+        given = self.timeout
+        try:
+            return parse_duration(given.total_seconds() if isinstance(given, timedelta) else given)
+        except ValueError as error:
+            raise InvalidReadiness(f"timeout: {error}") from None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What one claim is waited for. Without `readiness` one look at it is enough."""
+
+    resource_name: str
+    claim_id: str
+    resources: CapacityClaimResources
+    readiness: Readiness | None
+    updated_at: str | None = None
+
+    @property
+    def minimum(self) -> int:
+        """How many instances must be allocated."""
+        minimum = self.readiness.min_instances if self.readiness else None
+        return self.resources.instance_count if minimum is None else minimum
+
+
+class Verdict(enum.Enum):
+    """What a look at a claim says."""
+
+    READY = enum.auto()
+    WAITING = enum.auto()
+    FAILED = enum.auto()
+
+
+def judge(claim: CapacityClaim, goal: Goal) -> Verdict:
+    """Whether a claim is what its goal asks for.
+
+    ERROR is waited through, as the API calls it recoverable, and so is every state not known here.
+    """
+    if goal.readiness is None:
+        return Verdict.READY
+    if claim.state == ClaimState.FAILED or claim.state == ClaimState.DELETING:
+        return Verdict.FAILED
+    if (
+        claim.state == ClaimState.READY
+        and _same_resources(claim.resources, goal.resources)
+        and claim.status.allocated_instances >= goal.minimum
+    ):
+        return Verdict.READY
+    return Verdict.WAITING
+
+
+def progress(claim: CapacityClaim | None, goal: Goal, left: float, trouble: str = "") -> str:
+    """One line for the claim's row: state, allocated of requested, zones' reasons, time left."""
+    parts = [trouble] if trouble else []
+    if claim is None:
+        parts.append("not readable yet")
+    else:
+        parts.append(f"{claim.state.short}, {_allocated(claim)}")
+        parts += _zone_reasons(claim)
+    parts.append(f"{format_duration(max(0, round(left)))} left")
+    return "; ".join(parts)
+
+
+def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, trouble: str = "") -> str:
+    """The text for a claim that did not become ready: what is there, what is held, what to do."""
+    label = labelled(goal.resource_name, goal.claim_id)
+    if claim is None:
+        return text(
+            f"{label} could not be read for {format_duration(round(waited))}.",
+            said=[trouble] if trouble else ["the API says that there is no such claim"],
+            held="the claim stays in the state, as it was.",
+            then=["`pulumi refresh` shows whether it is still there; `pulumi up` goes on waiting"],
+        )
+    said = [*_zone_reasons(claim), *([trouble] if trouble else [])]
+    held = f"the claim stays reserved and in the state: {_allocated(claim)} instances."
+    if claim.state == ClaimState.DELETING:
+        return text(
+            f"{label} is being deleted by somebody else.",
+            said=said,
+            held="it stays in the state until the next refresh.",
+            then=["`pulumi refresh` takes note of it, then `pulumi up` makes a new claim"],
+        )
+    if claim.state == ClaimState.FAILED:
+        return text(
+            f"{label} failed for good: the API reports {claim.state} with "
+            f"{_allocated(claim)} instances allocated.",
+            said=said,
+            held=held,
+            then=[
+                "change what is declared (instance type or zones), or have it made anew with "
+                "`pulumi up --replace URN`",
+                "release it with `pulumi destroy --target URN`",
+            ],
+        )
+    if not _same_resources(claim.resources, goal.resources):
+        return text(
+            f"{label} is not what is declared: somebody has changed it.",
+            said=[
+                f"declared: {_resources(goal.resources)}",
+                f"the API holds: {_resources(claim.resources)}",
+            ],
+            held=held,
+            then=["`pulumi refresh` takes note of the change; then `pulumi up` shows what it would undo"],
+        )
+    enough = f", {goal.minimum} of them asked for" if goal.minimum != goal.resources.instance_count else ""
+    return text(
+        f"{label} is not ready after {format_duration(round(waited))}: {_allocated(claim)} instances "
+        f"allocated{enough} ({claim.state}).",
+        said=said,
+        held=held,
+        then=[
+            "run `pulumi up` again to go on waiting, nothing is created twice",
+            "or ask for less: a smaller instance_count, more zones, Readiness(min_instances=…)",
+            "or give it up: `pulumi destroy --target URN` releases the claim",
+        ],
+    )
+
+
+class Reader(Protocol):
+    """The calls the poller makes; `AsyncClient.capacity_claims` has them."""
+
+    async def get(self, id: str) -> CapacityClaim: ...
+    async def list(self, *, updated_after: str | datetime | None = None) -> list[CapacityClaim]: ...
+
+
+@dataclass
+class _Wait:
+    goal: Goal
+    show: Callable[[str], None]
+    warn: Callable[[str], None]
+    started: float
+    result: asyncio.Future[CapacityClaim]
+    seen: CapacityClaim | None = None
+    shown: str = ""
+    shown_at: float = 0.0
+    failure: str = ""
+    strange_since: float | None = field(default=None)
+
+    @property
+    def timeout(self) -> float:
+        return self.goal.readiness.seconds if self.goal.readiness else _SETTLE
+
+    def left(self, now: float) -> float:
+        return self.started + self.timeout - now
+
+
+class Poller:
+    """Waits for all claims of a program with one LIST per round.
+
+    The claims that do not become ready are gathered, and reported in one `pulumi.RunError` when nothing
+    is waited for any more: the first error of a program ends it, and with it every other wait.
+    """
+
+    def __init__(
+        self,
+        reader: Callable[[], Reader],
+        clock: Callable[[], float],
+        pause: Callable[[asyncio.Event, float], Awaitable[None]] | None = None,
+    ) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._pause = pause or _pause
+        self._waits: dict[str, _Wait] = {}
+        self._joined = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._glances: dict[str, Goal] = {}
+        self._glance: asyncio.Task[Mapping[str, CapacityClaim]] | None = None
+
+    async def wait(
+        self, goal: Goal, show: Callable[[str], None], warn: Callable[[str], None]
+    ) -> CapacityClaim:
+        """The claim once it is ready, or once its time is over where that is only a warning."""
+        loop = asyncio.get_running_loop()
+        wait = _Wait(goal, show, warn, self._clock(), loop.create_future())
+        self._waits[goal.claim_id] = wait
+        self._joined.set()
+        if self._task is None or self._task.done():
+            self._task = loop.create_task(self._run())
+        return await wait.result
+
+    async def glance(self, goal: Goal) -> CapacityClaim | None:
+        """The claim as it is now, for a preview; None where that cannot be told.
+
+        Claims that ask at the same time share one read. A preview does not fail because of it.
+        """
+        self._glances[goal.claim_id] = goal
+        while goal.claim_id in self._glances:
+            if self._glance is None:
+                self._glance = asyncio.get_running_loop().create_task(self._glance_at_all())
+            found = await asyncio.shield(self._glance)
+            if goal.claim_id in found:
+                return found[goal.claim_id]
+        return None
+
+    async def _glance_at_all(self) -> Mapping[str, CapacityClaim]:
+        await self._pause(asyncio.Event(), _GATHER)
+        goals, self._glances, self._glance = list(self._glances.values()), {}, None
+        try:
+            return await self._read(self._reader(), goals)
+        except CoreweaveError as error:
+            pulumi.log.debug(f"capacity claims cannot be read in this preview: {error}")
+            return {}
+
+    async def _run(self) -> None:
+        reader = self._reader()
+        round_ = 0
+        await self._pause(asyncio.Event(), _GATHER)
+        try:
+            while any(not wait.failure for wait in self._waits.values()):
+                if self._joined.is_set():
+                    round_ = 0
+                    self._joined.clear()
+                active = [wait for wait in self._waits.values() if not wait.failure]
+                trouble, fatal = await self._look(reader, active)
+                for wait in active:
+                    self._step(wait, trouble, fatal)
+                if any(not wait.failure for wait in self._waits.values()):
+                    await self._pause(self._joined, _PAUSES[min(round_, len(_PAUSES) - 1)])
+                    round_ += 1
+        except Exception as error:  # noqa: BLE001  # every wait must end, whatever happens here
+            self._end(error)
+        else:
+            failures = [wait.failure for wait in self._waits.values()]
+            if failures:
+                self._end(pulumi.RunError("\n\n".join(failures)))
+
+    def _end(self, error: Exception) -> None:
+        waits, self._waits = self._waits, {}
+        for wait in waits.values():
+            if not wait.result.done():
+                wait.result.set_exception(error)
+
+    async def _look(self, reader: Reader, waits: list[_Wait]) -> tuple[str, str]:
+        """Read all claims once; answers a passing trouble, or one that ends every wait."""
+        now = self._clock()
+        try:
+            found = await self._read(reader, [wait.goal for wait in waits])
+        except _FATAL as error:
+            return "", str(error)
+        except CoreweaveError as error:
+            return _trouble(error), ""
+        for wait in waits:
+            claim = found.get(wait.goal.claim_id)
+            wait.seen = claim
+            strange = claim is None or (
+                claim.state not in (ClaimState.FAILED, ClaimState.DELETING)
+                and not _same_resources(claim.resources, wait.goal.resources)
+            )
+            if not strange:
+                wait.strange_since = None
+            elif wait.strange_since is None:
+                wait.strange_since = now
+        return "", ""
+
+    async def _read(self, reader: Reader, goals: list[Goal]) -> Mapping[str, CapacityClaim]:
+        wanted = {goal.claim_id for goal in goals}
+        if len(wanted) == 1:
+            return await _get(reader, wanted)
+        listed = await reader.list(updated_after=_since(goals))
+        found = {claim.id: claim for claim in listed if claim.id in wanted}
+        return found | await _get(reader, sorted(wanted - found.keys()))
+
+    def _step(self, wait: _Wait, trouble: str, fatal: str) -> None:
+        now = self._clock()
+        goal, claim = wait.goal, wait.seen
+        waited = now - wait.started
+        if fatal:
+            self._fail(wait, not_ready(None, goal, waited, fatal))
+            return
+        verdict = judge(claim, goal) if claim is not None and not trouble else Verdict.WAITING
+        if verdict is Verdict.READY and claim is not None:
+            self._done(wait, claim)
+        elif verdict is Verdict.FAILED or _strange_for_long(wait, now):
+            self._fail(wait, not_ready(claim, goal, waited, trouble))
+        elif wait.left(now) <= 0:
+            failure = not_ready(claim, goal, waited, trouble)
+            lenient = goal.readiness is None or goal.readiness.on_timeout == "warn"
+            if lenient and claim is not None:
+                wait.warn(failure)
+                self._done(wait, claim)
+            else:
+                self._fail(wait, failure)
+        else:
+            self._show(wait, progress(claim, goal, wait.left(now), trouble), now)
+
+    def _done(self, wait: _Wait, claim: CapacityClaim) -> None:
+        if wait.shown:
+            wait.show(f"{claim.state.short}, {_allocated(claim)}")
+        del self._waits[wait.goal.claim_id]
+        wait.result.set_result(claim)
+
+    def _fail(self, wait: _Wait, failure: str) -> None:
+        wait.failure = failure
+        wait.show(failure.partition("\n")[0])
+
+    def _show(self, wait: _Wait, line: str, now: float) -> None:
+        news = line.rpartition(";")[0]  # the time left changes always
+        if news != wait.shown or now - wait.shown_at >= PROGRESS_EVERY:
+            wait.show(line)
+            wait.shown, wait.shown_at = news, now
+
+
+def _strange_for_long(wait: _Wait, now: float) -> bool:
+    return wait.strange_since is not None and now - wait.strange_since >= _SETTLE
+
+
+async def _get(reader: Reader, ids: Iterable[str]) -> dict[str, CapacityClaim]:
+    found = {}
+    for claim_id in ids:
+        try:
+            found[claim_id] = await reader.get(claim_id)
+        except NotFound:
+            continue
+    return found
+
+
+async def _pause(joined: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(joined.wait(), seconds)
+    except TimeoutError:
+        return
+    await asyncio.sleep(_GATHER)  # where one claim joins, more are about to
+
+
+def _since(goals: Iterable[Goal]) -> datetime | None:
+    """What LIST may leave out: claims last changed before all of these, by the server's own clock."""
+    times = [parse_timestamp(goal.updated_at) for goal in goals]
+    known = [time for time in times if time is not None]
+    return min(known).astimezone(UTC) - timedelta(seconds=1) if len(known) == len(times) else None
+
+
+def _same_resources(ours: CapacityClaimResources, theirs: CapacityClaimResources) -> bool:
+    return ours.to_wire() == theirs.to_wire()
+
+
+def _allocated(claim: CapacityClaim) -> str:
+    resources = claim.resources
+    return f"{claim.status.allocated_instances} of {resources.instance_count} {resources.instance_id}"
+
+
+def _resources(resources: CapacityClaimResources) -> str:
+    zones = ", ".join(resources.zones)
+    return f"{resources.instance_count} {resources.instance_id} in {zones} ({resources.capacity_type})"
+
+
+def _zone_reasons(claim: CapacityClaim) -> list[str]:
+    """What the API says of each zone that is not fine, in the order of preference."""
+    order = {zone: index for index, zone in enumerate(claim.resources.zones)}
+    pending = [c for c in claim.status.conditions if c.status != ConditionStatus.TRUE]
+    pending.sort(key=lambda condition: order.get(condition.zone or "", len(order)))
+    return [
+        f"{condition.zone or condition.type}: {condition.message or condition.reason}"
+        for condition in pending
+    ]
+
+
+def _trouble(error: CoreweaveError) -> str:
+    if isinstance(error, ApiError):
+        return f"the API cannot be asked at present ({error.code}: {error.message})"
+    return f"the API cannot be asked at present ({error})"
