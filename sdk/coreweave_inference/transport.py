@@ -388,7 +388,7 @@ def _settle(
     if isinstance(arrived, ApiError):
         error = arrived
     else:
-        read = _read(call, arrived)
+        read = _read(call, arrived, connection.token or "")
         if isinstance(read, _Done):
             return read
         error = read
@@ -402,20 +402,23 @@ def _settle(
     return error
 
 
-def _read(call: Call[_T], answer: _Answer) -> _Done[_T] | ApiError:
+def _read(call: Call[_T], answer: _Answer, token: str) -> _Done[_T] | ApiError:
+    if 200 <= answer.http_status < 300:
+        try:
+            return _Done(call.read(answer.body))
+        except ValueError:
+            pass
+    # before an error text cuts it to length: half a token is a leak too
+    body = answer.body.replace(token.encode(), b"[token]")
     if not 200 <= answer.http_status < 300:
-        error = decode_error(answer.http_status, answer.body, operation=call.operation)
+        error = decode_error(answer.http_status, body, operation=call.operation)
         if isinstance(error, NotFound) and call.read_not_found is not None:
             return _Done(call.read_not_found())
         if 300 <= answer.http_status < 400 and answer.location:
-            error.message += f": {_host_of(answer.location)}"
+            error.message += f": {_host_of(answer.location.replace(token, ''))}"
         return error
-    try:
-        return _Done(call.read(answer.body))
-    except ValueError:
-        pass
     return BrokenAnswer(
-        f"an answer that is no {call.operation} answer: {excerpt(answer.body)}",
+        f"an answer that is no {call.operation} answer: {excerpt(body)}",
         http_status=answer.http_status,
     )
 

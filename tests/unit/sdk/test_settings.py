@@ -1,0 +1,168 @@
+"""What the environment says, and which endpoints a token may be sent to."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coreweave_inference import CoreweaveError, InvalidEndpoint, InvalidSetting
+from coreweave_inference.settings import (
+    endpoint_from,
+    format_duration,
+    parse_duration,
+    timeout_from,
+    token_from,
+    validate_endpoint,
+)
+
+
+@pytest.mark.parametrize(
+    ("environment", "token"),
+    [
+        ({}, None),
+        ({"COREWEAVE_API_TOKEN": " \n"}, None),
+        ({"COREWEAVE_API_TOKEN": "one\n"}, "one"),
+        ({"CW_API_TOKEN": "two"}, "two"),
+        ({"COREWEAVE_API_TOKEN": "one", "CW_API_TOKEN": "two"}, "one"),
+        ({"COREWEAVE_API_TOKEN": " ", "CW_API_TOKEN": "two"}, "two"),
+    ],
+)
+def test_the_token_comes_from_the_first_variable_that_is_not_blank(
+    environment: dict[str, str], token: str | None
+) -> None:
+    assert token_from(environment) == token
+
+
+def test_endpoint_and_timeout_are_absent_when_blank() -> None:
+    assert endpoint_from({"COREWEAVE_API_ENDPOINT": " "}) is None
+    assert endpoint_from({"COREWEAVE_API_ENDPOINT": " https://x "}) == "https://x"
+    assert timeout_from({}) is None
+    assert timeout_from({"COREWEAVE_HTTP_TIMEOUT": "1m30s"}) == 90.0
+
+
+def test_an_unreadable_timeout_names_its_variable() -> None:
+    with pytest.raises(InvalidSetting, match="COREWEAVE_HTTP_TIMEOUT.*soon"):
+        timeout_from({"COREWEAVE_HTTP_TIMEOUT": "soon"})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("10s", 10.0),
+        ("1m30s", 90.0),
+        ("250ms", 0.25),
+        ("45m", 2700.0),
+        ("1h", 3600.0),
+        ("1.5h", 5400.0),
+        (" 10 ", 10.0),
+        ("2.5", 2.5),
+        ("0", 0.0),
+        ("100us", 0.0001),
+        (10, 10.0),
+        (2.5, 2.5),
+    ],
+)
+def test_go_durations_and_plain_seconds_are_read(text: str | float, seconds: float) -> None:
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", " ", "s", "10 s", "-1", "-1s", "1d", "ten", "1e3", "inf", "nan", "10s5", "٣s"]
+    + [-1, -0.5, math.nan, math.inf, True, False, None, [], 10**400, "9" * 400],
+)
+def test_anything_else_is_no_duration(value: object) -> None:
+    with pytest.raises(ValueError, match="is no duration"):
+        parse_duration(value)  # type: ignore[arg-type]  # the point of the test
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (2700, "45m"),
+        (90, "1m30s"),
+        (12, "12s"),
+        (2.5, "2.5s"),
+        (0.25, "250ms"),
+        (0, "0s"),
+        (-3, "0s"),
+        (59.96, "1m"),
+        (0.9996, "1s"),
+        (3600, "1h"),
+        (3661, "1h1m1s"),
+        (1234.567, "20m35s"),
+    ],
+)
+def test_durations_are_shown_for_people(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+@given(st.floats(min_value=0, max_value=1e7))
+def test_a_shown_duration_is_read_back_as_nearly_the_same(seconds: float) -> None:
+    assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, abs=0.51, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        ("https://api.coreweave.com", "https://api.coreweave.com"),
+        (" HTTPS://API.coreweave.com/ ", "https://api.coreweave.com"),
+        ("https://gateway.example:8443/coreweave//", "https://gateway.example:8443/coreweave"),
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("http://127.0.0.1:1/", "http://127.0.0.1:1"),
+        ("http://127.9.9.9", "http://127.9.9.9"),
+        ("http://[::1]:8080/", "http://[::1]:8080"),
+        ("https://[2001:db8::1]", "https://[2001:db8::1]"),
+    ],
+)
+def test_https_and_loopback_http_are_accepted_and_normalized(url: str, endpoint: str) -> None:
+    assert validate_endpoint(url) == endpoint
+    assert validate_endpoint(endpoint) == endpoint
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "api.coreweave.com",
+        "//api.coreweave.com",
+        "ftp://api.coreweave.com",
+        "https://",
+        "https:///path",
+        "http://api.coreweave.com",
+        "http://localhost.evil.example",
+        "http://127.0.0.1.evil.example",
+        "http://0.0.0.0",
+        "http://10.0.0.1",
+        "http://[::ffff:10.0.0.1]",
+        "http://localhost@evil.example",
+        "https://user:s3cret@api.coreweave.com",
+        "https://s3cret@api.coreweave.com",
+        "https://api.coreweave.com?s3cret",
+        "https://api.coreweave.com/?",
+        "https://api.coreweave.com#s3cret",
+        "https://api.coreweave.com:99999",
+        "https://api.coreweave.com:http",
+        "https://[::1",
+        "http://localhost\\@evil.example",
+        "https://api.core weave.com",
+        "https://api.core\tweave.com",
+        "https://api.core\nweave.com",
+    ],
+)
+def test_any_other_endpoint_is_refused_without_showing_secrets(url: str) -> None:
+    with pytest.raises(InvalidEndpoint) as caught:
+        validate_endpoint(url)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, CoreweaveError)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@given(st.text())
+def test_no_text_makes_the_endpoint_check_fail_otherwise(url: str) -> None:
+    try:
+        assert validate_endpoint(url).startswith(("https://", "http://"))
+    except InvalidEndpoint:
+        pass
