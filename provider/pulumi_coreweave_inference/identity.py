@@ -12,12 +12,15 @@ create whose answer was lost, or whose process died, computes the same id again,
            ├─ being deleted ──────────────────────────────────► next attempt, a new id
            ├─ failed for good, nothing allocated ─────────────► delete it, next attempt
            ├─ other content
-           │    ├─ the claim this stack is about to replace ──► next attempt, a new id
+           │    ├─ the claim this operation is replacing ─────► next attempt, a new id
            │    └─ else ──────────────────────────────────────► HeldByOther
            └─ not found: look again, GET and LIST, for a grace period
                 ├─ it shows ──────────────────────────────────► as above
                 ├─ another claim has the name ────────────────► NameTaken
                 └─ nobody has the id, nobody has the name ────► the id cannot be used again: next attempt
+
+An id that this operation has seen in the hands of another declaration is passed over: after a rename
+by an alias, a new declaration with the old name computes the id of the renamed claim.
 
 The derivation is a promise to every state file: `claim_id` must never answer differently.
 """
@@ -134,7 +137,7 @@ class HeldByOther(Exception):
 class OutOfAttempts(Exception):
     """No id could be used, in as many attempts as there may be."""
 
-    def __init__(self, attempts: int, last: AlreadyExists) -> None:
+    def __init__(self, attempts: int, last: AlreadyExists | None) -> None:
         super().__init__(attempts, last)
         self.attempts = attempts
         self.last = last
@@ -157,22 +160,25 @@ def obtain(
     claims: CapacityClaims,
     declaration: Declaration,
     *,
-    replaced: Callable[[str], bool],
+    owner: Callable[[str], str | None],
     grace: float,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Obtained:
     """Post the declared claim, or take over the one an earlier, unfinished create has made.
 
-    `replaced` tells whether this operation has seen a claim of that id in the state: a claim that the
-    stack knows and whose content is no longer the declared one is the one being replaced. `grace` is for
-    how many seconds a claim that exists and cannot be read is looked for. Raises `NameTaken`,
-    `HeldByOther`, `OutOfAttempts`, and whatever the API answers.
+    `owner` tells the key of the declaration that this operation has seen holding a claim, if any. A claim
+    held by this very declaration whose content is no longer the declared one is the one being replaced.
+    `grace` is for how many seconds a claim that exists and cannot be read is looked for. Raises
+    `NameTaken`, `HeldByOther`, `OutOfAttempts`, and whatever the API answers.
     """
     refusal: AlreadyExists | None = None
     for attempt in range(MAXIMUM_ATTEMPTS):
         claim_id = declaration.claim_id(attempt)
         name = declaration.claim_name(claim_id)
+        holder = owner(claim_id)
+        if holder is not None and holder != declaration.key:
+            continue
         try:
             claim = claims.create(name, declaration.resources, id=claim_id)
             return Obtained(claim, "posted", attempt)
@@ -186,14 +192,13 @@ def obtain(
             claims.delete(claim_id)
             continue
         if not declaration.is_content_of(existing):
-            if replaced(claim_id):
+            if holder == declaration.key:
                 continue
             raise HeldByOther(existing)
         if existing.resources.instance_count == declaration.resources.instance_count:
             return Obtained(existing, "adopted", attempt)
         scaled = claims.update(claim_id, declaration.resources)
         return Obtained(scaled, "adopted and scaled", attempt)
-    assert refusal is not None  # noqa: S101  # the loop ran at least once and ended by refusals only
     raise OutOfAttempts(MAXIMUM_ATTEMPTS, refusal)
 
 

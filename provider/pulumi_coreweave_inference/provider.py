@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pulumi.dynamic import (
@@ -94,7 +95,7 @@ class CapacityClaimProvider(ResourceProvider):
 
     def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
         """Tell what changes in place and what replaces the claim."""
-        _process.saw_alive(_id, _olds)
+        _process.saw_declared(_id, _olds, _news)
         difference = compare(_olds, _news, _process.settings.patchable)
         if not difference.changed:
             return DiffResult(changes=False)
@@ -109,7 +110,7 @@ class CapacityClaimProvider(ResourceProvider):
             obtained = obtain(
                 client.capacity_claims,
                 declaration,
-                replaced=_process.has_seen_alive,
+                owner=_process.owner,
                 grace=settings.read_grace,
                 clock=time.monotonic,
                 sleep=time.sleep,
@@ -121,7 +122,7 @@ class CapacityClaimProvider(ResourceProvider):
         _say_if_adopted(declaration, obtained)
         outputs = _outputs(obtained.claim, props | {DECLARED_NAME: declaration.name})
         outputs[INCARNATION] = uuid.uuid4().hex
-        _process.saw_alive(obtained.claim.id, outputs)
+        _process.saw_created(obtained.claim.id, outputs)
         return CreateResult(obtained.claim.id, outputs)
 
     def read(self, id_: str, props: Properties) -> ReadResult:
@@ -213,6 +214,15 @@ class ClaimNamespaceProvider(ResourceProvider):
         return CreateResult(str(uuid.uuid4()), {})
 
 
+@dataclass(frozen=True)
+class _Alive:
+    """The living incarnation of a claim, the key of its declaration, and whether it was made just now."""
+
+    incarnation: str
+    key: str | None
+    fresh: bool
+
+
 class _Process:
     """What one provider process knows: settings, client, and which incarnation of a claim is alive."""
 
@@ -220,7 +230,7 @@ class _Process:
         self._lock = threading.Lock()
         self._settings: Settings | None = None
         self._client: Client | None = None
-        self._alive: dict[str, str] = {}
+        self._alive: dict[str, _Alive] = {}
 
     @property
     def settings(self) -> Settings:
@@ -249,14 +259,28 @@ class _Process:
                 )
             return settings, self._client
 
-    def saw_alive(self, claim_id: str, outputs: Mapping[str, Any]) -> None:
-        """Remember the incarnation that is the living one: the last one created or diffed."""
+    def saw_created(self, claim_id: str, outputs: Mapping[str, Any]) -> None:
+        """Remember a claim that this process has created or taken over."""
         with self._lock:
-            self._alive[claim_id] = outputs.get(INCARNATION) or ""
+            self._alive[claim_id] = _Alive(outputs[INCARNATION], outputs.get(KEY), fresh=True)
 
-    def has_seen_alive(self, claim_id: str) -> bool:
+    def saw_declared(self, claim_id: str, olds: Mapping[str, Any], news: Mapping[str, Any]) -> None:
+        """Remember a claim that the state holds for a declaration.
+
+        Raises `ClaimError` when another declaration has taken the claim over in this very operation.
+        """
+        key = news.get(KEY) or olds.get(KEY)
         with self._lock:
-            return claim_id in self._alive
+            known = self._alive.get(claim_id)
+            if known is not None and known.fresh and key != known.key:
+                raise _held_twice(claim_id, key, known.key)
+            self._alive[claim_id] = _Alive(olds.get(INCARNATION) or "", key, fresh=False)
+
+    def owner(self, claim_id: str) -> str | None:
+        """The key of the declaration that holds a claim, as far as this operation has seen."""
+        with self._lock:
+            known = self._alive.get(claim_id)
+            return known.key if known is not None else None
 
     def lives_on(self, claim_id: str, outputs: Mapping[str, Any]) -> bool:
         """Whether another incarnation of the claim is the living one.
@@ -265,8 +289,8 @@ class _Process:
         the state holds two entries with one id. The engine then deletes the older entry.
         """
         with self._lock:
-            alive = self._alive.get(claim_id)
-            return alive is not None and alive != (outputs.get(INCARNATION) or "")
+            known = self._alive.get(claim_id)
+            return known is not None and known.incarnation != (outputs.get(INCARNATION) or "")
 
     def forget(self, claim_id: str) -> None:
         with self._lock:
@@ -394,9 +418,24 @@ def _obstructed(declaration: Declaration, obstacle: NameTaken | HeldByOther | Ou
     return ClaimError(
         text(
             f"creating {labelled(resource_name, None)} failed: the API refused {obstacle.attempts} ids.",
-            said=[str(obstacle.last)],
+            said=[str(obstacle.last)] if obstacle.last else [],
             held="nothing new.",
             then=["rename the resource: a declaration with another name gets other ids"],
+        )
+    )
+
+
+def _held_twice(claim_id: str, key: str | None, taken_by: str | None) -> ClaimError:
+    old, new = resource_name_of(key or "unnamed"), resource_name_of(taken_by or "unnamed")
+    return ClaimError(
+        text(
+            f"{labelled(old, claim_id)} was taken over by the resource '{new}' just now.",
+            said=[f"'{old}' once had the name '{new}', and a new claim was declared with that old name"],
+            held=f"the claim, untouched; the state names it for '{old}' and for '{new}'.",
+            then=[
+                f"remove '{new}' from the state only, with `pulumi state delete URN`, and declare it "
+                f"after '{old}' or with a name that no claim of the stack has had",
+            ],
         )
     )
 

@@ -1,0 +1,1 @@
+"""What several kinds of tests drive the software with."""
