@@ -1,0 +1,16 @@
+"""A pytest fixture: `pytest_plugins = ["coreweave_inference.emulator.pytest_plugin"]`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from coreweave_inference.emulator.server import Emulator
+
+
+@pytest.fixture
+def capacity_emulator() -> Iterator[Emulator]:
+    """A fresh emulator with the default settings, for one test."""
+    with Emulator() as emulator:
+        yield emulator
