@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from coreweave_inference import (
     ApiError,
@@ -67,8 +67,12 @@ def text(headline: str, *, said: Iterable[str] = (), held: str = "", then: Itera
     lines = [headline, *(f"  {line}" for line in said)]
     if held:
         lines.append(f"  Held: {held}")
-    lines += [f"  Next: {line}" for line in then]
+    lines += [f"  {'Next: ' if first else '      '}{line}" for first, line in _firsts(then)]
     return "\n".join(lines)
+
+
+def _firsts(lines: Iterable[str]) -> Iterator[tuple[bool, str]]:
+    return ((index == 0, line) for index, line in enumerate(lines))
 
 
 def api_failure(

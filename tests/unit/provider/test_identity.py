@@ -141,9 +141,11 @@ def test_no_two_contents_share_an_id_by_the_way_they_are_joined(
     one = declare(zones=zones, instanceId=instance, name=name)
     joined = declare(zones=[",".join(zones)], instanceId=instance, name=name)
     assert len(zones) == 1 or one.claim_id(0) != joined.claim_id(0)
-    assert declare(key=KEY + instance, instanceId="").claim_id(0) != declare(
-        key=KEY, instanceId=instance
-    ).claim_id(0) or not instance
+    assert (
+        declare(key=KEY + instance, instanceId="").claim_id(0)
+        != declare(key=KEY, instanceId=instance).claim_id(0)
+        or not instance
+    )
 
 
 def test_a_claim_without_a_name_of_its_own_is_named_after_the_resource_and_its_id() -> None:

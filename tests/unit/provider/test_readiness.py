@@ -1,0 +1,374 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
+from typing import Any
+
+import pulumi
+import pytest
+from coreweave_inference import (
+    CapacityClaim,
+    CapacityClaimResources,
+    ClaimState,
+    CoreweaveError,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from inline_snapshot import snapshot
+from pulumi_coreweave_inference import InvalidReadiness, Readiness
+from pulumi_coreweave_inference.readiness import Goal, Poller, Verdict, judge, not_ready, progress
+
+RESOURCES = {
+    "instanceId": "gb200-4x",
+    "instanceCount": 4,
+    "zones": ["US-WEST-04A", "US-EAST-04A"],
+    "capacityType": "CAPACITY_TYPE_MANAGED",
+}
+SHORT = [
+    {
+        "type": "Ready",
+        "status": "STATUS_FALSE",
+        "reason": "InsufficientCapacity",
+        "message": "0 of 2 gb200-4x free",
+        "zone": "US-EAST-04A",
+    },
+    {"type": "Ready", "status": "STATUS_TRUE", "reason": "AllAllocated", "zone": "US-WEST-04A"},
+]
+
+
+def claim(
+    state: str = "STATUS_READY", allocated: int = 4, id: str = "c1", conditions: Any = (), **changes: Any
+) -> CapacityClaim:
+    return CapacityClaim.model_validate(
+        {
+            "spec": {"id": id, "name": "training", "resources": RESOURCES | changes},
+            "status": {
+                "status": state,
+                "allocatedInstances": allocated,
+                "conditions": list(conditions),
+                "updatedAt": "2026-05-14T05:31:56.123456789Z",
+            },
+        }
+    )
+
+
+def goal(id: str = "c1", readiness: Readiness | None = Readiness(), **changes: Any) -> Goal:  # noqa: B008
+    resources = CapacityClaimResources.model_validate(RESOURCES | changes)
+    return Goal("training", id, resources, readiness, "2026-05-14T05:31:56.123456789Z")
+
+
+def test_a_claim_is_ready_when_the_api_says_so_of_the_declared_resources_with_all_instances() -> None:
+    assert judge(claim(), goal()) is Verdict.READY
+    assert judge(claim(allocated=3), goal()) is Verdict.WAITING
+    assert judge(claim(instanceCount=2), goal()) is Verdict.WAITING
+    assert judge(claim("STATUS_CREATING"), goal()) is Verdict.WAITING
+
+
+def test_fewer_instances_suffice_where_fewer_are_asked_for() -> None:
+    assert judge(claim(allocated=3), goal(readiness=Readiness(min_instances=3))) is Verdict.READY
+    assert judge(claim(allocated=0), goal(readiness=Readiness(min_instances=0))) is Verdict.READY
+
+
+@pytest.mark.parametrize("state", ["STATUS_ERROR", "STATUS_UPDATING", "STATUS_PAUSED", "17", ""])
+def test_error_and_unknown_states_are_waited_through(state: str) -> None:
+    assert judge(claim(state), goal()) is Verdict.WAITING
+
+
+@pytest.mark.parametrize("state", ["STATUS_FAILED", "STATUS_DELETING"])
+def test_states_without_a_way_back_end_the_wait(state: str) -> None:
+    assert judge(claim(state), goal()) is Verdict.FAILED
+
+
+@given(st.sampled_from([*ClaimState]), st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
+def test_nothing_short_of_the_goal_ever_counts_as_ready(
+    state: ClaimState, allocated: int, count: int, minimum: int
+) -> None:
+    seen = claim(state, allocated, instanceCount=count)
+    verdict = judge(seen, goal(readiness=Readiness(min_instances=minimum)))
+    if verdict is Verdict.READY:
+        assert (state, count) == (ClaimState.READY, 4)
+        assert allocated >= minimum
+
+
+def test_without_a_wait_one_look_suffices() -> None:
+    assert judge(claim("STATUS_CREATING", 0), goal(readiness=None)) is Verdict.READY
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"timeout": "soon"},
+        {"timeout": -1},
+        {"timeout": float("nan")},
+        {"min_instances": -1},
+        {"min_instances": 2.5},
+        {"min_instances": True},
+        {"on_timeout": "ignore"},
+    ],
+)
+def test_a_readiness_that_cannot_be_is_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InvalidReadiness):
+        Readiness(**arguments)
+
+
+def test_a_timeout_is_given_in_seconds_as_text_or_as_a_timedelta() -> None:
+    assert Readiness().seconds == 2700
+    assert Readiness(timeout=90).seconds == 90
+    assert Readiness(timeout="1h30m").seconds == 5400
+    assert Readiness(timeout=timedelta(minutes=3)).seconds == 180
+
+
+def test_progress_names_state_allocation_reasons_and_time_left() -> None:
+    line = progress(claim("STATUS_CREATING", 2, conditions=SHORT), goal(), 2665)
+    assert line == snapshot("CREATING, 2 of 4 gb200-4x; US-EAST-04A: 0 of 2 gb200-4x free; 44m25s left")
+
+
+def test_the_text_of_a_timeout() -> None:
+    waiting = claim("STATUS_CREATING", 2, conditions=SHORT)
+    assert not_ready(waiting, goal(), 2700) == snapshot("""\
+capacity claim 'training' (id c1) is not ready after 45m: 2 of 4 gb200-4x instances allocated (STATUS_CREATING).
+  US-EAST-04A: 0 of 2 gb200-4x free
+  Held: the claim stays reserved and in the state: 2 of 4 gb200-4x instances.
+  Next: run `pulumi up` again to go on waiting, nothing is created twice
+        or ask for less: a smaller instance_count, more zones, Readiness(min_instances=…)
+        or give it up: `pulumi destroy --target URN` releases the claim\
+""")
+
+
+def test_the_text_of_a_failed_claim() -> None:
+    assert not_ready(claim("STATUS_FAILED", 0, conditions=SHORT), goal(), 5) == snapshot("""\
+capacity claim 'training' (id c1) failed for good: the API reports STATUS_FAILED with 0 of 4 gb200-4x instances allocated.
+  US-EAST-04A: 0 of 2 gb200-4x free
+  Held: the claim stays reserved and in the state: 0 of 4 gb200-4x instances.
+  Next: change what is declared (instance type or zones), or have it made anew with `pulumi up --replace URN`
+        release it with `pulumi destroy --target URN`\
+""")
+
+
+def test_the_text_of_a_changed_claim() -> None:
+    assert not_ready(claim(instanceCount=2, allocated=2), goal(), 60) == snapshot("""\
+capacity claim 'training' (id c1) is not what is declared: somebody has changed it.
+  declared: 4 gb200-4x in US-WEST-04A, US-EAST-04A (CAPACITY_TYPE_MANAGED)
+  the API holds: 2 gb200-4x in US-WEST-04A, US-EAST-04A (CAPACITY_TYPE_MANAGED)
+  Held: the claim stays reserved and in the state: 2 of 2 gb200-4x instances.
+  Next: `pulumi refresh` takes note of the change; then `pulumi up` shows what it would undo\
+""")
+
+
+def test_the_text_of_a_vanished_claim() -> None:
+    assert not_ready(None, goal(), 60) == snapshot("""\
+capacity claim 'training' (id c1) could not be read for 1m.
+  the API says that there is no such claim
+  Held: the claim stays in the state, as it was.
+  Next: `pulumi refresh` shows whether it is still there; `pulumi up` goes on waiting\
+""")
+
+
+def test_the_text_of_a_claim_being_deleted() -> None:
+    assert not_ready(claim("STATUS_DELETING", 4), goal(), 60) == snapshot("""\
+capacity claim 'training' (id c1) is being deleted by somebody else.
+  Held: it stays in the state until the next refresh.
+  Next: `pulumi refresh` takes note of it, then `pulumi up` makes a new claim\
+""")
+
+
+class Clock:
+    """Time that passes only where the poller pauses."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def pause(self, joined: asyncio.Event, seconds: float) -> None:
+        if not joined.is_set():
+            self.now += seconds
+        await asyncio.sleep(0)
+
+
+class Script:
+    """An API whose answer at a moment is a function of the time."""
+
+    def __init__(self, clock: Clock, at: Callable[[float], list[CapacityClaim] | CoreweaveError]) -> None:
+        self.clock, self.at = clock, at
+        self.calls: list[tuple[str, Any]] = []
+        self.hidden_from_list: set[str] = set()
+
+    def _now(self) -> list[CapacityClaim]:
+        answer = self.at(self.clock.now)
+        if isinstance(answer, CoreweaveError):
+            raise answer
+        return answer
+
+    async def get(self, id: str) -> CapacityClaim:
+        self.calls.append(("GET", id))
+        for found in self._now():
+            if found.id == id:
+                return found
+        raise NotFound("gone")
+
+    async def list(self, *, updated_after: str | datetime | None = None) -> list[CapacityClaim]:
+        self.calls.append(("LIST", updated_after))
+        return [found for found in self._now() if found.id not in self.hidden_from_list]
+
+
+class Shown:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.warnings: list[str] = []
+
+
+def wait_for(
+    at: Callable[[float], list[CapacityClaim] | CoreweaveError],
+    *goals: Goal,
+    hidden: frozenset[str] = frozenset(),
+) -> tuple[list[Any], Script, Shown, Clock]:
+    async def main() -> tuple[list[Any], Script, Shown, Clock]:
+        clock = Clock()
+        script = Script(clock, at)
+        script.hidden_from_list |= hidden
+        shown = Shown()
+        poller = Poller(lambda: script, clock, clock.pause)
+        waits: list[Coroutine[Any, Any, CapacityClaim]] = [
+            poller.wait(goal, shown.lines.append, shown.warnings.append) for goal in goals
+        ]
+        return await asyncio.gather(*waits, return_exceptions=True), script, shown, clock
+
+    return asyncio.run(main())
+
+
+def creating_until(moment: float, *ids: str) -> Callable[[float], list[CapacityClaim]]:
+    return lambda now: [claim(id=id) if now >= moment else claim("STATUS_CREATING", 1, id=id) for id in ids]
+
+
+def test_a_ready_claim_is_one_read_and_shows_nothing() -> None:
+    (result,), script, shown, _ = wait_for(creating_until(0, "c1"), goal())
+    assert result.id == "c1"
+    assert [call for call, _ in script.calls] == ["GET"]
+    assert not shown.lines
+
+
+def test_many_claims_are_one_list_a_round_bounded_by_the_servers_own_time() -> None:
+    results, script, _, clock = wait_for(creating_until(30, "c1", "c2", "c3"), *map(goal, ["c1", "c2", "c3"]))
+    assert [result.id for result in results] == ["c1", "c2", "c3"]
+    assert {call for call, _ in script.calls} == {"LIST"}
+    assert {after.isoformat() for _, after in script.calls} == {"2026-05-14T05:31:55.123456+00:00"}
+    assert len(script.calls) <= 3 + clock.now / 3
+
+
+def test_a_claim_that_list_does_not_show_is_read_by_itself() -> None:
+    results, script, _, _ = wait_for(
+        creating_until(0, "c1", "c2"), goal("c1"), goal("c2"), hidden=frozenset({"c2"})
+    )
+    assert [result.id for result in results] == ["c1", "c2"]
+    assert ("GET", "c2") in script.calls
+    assert ("GET", "c1") not in script.calls
+
+
+def test_an_outage_does_not_end_the_wait_and_is_shown() -> None:
+    def at(now: float) -> list[CapacityClaim] | CoreweaveError:
+        return Unavailable("no backend") if 5 < now < 300 else creating_until(400, "c1")(now)
+
+    (result,), _, shown, clock = wait_for(at, goal())
+    assert result.id == "c1"
+    assert clock.now >= 400
+    assert any("no backend" in line for line in shown.lines)
+
+
+def test_a_refused_token_ends_the_wait_at_once() -> None:
+    (error,), script, _, _ = wait_for(lambda _: Unauthenticated("token expired"), goal())
+    assert isinstance(error, pulumi.RunError)
+    assert "token expired" in str(error)
+    assert len(script.calls) == 1
+
+
+def test_progress_is_shown_on_change_and_at_least_every_fifteen_seconds() -> None:
+    _, _, shown, clock = wait_for(creating_until(300, "c1"), goal())
+    assert 300 / 21 <= len(shown.lines) <= 2 + 300 / 15
+    assert shown.lines[-1] == "READY, 4 of 4 gb200-4x"
+    assert clock.now < 310
+
+
+def test_a_timeout_fails_with_all_that_is_known() -> None:
+    at = lambda _: [claim("STATUS_CREATING", 2, conditions=SHORT)]  # noqa: E731
+    (error,), _, _, clock = wait_for(at, goal(readiness=Readiness(timeout="2m")))
+    assert isinstance(error, pulumi.RunError)
+    for part in ("'training'", "(id c1)", "2 of 4 gb200-4x", "US-EAST-04A: 0 of 2", "2m"):
+        assert part in str(error)
+    assert 120 <= clock.now < 126
+
+
+def test_a_timeout_that_only_warns_goes_on_with_what_is_there() -> None:
+    at = lambda _: [claim("STATUS_CREATING", 2)]  # noqa: E731
+    (result,), _, shown, _ = wait_for(at, goal(readiness=Readiness(timeout=10, on_timeout="warn")))
+    assert result.status.allocated_instances == 2
+    assert "2 of 4" in shown.warnings[0]
+
+
+def test_all_failures_are_told_together_after_the_other_claims_are_done() -> None:
+    def at(now: float) -> list[CapacityClaim]:
+        return [
+            claim("STATUS_FAILED", 0, id="c1"),
+            claim("STATUS_READY" if now > 100 else "STATUS_CREATING", id="c2"),
+            claim("STATUS_FAILED" if now > 50 else "STATUS_CREATING", 0, id="c3"),
+        ]
+
+    (first, second, third), _, _, clock = wait_for(at, goal("c1"), goal("c2"), goal("c3"))
+    assert second.id == "c2"
+    assert clock.now > 100
+    assert first is third
+    assert "(id c1)" in str(first)
+    assert "(id c3)" in str(first)
+
+
+def test_a_claim_that_is_gone_fails_after_a_while_and_not_by_one_stale_answer() -> None:
+    def at(now: float) -> list[CapacityClaim]:
+        return [] if now < 10 else [claim()]
+
+    (result,), *_ = wait_for(at, goal())
+    assert result.id == "c1"
+    (error,), _, _, clock = wait_for(lambda _: [], goal())
+    assert "no such claim" in str(error)
+    assert 60 <= clock.now < 70
+
+
+def test_a_claim_changed_by_somebody_fails_after_a_while_instead_of_at_the_timeout() -> None:
+    (error,), _, _, clock = wait_for(lambda _: [claim(instanceCount=2, allocated=2)], goal())
+    assert "somebody has changed it" in str(error)
+    assert 60 <= clock.now < 70
+
+
+def test_an_answer_from_before_the_last_change_is_waited_through() -> None:
+    def at(now: float) -> list[CapacityClaim]:
+        return [claim(instanceCount=2, allocated=2)] if now < 30 else [claim()]
+
+    (result,), *_ = wait_for(at, goal())
+    assert result.resources.instance_count == 4
+
+
+def test_an_unforeseen_error_reaches_every_wait() -> None:
+    def at(_: float) -> list[CapacityClaim]:
+        raise ZeroDivisionError
+
+    results, *_ = wait_for(at, goal("c1"), goal("c2"))
+    assert all(isinstance(result, ZeroDivisionError) for result in results)
+
+
+def test_claims_previewed_together_share_one_read_and_an_outage_is_no_failure() -> None:
+    async def main(at: Any) -> tuple[list[Any], list[Any]]:
+        clock = Clock()
+        script = Script(clock, at)
+        poller = Poller(lambda: script, clock, clock.pause)
+        seen = await asyncio.gather(*(poller.glance(goal(id)) for id in ("c1", "c2", "c4")))
+        return list(seen), script.calls
+
+    seen, calls = asyncio.run(main(creating_until(0, "c1", "c2")))
+    assert [found and found.id for found in seen] == ["c1", "c2", None]
+    assert [call for call, _ in calls] == ["LIST", "GET"]
+    seen, _ = asyncio.run(main(lambda _: Unavailable("down")))
+    assert seen == [None, None, None]
