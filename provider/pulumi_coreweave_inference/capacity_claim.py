@@ -85,6 +85,19 @@ class CapacityClaimResourcesArgs:
 class CapacityClaimResources(dict[str, Any]):
     """What a claim reserves, and where."""
 
+    def __init__(
+        self,
+        *,
+        instance_id: str,
+        instance_count: int,
+        zones: Sequence[str],
+        capacity_type: str,
+    ) -> None:
+        pulumi.set(self, "instance_id", instance_id)
+        pulumi.set(self, "instance_count", instance_count)
+        pulumi.set(self, "zones", zones)
+        pulumi.set(self, "capacity_type", capacity_type)
+
     @property
     @pulumi.getter(name="instanceId")
     def instance_id(self) -> str:

@@ -34,7 +34,6 @@ other 404 (a proxy's page, no body, JSON without a code) is an outage.
 
 No exception holds the token or the request, so each may be logged and pickled.
 """
-# ruff: noqa: N818 - the classes are named after the API's codes, without a suffix
 
 from __future__ import annotations
 

@@ -171,12 +171,11 @@ class FaultRule:
 
     def to_json(self) -> dict[str, object]:
         """The rule as `from_json` reads it, without what is not set."""
-        written = {key: value for key, value in asdict(self).items() if value not in (None, False)}
-        if not self.name:
-            del written["name"]
-        if self.probability is None:
-            del written["seed"]
-        return written
+        return {
+            each.name: value if isinstance(value, (int, float, str)) else asdict(self)[each.name]
+            for each in fields(self)
+            if (value := getattr(self, each.name)) != each.default
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

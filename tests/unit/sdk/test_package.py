@@ -1,0 +1,46 @@
+"""The package as it is imported: cheap, complete, with the version it is published as."""
+
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import coreweave_inference
+
+SDK = Path(coreweave_inference.__file__).parent
+
+
+def test_every_exported_name_can_be_imported_and_is_listed() -> None:
+    for name in coreweave_inference.__all__:
+        assert getattr(coreweave_inference, name) is not None
+        assert name in dir(coreweave_inference)
+    with pytest.raises(AttributeError, match="no attribute 'Clint'"):
+        coreweave_inference.Clint  # noqa: B018 - the access is the test
+
+
+@pytest.mark.parametrize("module", ["errors", "models"])
+def test_the_package_exports_what_its_modules_do(module: str) -> None:
+    names = set(import_module(f"coreweave_inference.{module}").__all__)
+    assert names - set(coreweave_inference.__all__) <= {"decode_error", "error_class"}
+
+
+def test_importing_the_package_imports_neither_httpx_nor_pydantic() -> None:
+    program = (
+        "import sys, coreweave_inference; coreweave_inference.ApiError;"
+        "print([name for name in ('httpx', 'pydantic', 'asyncio') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_only_the_transport_imports_httpx() -> None:
+    modules = [path.name for path in SDK.glob("*.py") if "import httpx" in path.read_text()]
+    assert modules == ["transport.py"]
+
+
+def test_the_version_is_the_published_one() -> None:
+    project = tomllib.loads((SDK.parent / "pyproject.toml").read_text())["project"]
+    assert coreweave_inference.__version__ == project.get("version", coreweave_inference.__version__)
