@@ -83,7 +83,6 @@ class Allocation:
         self._waiting: dict[int, tuple[str, Ask]] = {}
         self._holdings: dict[str, Holding] = {}
         self._events: list[tuple[int, int, str, Ask]] = []
-        self._order = 0
         self._next_ticket = 1
         self._set_stock(stock)
 
@@ -218,8 +217,7 @@ class Allocation:
 
     def _schedule(self, claim: str, ask: Ask) -> None:
         if ask.due is not None:
-            self._order += 1
-            heapq.heappush(self._events, (ask.due, self._order, claim, ask))
+            heapq.heappush(self._events, (ask.due, ask.ticket, claim, ask))
 
     def _serve(self, claim: str, holding: Holding, ask: Ask) -> bool:
         """Give an ask what is free now; returns whether that was anything."""

@@ -117,7 +117,6 @@ class Store:
         self._names: dict[str, set[str]] = {}
         self._gone: dict[str, bytes] = {}
         self._events: list[tuple[int, int, str, str]] = []
-        self._order = 0
         self._sequence = 0
         self._dirty: set[str] = set()
         self._stale: dict[str, _StaleView] = {}
@@ -257,7 +256,7 @@ class Store:
                 self._allocation.stop(claim_id)
                 claim.short_since = None
                 claim.gone_at = now + int(self._settings.delete_delay * _SECOND)
-                self._schedule(claim.gone_at, "gone", claim_id)
+                self._schedule(claim.gone_at, "gone", claim)
                 self._touch([claim_id], now)
             return self._finish(claim)
 
@@ -314,7 +313,7 @@ class Store:
                 claim.forced_until = None
                 if seconds is not None:
                     claim.forced_until = now + int(seconds * _SECOND)
-                    self._schedule(claim.forced_until, "force", claim_id)
+                    self._schedule(claim.forced_until, "force", claim)
             self._touch([claim_id], now)
             if delete:
                 self._remove(claim, now)
@@ -425,9 +424,8 @@ class Store:
             return None
         return claim.short_since + int(self._settings.shortage_failed_after * _SECOND)
 
-    def _schedule(self, due: int, kind: str, claim_id: str) -> None:
-        self._order += 1
-        heapq.heappush(self._events, (due, self._order, kind, claim_id))
+    def _schedule(self, due: int, kind: str, claim: _Claim) -> None:
+        heapq.heappush(self._events, (due, claim.sequence, kind, claim.id))
 
     def _touch(self, claim_ids: Iterable[str], at: int) -> None:
         """Note that claims changed at a time: their JSON is stale and must be written."""
@@ -441,7 +439,7 @@ class Store:
                 claim.short_since = at
                 fails_at = self._fails_at(claim)
                 if fails_at is not None:
-                    self._schedule(fails_at, "short", claim_id)
+                    self._schedule(fails_at, "short", claim)
             self._dirty.add(claim_id)
             if self._lag:
                 self._changes.append((at, claim_id, self._body(claim), at))
@@ -562,7 +560,7 @@ class Store:
         if self._settings.stale_status_for and claim.stale_until is None:
             claim.stale_status = self._status_block(claim)
             claim.stale_until = now + int(self._settings.stale_status_for * _SECOND)
-            self._schedule(claim.stale_until, "stale", claim.id)
+            self._schedule(claim.stale_until, "stale", claim)
 
     def _remove(self, claim: _Claim, at: int) -> None:
         self._gone[claim.id] = self._body(claim)
@@ -737,7 +735,7 @@ class Store:
                 (None if claim.failed else self._fails_at(claim), "short"),
             ):
                 if due is not None:
-                    self._schedule(due, kind, claim.id)
+                    self._schedule(due, kind, claim)
             if self._lag:
                 self._changes.append((claim.updated, claim.id, self._body(claim), claim.updated))
         self._changes = deque(sorted(self._changes, key=lambda change: change[0]))

@@ -1,0 +1,147 @@
+"""Fault rules: which calls they hit."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from coreweave_inference.emulator.faults import (
+    Call,
+    Fail,
+    FaultProfile,
+    FaultRule,
+    FaultState,
+    StaleReads,
+    StatusChange,
+)
+
+CREATE = Call("POST", "/v1alpha1/inference/capacityclaims", "create", "id-1", "train")
+GET = Call("GET", "/v1alpha1/inference/capacityclaims/id-1", "get", "id-1", "train")
+LIST = Call("GET", "/v1alpha1/inference/capacityclaims", "list")
+
+
+def hits(rules: list[dict[str, object]], calls: list[Call]) -> list[str | None]:
+    state = FaultState(FaultProfile.from_json(rules))
+    return [rule.name if (rule := state.decide(call)) else None for call in calls]
+
+
+@pytest.mark.parametrize(
+    ("matcher", "hit"),
+    [
+        ({"path": "create"}, [True, False, False]),
+        ({"method": "get"}, [False, True, True]),
+        ({"path": "*/capacityclaims/*"}, [False, True, False]),
+        ({"claim": "train"}, [True, True, False]),
+        ({"claim": "id-1", "method": "GET"}, [False, True, False]),
+        ({}, [True, True, True]),
+    ],
+)
+def test_a_rule_hits_the_calls_it_describes(matcher: dict[str, object], hit: list[bool]) -> None:
+    found = hits([{**matcher, "drop": "before"}], [CREATE, GET, LIST])
+    assert [name is not None for name in found] == hit
+
+
+@pytest.mark.parametrize(
+    ("limit", "hit"),
+    [
+        ({"nth": 2}, [2]),
+        ({"every": 2}, [2, 4, 6]),
+        ({"times": 2}, [1, 2]),
+        ({"every": 2, "times": 1}, [2]),
+        ({"probability": 0}, []),
+        ({"probability": 1}, [1, 2, 3, 4, 5, 6]),
+    ],
+)
+def test_a_rule_hits_as_often_as_it_says(limit: dict[str, object], hit: list[int]) -> None:
+    found = hits([{"path": "get", **limit, "drop": "before"}], [LIST, *[GET] * 6])
+    assert [number for number, name in enumerate(found) if name] == hit
+
+
+def test_the_first_rule_that_hits_decides_and_all_count() -> None:
+    rules: list[dict[str, object]] = [
+        {"name": "first", "path": "get", "times": 1, "drop": "before"},
+        {"name": "second", "path": "get", "nth": 2, "drop": "after"},
+    ]
+    assert hits(rules, [GET, GET, GET]) == ["first", "second", None]
+
+
+def test_a_probability_draws_the_same_for_the_same_seed() -> None:
+    def drawn(seed: int) -> list[str | None]:
+        return hits([{"probability": 0.5, "seed": seed, "drop": "before"}], [GET] * 64)
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_random_faults_are_the_same_for_the_same_seed_and_hit_the_share_asked_for() -> None:
+    def drawn(seed: int) -> list[str | None]:
+        state = FaultState(FaultProfile.random(seed, rate=0.3))
+        return [rule.name if (rule := state.decide(GET)) else None for _ in range(2000)]
+
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert 500 < sum(name is not None for name in drawn(1)) < 700
+    kinds = {name.split("-", 2)[2] for name in drawn(1) if name}
+    assert {"503-before", "503-after", "drop-before", "drop-after", "html-200"} <= kinds
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        FaultRule(name="a", fail=Fail(when="after", code="internal", retry_after="date:3")),
+        FaultRule(name="b", hold="before", claim="x", nth=3),
+        FaultRule(name="c", stale_reads=StaleReads(seconds=2, reads="list")),
+        FaultRule(name="d", status=StatusChange(status=17, seconds=1, allocated=0)),
+        FaultRule(name="e", probability=0.0, seed=9, half_body=True),
+        FaultRule(name="f", foreign_edit={"spec": {"resources": {"instanceCount": 1}}}),
+        FaultRule(name="g", fail=Fail(details=({"@type": "x/google.rpc.ErrorInfo"},))),
+    ],
+)
+def test_a_rule_survives_the_way_through_json(rule: FaultRule) -> None:
+    assert FaultRule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
+
+
+def test_short_spellings_mean_the_same() -> None:
+    rule = FaultRule.from_json(
+        {"drop": {"when": "after"}, "html_200": True, "stale_reads": 2, "status": "STATUS_ERROR"}
+    )
+    assert rule == FaultRule(
+        drop="after",
+        html_200="before",
+        stale_reads=StaleReads(seconds=2),
+        status=StatusChange(status="STATUS_ERROR"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"dorp": "before"}, "rule 1: rule: no such field: dorp"),
+        ({"drop": "during"}, "rule 1: drop: 'during' is not one of before, after"),
+        ({"fail": {"code": "teapot"}}, "rule 1: fail.code: 'teapot' is not one of"),
+        ({"fail": {"status": 9}}, "rule 1: fail.status: 9 is not an HTTP status"),
+        ({"fail": {"when": "before", "why": 1}}, "rule 1: fail: no such field: why"),
+        ({"fail": {"retry_after": "soon"}}, "rule 1: fail.retry_after"),
+        ({"nth": 0}, "rule 1: nth: must be at least 1"),
+        ({"nth": True}, "rule 1: rule.nth: True is not of the right type"),
+        ({"delay": "1"}, "rule 1: rule.delay: '1' is not of the right type"),
+        ({"probability": 2}, "rule 1: probability"),
+        ({"stale_reads": {"reads": "get"}}, "rule 1: stale_reads"),
+        ({"foreign_edit": {"name": "x"}}, "rule 1: foreign_edit"),
+        ("drop", "rule 1: rule: must be an object"),
+    ],
+)
+def test_a_wrong_rule_is_refused_with_its_place(wrong: object, complaint: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        FaultProfile.from_json([wrong])
+    assert str(refused.value).startswith(complaint)
+
+
+def test_retry_after_is_seconds_or_a_date() -> None:
+    def header(value: float | str | None) -> str | None:
+        return Fail(retry_after=value).retry_after_header(0.0)
+
+    assert header(None) is None
+    assert header(0) == "0"
+    assert header(1.5) == "1.5"
+    assert header("date") == "Thu, 01 Jan 1970 00:00:01 GMT"
+    assert header("date:60") == "Thu, 01 Jan 1970 00:01:00 GMT"
