@@ -373,8 +373,6 @@ def _read_claims(body: bytes) -> List[CapacityClaim]:
 
 
 def _read_deleted(body: bytes) -> CapacityClaim | None:
-    if not body:
-        return None
     return _DeletedAnswer.model_validate_json(body).claim
 
 

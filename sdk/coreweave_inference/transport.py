@@ -405,7 +405,7 @@ def _settle(
 def _read(call: Call[_T], answer: _Answer, token: str) -> _Done[_T] | ApiError:
     if 200 <= answer.http_status < 300:
         try:
-            return _Done(call.read(answer.body))
+            return _Done(call.read(b"{}" if answer.http_status == 204 else answer.body))
         except ValueError:
             pass
     # before an error text cuts it to length: half a token is a leak too

@@ -1,0 +1,431 @@
+"""Sending until settled: deadlines, redaction, connections; with a clock that the test turns."""
+
+import asyncio
+import copy
+import gc
+import http.server
+import logging
+import pickle
+import socket
+import ssl
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from coreweave_inference import (
+    ApiError,
+    BrokenAnswer,
+    ConnectionFailed,
+    InvalidSetting,
+    InvalidToken,
+    MissingToken,
+    NotFound,
+    RequestTimedOut,
+    RetryPolicy,
+    Unavailable,
+    transport,
+)
+from coreweave_inference.transport import AsyncTransport, Call, Connection, Transport
+
+TOKEN = "CW-SECRET-0123456789"
+NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+class Time:
+    """A clock that moves only when somebody sleeps, or the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    async def sleep_async(self, seconds: float) -> None:
+        self.sleep(seconds)
+
+
+def connection(**changes: Any) -> Connection:
+    return Connection(**{"endpoint": "https://api.example", "token": TOKEN, "timeout": 10.0, **changes})
+
+
+def call(**changes: Any) -> Call[bytes]:
+    given: dict[str, Any] = {"operation": "get", "method": "GET", "path": "/x", "read": bytes}
+    return Call(**{**given, **changes})
+
+
+@pytest.fixture(params=["sync", "async"])
+def run(request: pytest.FixtureRequest) -> Callable[..., bytes]:
+    """Runs one call through either transport, on the given time."""
+
+    def run(
+        handler: Handler,
+        *,
+        sent: Call[bytes] | None = None,
+        policy: RetryPolicy | None = None,
+        time: Time | None = None,
+        **changes: Any,
+    ) -> bytes:
+        time = time or Time()
+        given: dict[str, Any] = {
+            "http": httpx.MockTransport(handler),
+            "clock": time.clock,
+            "random": lambda: 0.5,
+            "now": lambda: NOW,
+        }
+        if request.param == "sync":
+            one = Transport(connection(**changes), sleep=time.sleep, **given)
+            try:
+                return one.run(sent or call(), policy or RetryPolicy())
+            finally:
+                one.close()
+
+        async def run_async() -> bytes:
+            two = AsyncTransport(connection(**changes), sleep=time.sleep_async, **given)
+            try:
+                return await two.run(sent or call(), policy or RetryPolicy())
+            finally:
+                await two.aclose()
+
+        return asyncio.run(run_async())
+
+    return run
+
+
+Run = Callable[..., bytes]
+
+
+def answering(*answers: httpx.Response | Exception) -> Handler:
+    """Gives each answer once, and the last one from then on."""
+    left = list(answers)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(answer, httpx.TransportError):
+            answer.request = request
+            raise answer
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+    return handler
+
+
+def test_every_request_carries_token_and_agent(run: Run) -> None:
+    seen: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, content=b"{}")
+
+    assert run(handler, user_agent="pulumi/1", sent=call(query={"a": "1+2"}, body=b"{}")) == b"{}"
+    assert seen[0].headers["Authorization"] == f"Bearer {TOKEN}"
+    assert seen[0].headers["User-Agent"].startswith("coreweave-inference/")
+    assert seen[0].headers["User-Agent"].endswith(" pulumi/1")
+    assert seen[0].headers["Content-Type"] == "application/json"
+    assert str(seen[0].url) == "https://api.example/x?a=1%2B2"
+
+
+def test_a_netrc_does_not_replace_the_token(run: Run, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".netrc").write_text("machine api.example login other password other\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    seen: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["Authorization"])
+        return httpx.Response(200)
+
+    run(handler)
+    assert seen == [f"Bearer {TOKEN}"]
+
+
+def test_a_failure_that_passes_is_waited_out_with_growing_delays(run: Run) -> None:
+    time = Time()
+    broken = httpx.Response(503, json={"code": "unavailable"})
+    handler = answering(broken, broken, httpx.ReadTimeout("t"), httpx.Response(200, content=b"done"))
+    assert run(handler, time=time) == b"done"
+    assert time.slept == [0.25, 0.5, 1.0]
+
+
+def test_the_last_error_says_how_often_it_was_tried_and_stays_within_the_deadline(run: Run) -> None:
+    time = Time()
+    with pytest.raises(Unavailable, match=r"get of claim c: unavailable: down .*10 attempts") as caught:
+        run(
+            answering(httpx.Response(503, json={"code": 14, "message": "down"})),
+            time=time,
+            sent=call(claim_id="c"),
+            policy=RetryPolicy(deadline=25),
+        )
+    assert caught.value.attempts == 10
+    assert time.now - 1000 < 25
+
+
+def test_a_retry_after_in_header_or_details_is_waited_for(run: Run) -> None:
+    time = Time()
+    detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3s"}
+    handler = answering(
+        httpx.Response(429, headers={"Retry-After": "2"}),
+        httpx.Response(429, headers={"Retry-After": "Sat, 01 Aug 2026 12:00:05 GMT"}),
+        httpx.Response(503, json={"code": 14, "details": [detail]}),
+        httpx.Response(200),
+    )
+    run(handler, time=time)
+    assert time.slept == [2.25, 5.5, 4.0]
+
+
+def test_a_retry_after_beyond_the_limit_is_raised_and_told(run: Run) -> None:
+    with pytest.raises(ApiError, match="the API asks to wait 3600 s") as caught:
+        run(answering(httpx.Response(429, headers={"Retry-After": "3600"})))
+    assert caught.value.attempts == 1
+    assert caught.value.retry_after == 3600
+
+
+def test_an_attempts_timeout_shrinks_to_what_the_deadline_leaves(run: Run) -> None:
+    time = Time()
+    timeouts: list[float] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        timeouts.append(request.extensions["timeout"]["read"])
+        time.now += timeouts[-1]
+        raise httpx.ReadTimeout("t", request=request)
+
+    with pytest.raises(RequestTimedOut):
+        run(handler, time=time, policy=RetryPolicy(deadline=25))
+    assert timeouts == [10, 10, 4.25]
+    assert time.now - 1000 <= 25
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "sent"),
+    [
+        (httpx.ConnectError("refused"), ConnectionFailed, False),
+        (httpx.ConnectTimeout("t"), ConnectionFailed, False),
+        (httpx.PoolTimeout("t"), ConnectionFailed, False),
+        (httpx.ProxyError("p"), ConnectionFailed, False),
+        (httpx.ReadError("reset"), ConnectionFailed, True),
+        (httpx.WriteError("reset"), ConnectionFailed, True),
+        (httpx.RemoteProtocolError("disconnected"), ConnectionFailed, True),
+        (httpx.ReadTimeout("t"), RequestTimedOut, None),
+        (httpx.WriteTimeout("t"), RequestTimedOut, None),
+        (httpx.DecodingError("not gzip"), BrokenAnswer, None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_a_failed_connection_tells_whether_the_request_may_have_arrived(
+    run: Run, failure: Exception, kind: type[ApiError], sent: bool | None
+) -> None:
+    for repeatable in (True, False):
+        count = 0
+
+        def handler(request: httpx.Request) -> httpx.Response:
+            nonlocal count
+            count += 1
+            return answering(failure)(request)
+
+        with pytest.raises(kind) as caught:
+            run(handler, sent=call(repeatable=repeatable))
+        assert type(caught.value) is kind
+        assert caught.value.http_status is None
+        assert getattr(caught.value, "sent", None) is sent
+        assert (count > 1) == (repeatable or sent is False)
+        assert caught.value.attempts == count
+
+
+def test_an_untrusted_certificate_is_not_tried_again(run: Run) -> None:
+    failure = httpx.ConnectError("CERTIFICATE_VERIFY_FAILED")
+    failure.__cause__ = ssl.SSLCertVerificationError("self-signed")
+    with pytest.raises(ConnectionFailed, match="CERTIFICATE_VERIFY_FAILED") as caught:
+        run(answering(failure))
+    assert caught.value.untrusted
+    assert caught.value.attempts == 1
+
+
+def test_a_2xx_that_cannot_be_read_is_an_outage(run: Run) -> None:
+    def read(body: bytes) -> bytes:
+        raise ValueError("no claim")
+
+    with pytest.raises(BrokenAnswer, match="no get answer: <html>") as caught:
+        run(answering(httpx.Response(200, content=b"<html>")), sent=call(read=read))
+    assert caught.value.http_status == 200
+    assert caught.value.attempts > 1
+
+
+def test_a_redirect_is_not_followed_and_its_host_is_named(run: Run) -> None:
+    seen: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.url.host)
+        return httpx.Response(307, headers={"Location": f"https://evil.example/{TOKEN}?t={TOKEN}"})
+
+    with pytest.raises(BrokenAnswer, match=r"redirects are not followed: it points to evil\.example"):
+        run(handler)
+    assert seen == ["api.example"]
+
+
+@pytest.mark.parametrize(
+    ("location", "said"), [("/login", "another path of this host"), ("https://[", "points nowhere")]
+)
+def test_a_redirect_to_anything_is_told(run: Run, location: str, said: str) -> None:
+    with pytest.raises(BrokenAnswer, match=said):
+        run(answering(httpx.Response(302, headers={"Location": location})))
+
+
+def test_an_answer_beyond_the_size_limit_is_given_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 1000)
+    assert len(run(answering(httpx.Response(200, content=b"x" * 1000)))) == 1000
+    with pytest.raises(BrokenAnswer, match="an answer of more than"):
+        run(answering(httpx.Response(200, content=b"x" * 1001)))
+
+
+def test_an_answer_that_drips_in_is_given_up_at_the_deadline() -> None:
+    time = Time()
+
+    class Drip(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            while True:
+                time.now += 9
+                yield b"x"
+
+    http = httpx.MockTransport(lambda request: httpx.Response(200, stream=Drip()))
+    one = Transport(connection(), http=http, clock=time.clock, sleep=time.sleep)
+    with pytest.raises(RequestTimedOut, match="did not finish its answer"):
+        one.run(call(), RetryPolicy(deadline=60))
+    assert time.now - 1000 < 75
+
+
+def test_the_request_id_is_taken_from_the_headers(run: Run) -> None:
+    answer = httpx.Response(404, json={"code": 5}, headers={"X-Request-Id": "r-7"})
+    with pytest.raises(NotFound, match="request id r-7"):
+        run(answering(answer))
+
+
+def test_retries_are_logged_without_the_token(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    run(answering(httpx.Response(503, content=TOKEN.encode()), httpx.Response(200)))
+    assert "trying again in 0.2 s" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+ECHOES: list[httpx.Response | Exception] = [
+    httpx.Response(401, json={"code": 16, "message": f"bad token {TOKEN}"}),
+    httpx.Response(
+        400,
+        json={
+            "code": 3,
+            "details": [
+                {
+                    "@type": "google.rpc.BadRequest",
+                    "fieldViolations": [{"field": TOKEN, "description": TOKEN}],
+                },
+                {"@type": "google.rpc.ErrorInfo", "metadata": {TOKEN: [TOKEN]}},
+            ],
+        },
+    ),
+    httpx.Response(418, json={"code": TOKEN}),
+    httpx.Response(400, content=b'{"code": 3, "message": "\\u0043W-SECRET-0123456789"}'),
+    httpx.Response(502, content=b"x" * 110 + TOKEN.encode()),
+    httpx.Response(302, headers={"Location": f"https://{TOKEN}.example"}),
+    httpx.Response(404, json={"code": 5}, headers={"X-Request-Id": TOKEN}),
+    httpx.ConnectError(f"cannot send Bearer {TOKEN}"),
+    httpx.ReadTimeout("t"),
+]
+
+
+@pytest.mark.parametrize("answer", ECHOES, ids=lambda answer: str(answer)[:20])
+def test_no_error_holds_the_token_or_the_request(run: Run, answer: httpx.Response | Exception) -> None:
+    with pytest.raises(ApiError) as caught:
+        run(answering(answer), policy=RetryPolicy(deadline=0))
+    error = caught.value
+    leaks = (TOKEN.lower(), TOKEN[:10].lower())
+    shown = [str(error), repr(error), repr(error.args), repr(vars(error))]
+    shown += ["".join(traceback.format_exception(error)), repr(pickle.dumps(error))]
+    assert not [text for text in shown if any(leak in text.lower() for leak in leaks)]
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    gc.collect()
+
+
+@pytest.mark.parametrize("token", ["a\nX-Evil: 1", "a\n", "a b", "tökén", "a\x00", "a\x7f"])
+def test_a_token_no_header_can_carry_is_refused_unseen(token: str) -> None:
+    with pytest.raises(InvalidToken) as caught:
+        connection(token=token)
+    assert "X-Evil" not in str(caught.value)
+    assert "tökén" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"timeout": 0}, {"timeout": -1}, {"timeout": float("inf")}, {"timeout": float("nan")}),
+        *({"user_agent": "a\nb"}, {"max_connections": 0}),
+    ],
+)
+def test_a_connection_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidSetting):
+        connection(**wrong)
+
+
+def test_a_connection_shows_and_gives_away_no_token() -> None:
+    assert TOKEN not in repr(connection())
+    for give in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="holds the API token"):
+            give(connection())
+
+
+def test_a_missing_token_is_raised_before_anything_is_sent(run: Run) -> None:
+    with pytest.raises(MissingToken):
+        run(answering(AssertionError("was sent")), token=None)
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "http://localhost", "http://[::1]:1"])
+def test_a_loopback_endpoint_never_goes_through_a_proxy(endpoint: str) -> None:
+    assert not connection(endpoint=endpoint).uses_environment()
+    assert connection().uses_environment()
+
+
+def test_a_loopback_call_ignores_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    one = Transport(connection(endpoint=f"http://127.0.0.1:{server.server_port}"))
+    try:
+        assert one.run(call(), RetryPolicy(deadline=0)) == b"{}"
+    finally:
+        one.close()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_closed_port_is_a_connection_that_was_never_sent() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        one = Transport(connection(endpoint=endpoint))
+        with pytest.raises(ConnectionFailed, match="no connection to 127") as caught:
+            one.run(call(), RetryPolicy(deadline=0))
+        one.close()
+    assert caught.value.sent is False
