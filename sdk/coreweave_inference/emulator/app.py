@@ -115,6 +115,9 @@ class EmulatorApp:
             if body:
                 record.bytes_in = len(body)
                 record.body = self._loggable(body)
+                if operation == "create" and isinstance(record.body, dict):
+                    given = record.body.get("id")
+                    record.claim = given.lower() if isinstance(given, str) else None
         request = _Request(method, path, query, operation, claim_id, authorization, body)
         rule = self.faults.decide(self._call(request, record)) if self.faults.active else None
         if rule is None:
@@ -303,14 +306,12 @@ class EmulatorApp:
         return True
 
     def _call(self, request: _Request, record: RequestRecord) -> Call:
-        claim_id = request.claim_id.lower() if request.claim_id else None
-        name = self.store.name_of(claim_id) if claim_id else None
+        claim_id = record.claim.lower() if record.claim else None
+        name: object = self.store.name_of(claim_id) if claim_id else None
         if request.operation == "create" and isinstance(record.body, dict):
-            given = record.body.get("id")
-            claim_id = record.claim = given.lower() if isinstance(given, str) else None
-            named = record.body.get("name")
-            name = named if isinstance(named, str) else None
-        return Call(request.method, request.path, request.operation, claim_id, name)
+            name = record.body.get("name")
+        named = name if isinstance(name, str) else None
+        return Call(request.method, request.path, request.operation, claim_id, named)
 
     # The wire
 
