@@ -30,11 +30,13 @@ from pulumi.dynamic import (
 )
 
 from coreweave_inference import (
+    ApiError,
     CapacityClaim,
     CapacityClaimResources,
     Client,
     CoreweaveError,
     NotFound,
+    Unavailable,
 )
 
 from .connection import USER_AGENT, Settings, settings_from
@@ -85,7 +87,9 @@ class CapacityClaimProvider(ResourceProvider):
     def check(self, _olds: Properties, news: Properties) -> CheckResult:
         """Validate what the program declares, and bring it into the shape that is kept."""
         inputs, problems = normalize(news)
-        failures = [CheckFailure(problem.property, problem.reason) for problem in problems]
+        # With a property of its own the engine would print that property's value, which it only finds
+        # for properties of the first level.
+        failures = [CheckFailure("", f"{problem.property}: {problem.reason}") for problem in problems]
         if not _process.settings.token:
             failures.append(CheckFailure("", MISSING_TOKEN))
         if _olds.get(NAMESPACE):
@@ -156,11 +160,10 @@ class CapacityClaimProvider(ResourceProvider):
             else:
                 claim = client.capacity_claims.update(_id, declared)
         except CoreweaveError as error:
-            raise api_failure(
-                "changing", _resource_name(_olds), _id, error,
-                held="the claim as it was before, unless the API took the change and its answer was "
-                     "lost; `pulumi refresh` tells.",
-            ) from None  # fmt: skip
+            before = "the claim as it was before"
+            if isinstance(error, Unavailable):
+                before += ", or changed if only the answer was lost; `pulumi refresh` tells"
+            raise api_failure("changing", _resource_name(_olds), _id, error, held=f"{before}.") from None
         carried = {name: _olds.get(name) for name in (KEY, NAMESPACE, INCARNATION)}
         return UpdateResult(_outputs(claim, carried | {DECLARED_NAME: _news.get("name")}))
 
@@ -375,11 +378,14 @@ def _wait_until_gone(client: Client, claim_id: str, timeout: float) -> CapacityC
 
 
 def _create_failed(declaration: Declaration, error: CoreweaveError) -> ClaimError:
-    return api_failure(
-        "creating", declaration.resource_name, declaration.claim_id(0), error,
-        held="nothing that is known of; a claim whose answer was lost is taken over by the next "
-             "`pulumi up`, never created twice.",
-    )  # fmt: skip
+    held = "nothing new"
+    if isinstance(error, Unavailable):
+        held = (
+            "nothing that is known of; if only the answer was lost, the next `pulumi up` takes that "
+            "claim over and makes no second one"
+        )
+    claim_id = error.claim_id if isinstance(error, ApiError) else None
+    return api_failure("creating", declaration.resource_name, claim_id, error, held=f"{held}.")
 
 
 def _obstructed(declaration: Declaration, obstacle: NameTaken | HeldByOther | OutOfAttempts) -> ClaimError:

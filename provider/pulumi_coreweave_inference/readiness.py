@@ -289,8 +289,10 @@ class Poller:
                 trouble, fatal = await self._look(reader, active)
                 for wait in active:
                     self._step(wait, trouble, fatal)
-                if any(not wait.failure for wait in self._waits.values()):
-                    await self._pause(self._joined, _PAUSES[min(round_, len(_PAUSES) - 1)])
+                left = [wait.left(self._clock()) for wait in self._waits.values() if not wait.failure]
+                if left:
+                    pause = _PAUSES[min(round_, len(_PAUSES) - 1)]
+                    await self._pause(self._joined, max(_GATHER, min(pause, *left)))
                     round_ += 1
         except Exception as error:  # noqa: BLE001  # every wait must end, whatever happens here
             self._end(error)

@@ -18,6 +18,7 @@ from pulumi.dynamic import ResourceProvider
 from pulumi.dynamic.dynamic import serialize_provider
 from pulumi.runtime import rpc
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
+
 from pulumi_coreweave_inference import CapacityClaimProvider, ClaimNamespaceProvider
 
 UNKNOWN: Final = rpc.UNKNOWN
@@ -43,7 +44,7 @@ class Checked:
     """The plugin's answer to a check."""
 
     inputs: Properties
-    failures: dict[str, str] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
 
 
 class Plugin:
@@ -107,7 +108,7 @@ class Plugin:
             self._stub.Check,
             provider_pb2.CheckRequest(olds=self._sent(olds), news=self._sent(news)),
         )
-        failures = {failure.property: failure.reason for failure in answer.failures}
+        failures = [failure.reason for failure in answer.failures]
         return Checked(_properties(answer.inputs), failures)
 
     def diff(self, id: str, olds: Properties, news: Properties) -> Diff:
@@ -121,16 +122,12 @@ class Plugin:
 
     def create(self, props: Properties) -> tuple[str, Properties]:
         """Create; the id and the outputs."""
-        answer = self._call(
-            self._stub.Create, provider_pb2.CreateRequest(properties=self._sent(props))
-        )
+        answer = self._call(self._stub.Create, provider_pb2.CreateRequest(properties=self._sent(props)))
         return answer.id, _properties(answer.properties)
 
     def read(self, id: str, props: Properties) -> tuple[str, Properties, Properties]:
         """Read; the id (empty: gone), the outputs and the inputs."""
-        answer = self._call(
-            self._stub.Read, provider_pb2.ReadRequest(id=id, properties=self._sent(props))
-        )
+        answer = self._call(self._stub.Read, provider_pb2.ReadRequest(id=id, properties=self._sent(props)))
         return answer.id, _properties(answer.properties), _properties(answer.inputs)
 
     def update(self, id: str, olds: Properties, news: Properties) -> Properties:
@@ -143,9 +140,7 @@ class Plugin:
 
     def delete(self, id: str, props: Properties) -> None:
         """Delete."""
-        self._call(
-            self._stub.Delete, provider_pb2.DeleteRequest(id=id, properties=self._sent(props))
-        )
+        self._call(self._stub.Delete, provider_pb2.DeleteRequest(id=id, properties=self._sent(props)))
 
     def _sent(self, props: Properties) -> struct_pb2.Struct:
         return _struct(props | {"__provider": self._provider})

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pulumi.output import UNKNOWN
+
 from pulumi_coreweave_inference.declaration import (
     PATCHABLE_BY_DEFAULT,
     claim_name_from,

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from coreweave_inference import AlreadyExists, CapacityClaim, CapacityClaimResources, NotFound, Unavailable
 from hypothesis import given
 from hypothesis import strategies as st
+
+from coreweave_inference import AlreadyExists, CapacityClaim, CapacityClaimResources, NotFound, Unavailable
 from pulumi_coreweave_inference.identity import (
     MAXIMUM_ATTEMPTS,
     Declaration,

@@ -7,6 +7,10 @@ from typing import Any
 
 import pulumi
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inline_snapshot import snapshot
+
 from coreweave_inference import (
     CapacityClaim,
     CapacityClaimResources,
@@ -16,9 +20,6 @@ from coreweave_inference import (
     Unauthenticated,
     Unavailable,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from inline_snapshot import snapshot
 from pulumi_coreweave_inference import InvalidReadiness, Readiness
 from pulumi_coreweave_inference.readiness import Goal, Poller, Verdict, judge, not_ready, progress
 

@@ -1,0 +1,260 @@
+"""The provider as the engine meets it: a process, spoken to over gRPC."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from pulumi.dynamic.dynamic import serialize_provider
+from pulumi.output import Unknown
+from support.plugin import UNKNOWN, Plugin, PluginError, claim_inputs
+
+from coreweave_inference import Client
+from coreweave_inference.emulator import Emulator
+from pulumi_coreweave_inference import CapacityClaimProvider, ClaimNamespaceProvider
+
+FORWARD = ["US-WEST-04A", "US-EAST-04A"]
+BACKWARD = FORWARD[::-1]
+
+
+def created(plugin: Plugin, namespace: str, **changes: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    checked = plugin.check({}, claim_inputs(namespace, **changes))
+    assert checked.failures == []
+    claim_id, outputs = plugin.create(checked.inputs)
+    return claim_id, checked.inputs, outputs
+
+
+def writes(emulator: Emulator) -> list[str]:
+    return [record.method for record in emulator.requests() if record.method != "GET"]
+
+
+def test_the_serialized_providers_are_constant_and_refer_to_classes_by_name() -> None:
+    """Every state file holds these bytes: the classes may never move."""
+    assert base64.b64decode(serialize_provider(CapacityClaimProvider())) == (
+        b"\x80\x04\x95D\x00\x00\x00\x00\x00\x00\x00\x8c#pulumi_coreweave_inference.provider\x94"
+        b"\x8c\x15CapacityClaimProvider\x94\x93\x94)\x81\x94."
+    )
+    assert base64.b64decode(serialize_provider(ClaimNamespaceProvider())) == (
+        b"\x80\x04\x95E\x00\x00\x00\x00\x00\x00\x00\x8c#pulumi_coreweave_inference.provider\x94"
+        b"\x8c\x16ClaimNamespaceProvider\x94\x93\x94)\x81\x94."
+    )
+
+
+def test_a_namespace_is_a_random_uuid_that_never_changes() -> None:
+    with Plugin(provider=ClaimNamespaceProvider) as plugin:
+        first, outputs = plugin.create({})
+        second, _ = plugin.create({})
+        assert first != second
+        assert len(first) == 36
+        assert plugin.diff(first, outputs, {}).changes == "none"
+        assert plugin.read(first, outputs)[0] == first
+        plugin.delete(first, outputs)
+
+
+@pytest.mark.parametrize("zones", [FORWARD, BACKWARD])
+def test_the_order_of_zones_arrives_and_comes_back(
+    plugin: Plugin, client: Client, namespace: str, zones: list[str]
+) -> None:
+    claim_id, inputs, outputs = created(plugin, namespace, zones=zones)
+    assert list(client.capacity_claims.get(claim_id).resources.zones) == zones
+    assert outputs["resources"]["zones"] == zones
+    _, read, read_inputs = plugin.read(claim_id, outputs)
+    assert read["resources"]["zones"] == read_inputs["resources"]["zones"] == zones
+    assert plugin.diff(claim_id, outputs, inputs).changes == "none"
+
+
+def test_counts_that_arrive_as_floats_are_sent_as_whole_numbers(
+    plugin: Plugin, emulator: Emulator, namespace: str
+) -> None:
+    created(plugin, namespace, instanceCount=4.0)
+    (post,) = [record for record in emulator.requests() if record.method == "POST"]
+    assert '"instanceCount":4,' in str(post.body).replace(" ", "").replace("'", '"')
+
+
+def test_values_that_are_not_known_yet_pass_check_and_count_as_changed(
+    plugin: Plugin, namespace: str
+) -> None:
+    claim_id, inputs, outputs = created(plugin, namespace)
+    news = claim_inputs(namespace, zones=["US-WEST-04A", UNKNOWN], instanceCount=UNKNOWN)
+    checked = plugin.check(inputs, news)
+    assert checked.failures == []
+    assert isinstance(checked.inputs["resources"]["zones"][1], Unknown)
+    diff = plugin.diff(claim_id, outputs, checked.inputs)
+    assert (diff.changes, diff.replaces) == ("unknown", ["resources.zones"])
+    diff = plugin.diff(claim_id, outputs, claim_inputs(namespace) | {"resources": UNKNOWN})
+    assert (diff.changes, diff.replaces) == ("unknown", ["resources"])
+
+
+def test_bad_input_is_told_by_property_without_a_call_to_the_api(
+    plugin: Plugin, emulator: Emulator, namespace: str
+) -> None:
+    bad = claim_inputs(namespace, name="Train_1", instanceCount=2.5, zones=[])
+    failures = plugin.check({}, bad).failures
+    assert [failure.partition(":")[0] for failure in failures] == [
+        "name",
+        "resources.instance_count",
+        "resources.zones",
+    ]
+    assert emulator.requests() == []
+
+
+def test_a_missing_token_fails_the_check_and_names_the_variables(namespace: str) -> None:
+    with Plugin() as plugin:
+        (failure,) = plugin.check({}, claim_inputs(namespace)).failures
+        for name in ("COREWEAVE_API_TOKEN", "CW_API_TOKEN", "coreweave:token"):
+            assert name in failure
+
+
+def test_the_environment_comes_before_the_stacks_config(emulator: Emulator, namespace: str) -> None:
+    config = {"coreweave:token": emulator.token, "coreweave:endpoint": emulator.url}
+    with Plugin(config=config) as plugin:
+        created(plugin, namespace)
+    with Plugin({"CW_API_TOKEN": "rotated"}, config=config) as plugin:
+        with pytest.raises(PluginError, match="does not accept the token"):
+            created(plugin, namespace, instanceCount=5)
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"COREWEAVE_API_ENDPOINT": "http://api.coreweave.com"}, "COREWEAVE_API_ENDPOINT"),
+        ({"COREWEAVE_HTTP_TIMEOUT": "soon"}, "COREWEAVE_HTTP_TIMEOUT"),
+    ],
+)
+def test_a_setting_that_cannot_be_understood_is_named_without_a_traceback(
+    environment: dict[str, str], named: str, namespace: str
+) -> None:
+    with Plugin({"COREWEAVE_API_TOKEN": "secret-token-value"} | environment) as plugin:
+        with pytest.raises(PluginError) as error:
+            plugin.check({}, claim_inputs(namespace))
+    assert str(error.value).startswith(named)
+    assert "Traceback" not in str(error.value)
+    assert "secret-token-value" not in str(error.value)
+
+
+def test_a_count_changes_in_place_and_everything_else_replaces(
+    plugin: Plugin, emulator: Emulator, namespace: str
+) -> None:
+    claim_id, inputs, outputs = created(plugin, namespace)
+    scaled = plugin.check(inputs, claim_inputs(namespace, instanceCount=6.0)).inputs
+    diff = plugin.diff(claim_id, outputs, scaled)
+    assert (diff.changes, diff.replaces) == ("unknown", [])
+    updated = plugin.update(claim_id, outputs, scaled)
+    assert updated["resources"]["instanceCount"] == 6
+    assert updated["__incarnation"] == outputs["__incarnation"]
+    assert plugin.diff(claim_id, updated, scaled).changes == "none"
+    assert writes(emulator) == ["POST", "PATCH"]
+    for changes in ({"zones": BACKWARD}, {"instanceId": "h100-80gb-sxm5"}):
+        (field,) = changes
+        diff = plugin.diff(claim_id, outputs, claim_inputs(namespace, **changes))
+        assert f"resources.{field}" in diff.replaces
+
+
+def test_the_config_can_say_that_the_api_patches_more(emulator: Emulator, namespace: str) -> None:
+    config = {"coreweave:patchableFields": '["instanceCount", "zones"]'}
+    with Plugin(emulator.environment(), config) as plugin:
+        claim_id, inputs, outputs = created(plugin, namespace)
+        reordered = plugin.check(inputs, claim_inputs(namespace, zones=BACKWARD)).inputs
+        diff = plugin.diff(claim_id, outputs, reordered)
+        assert (diff.changes, diff.replaces) == ("unknown", [])
+
+
+def test_what_the_api_reports_is_never_a_difference(
+    plugin: Plugin, emulator: Emulator, namespace: str
+) -> None:
+    claim_id, inputs, outputs = created(plugin, namespace)
+    _, read, read_inputs = plugin.read(claim_id, outputs)
+    assert outputs["status"] == "STATUS_CREATING"
+    assert read["status"] == "STATUS_READY"
+    assert read_inputs == inputs
+    assert plugin.diff(claim_id, read, inputs).changes == "none"
+
+
+def test_drift_shows_as_the_drifted_property_only(plugin: Plugin, client: Client, namespace: str) -> None:
+    claim_id, inputs, outputs = created(plugin, namespace)
+    foreign = client.capacity_claims
+    resources = foreign.get(claim_id).resources
+    foreign.update(claim_id, resources.model_copy(update={"instance_count": 9}))
+    _, read, read_inputs = plugin.read(claim_id, outputs)
+    assert read_inputs["resources"] == inputs["resources"] | {"instanceCount": 9}
+    assert read_inputs | {"resources": inputs["resources"]} == inputs
+    diff = plugin.diff(claim_id, read, inputs)
+    assert (diff.changes, diff.replaces) == ("unknown", [])
+
+
+def test_a_claim_that_is_gone_reads_as_gone(plugin: Plugin, client: Client, namespace: str) -> None:
+    claim_id, _, outputs = created(plugin, namespace)
+    client.capacity_claims.delete(claim_id)
+    assert plugin.read(claim_id, outputs)[0] == ""
+
+
+def test_a_lookup_of_a_claim_that_does_not_exist_is_an_error(plugin: Plugin) -> None:
+    with pytest.raises(PluginError, match="there is no capacity claim with the id"):
+        plugin.read("00000000-0000-4000-8000-000000000000", {})
+
+
+def test_an_outage_while_reading_is_an_error_and_never_gone(emulator: Emulator, namespace: str) -> None:
+    with Plugin(emulator.environment() | {"COREWEAVE_RETRY_DEADLINE": "1s"}) as plugin:
+        claim_id, _, outputs = created(plugin, namespace)
+        emulator.set_faults([{"path": "get", "fail": {"status": 404, "form": "html"}}])
+        with pytest.raises(PluginError, match="is not available") as error:
+            plugin.read(claim_id, outputs)
+    assert "Traceback" not in str(error.value)
+
+
+def test_the_same_create_again_takes_the_claim_over(
+    plugin: Plugin, emulator: Emulator, namespace: str
+) -> None:
+    claim_id, inputs, outputs = created(plugin, namespace)
+    again, second = plugin.create(inputs)
+    assert again == claim_id
+    assert second["__incarnation"] != outputs["__incarnation"]
+    assert len(emulator.claims()) == 1
+    assert "is taken over, not created twice" in plugin.close()
+
+
+def test_delete_waits_until_the_claim_is_gone(namespace: str) -> None:
+    from coreweave_inference.emulator import EmulatorSettings
+
+    with Emulator(EmulatorSettings(delete_delay=0.5)) as emulator, Plugin(emulator.environment()) as plugin:
+        claim_id, _, outputs = created(plugin, namespace)
+        plugin.delete(claim_id, outputs)
+        assert emulator.claims() == []
+        plugin.delete(claim_id, outputs)
+
+
+def test_a_deletion_that_takes_too_long_says_what_is_still_held(namespace: str) -> None:
+    from coreweave_inference.emulator import EmulatorSettings
+
+    with Emulator(EmulatorSettings(delete_delay=60)) as emulator:
+        with Plugin(emulator.environment() | {"COREWEAVE_DELETE_TIMEOUT": "300ms"}) as plugin:
+            claim_id, _, outputs = created(plugin, namespace)
+            with pytest.raises(PluginError) as error:
+                plugin.delete(claim_id, outputs)
+    assert f"'training' (id {claim_id}) is not finished" in str(error.value)
+    assert "Held: 4 of 4 gb200-4x instances, STATUS_DELETING" in str(error.value)
+
+
+def test_the_state_holds_plain_names_that_are_a_promise(plugin: Plugin, namespace: str) -> None:
+    _, _, outputs = created(plugin, namespace, name="named")
+    assert set(outputs) == {
+        "name",
+        "resources",
+        "organizationId",
+        "createdAt",
+        "updatedAt",
+        "status",
+        "allocatedInstances",
+        "pendingInstances",
+        "conditions",
+        "__key",
+        "__namespace",
+        "__incarnation",
+        "__declaredName",
+    }
+
+
+def test_another_provider_of_the_program_keeps_its_tracebacks(plugin: Plugin) -> None:
+    with pytest.raises(PluginError, match=r"Traceback \(most recent call last\)[\s\S]*KeyError"):
+        plugin.create({"__namespace": "6f9f9c3e-1f0a-4f0e-9d3f-3f1d1c1b1a10", "__key": "a::b"})
