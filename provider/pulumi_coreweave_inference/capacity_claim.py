@@ -422,7 +422,13 @@ def _key(resource_name: str, opts: pulumi.ResourceOptions | None) -> pulumi.Inpu
     """What distinguishes the declaration within its stack: its URN without stack and project."""
     if opts is None or opts.parent is None:
         return f"{TYPE}::{resource_name}"
-    return pulumi.create_urn(resource_name, TYPE, parent=opts.parent).apply(key_of)
+    return _key_below(resource_name, opts.parent)
+
+
+async def _key_below(resource_name: str, parent: pulumi.Resource) -> str:
+    # Awaited rather than passed on as an output: a resource that depends on its parent's URN depends,
+    # for the SDK, on all children of the parent, and so on itself.
+    return key_of(await pulumi.create_urn(resource_name, TYPE, parent=parent).future() or "")
 
 
 async def _glance(run: _Run, goal: Goal) -> Any:

@@ -1,0 +1,173 @@
+"""Users' own unit tests: a program with claims under `set_mocks`, without engine, API or token."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime import mocks, settings, stack
+
+import pulumi_coreweave_inference as inference
+
+# The SDK's mock monitor opens an event loop in each worker thread and closes none.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+class Recorder(pulumi.runtime.Mocks):
+    """Answers every resource with its inputs and what the test adds."""
+
+    def __init__(self, **added: Any) -> None:
+        self.added = added
+        self.seen: dict[str, dict[str, Any]] = {}
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        self.seen[args.name] = dict(args.inputs)
+        return f"{args.name}-id", dict(args.inputs) | self.added
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+        return {}
+
+
+@pytest.fixture(autouse=True)
+def no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COREWEAVE_API_TOKEN", raising=False)
+    monkeypatch.delenv("CW_API_TOKEN", raising=False)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a program under set_mocks touched the network")
+
+    monkeypatch.setattr("httpx.AsyncClient.send", refuse)
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., dict[str, Any]]]:
+    """Run a program under mocks and answer the values of the outputs it returns."""
+
+    def run(
+        program: Callable[[], dict[str, pulumi.Output[Any]]],
+        recorder: Recorder | None = None,
+        preview: bool = False,
+    ) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+
+        async def main() -> None:
+            mocks.set_mocks(recorder or Recorder(), preview=preview)
+            settings.ROOT.set(None)
+
+            async def inside() -> None:
+                for name, output in program().items():
+                    output.apply(lambda value, name=name: values.update({name: value}))
+
+            await stack.run_pulumi_func(inside)
+
+        asyncio.run(main())
+        return values
+
+    yield run
+    settings.reset_options()
+    gc.collect()
+
+
+def claim(name: str = "training", **arguments: Any) -> inference.CapacityClaim:
+    resources = inference.CapacityClaimResourcesArgs(
+        instance_id="gb200-4x", instance_count=4, zones=["US-WEST-04A", "US-EAST-04A"]
+    )
+    return inference.CapacityClaim(name, **({"resources": resources} | arguments))
+
+
+def test_a_claim_under_mocks_is_ready_with_all_its_instances(run: Callable[..., dict[str, Any]]) -> None:
+    def program() -> dict[str, pulumi.Output[Any]]:
+        training = claim()
+        return {
+            "id": training.id,
+            "status": training.status,
+            "allocated": training.allocated_instances,
+            "pending": training.pending_instances,
+            "conditions": training.conditions,
+            "zones": training.resources.zones,
+            "ready": training.ready.apply(lambda ready: ready is training),
+        }
+
+    assert run(program) == {
+        "id": "training-id",
+        "status": "STATUS_READY",
+        "allocated": 4,
+        "pending": 0,
+        "conditions": [],
+        "zones": ["US-WEST-04A", "US-EAST-04A"],
+        "ready": True,
+    }
+
+
+def test_a_mock_may_say_what_the_api_reports(run: Callable[..., dict[str, Any]]) -> None:
+    def program() -> dict[str, pulumi.Output[Any]]:
+        training = claim()
+        return {"status": training.status, "allocated": training.allocated_instances}
+
+    recorder = Recorder(status="STATUS_CREATING", allocatedInstances=1, organizationId="cw0a1b")
+    assert run(program, recorder) == {"status": "STATUS_CREATING", "allocated": 1}
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {"instance_id": "gb200-4x", "instance_count": 4, "zones": ["RNO2A"]},
+        {"instanceId": "gb200-4x", "instanceCount": 4, "zones": ["RNO2A"]},
+        inference.CapacityClaimResourcesArgs(instance_id="gb200-4x", instance_count=4, zones=["RNO2A"]),
+    ],
+)
+def test_resources_are_given_as_args_or_as_a_dict_in_either_spelling(
+    run: Callable[..., dict[str, Any]], resources: Any
+) -> None:
+    recorder = Recorder()
+    run(lambda: {"id": claim(resources=resources).id}, recorder)
+    sent = recorder.seen["training"]
+    assert sent["resources"] == {"instanceId": "gb200-4x", "instanceCount": 4, "zones": ["RNO2A"]}
+
+
+def test_all_claims_of_a_run_share_one_namespace_and_have_keys_of_their_own(
+    run: Callable[..., dict[str, Any]],
+) -> None:
+    recorder = Recorder()
+
+    def program() -> dict[str, pulumi.Output[Any]]:
+        team = pulumi.ComponentResource("acme:index:Team", "team")
+        claims = [claim("a"), claim("b"), claim("c", opts=pulumi.ResourceOptions(parent=team))]
+        return {str(index): one.id for index, one in enumerate(claims)}
+
+    run(program, recorder)
+    assert {recorder.seen[name]["__namespace"] for name in "abc"} == {"claims-id"}
+    assert [recorder.seen[name]["__key"] for name in "abc"] == [
+        "pulumi-python:dynamic/coreweave:CapacityClaim::a",
+        "pulumi-python:dynamic/coreweave:CapacityClaim::b",
+        "acme:index:Team$pulumi-python:dynamic/coreweave:CapacityClaim::c",
+    ]
+
+
+def test_each_run_in_one_process_has_a_namespace_of_its_own(run: Callable[..., dict[str, Any]]) -> None:
+    for _ in range(2):
+        recorder = Recorder()
+        run(lambda: {"id": claim().id}, recorder)
+        assert set(recorder.seen) == {"claims", "training"}
+
+
+def test_a_preview_under_mocks_reads_nothing(run: Callable[..., dict[str, Any]]) -> None:
+    assert run(lambda: {"id": claim().id, "status": claim("b").status}, preview=True) == {"id": "training-id"}
+
+
+def test_other_resources_can_wait_for_a_claim(run: Callable[..., dict[str, Any]]) -> None:
+    recorder = Recorder()
+
+    def program() -> dict[str, pulumi.Output[Any]]:
+        training = claim()
+        later = claim("later", opts=pulumi.ResourceOptions(depends_on=[training.ready]))
+        return {"id": later.id}
+
+    assert run(program, recorder) == {"id": "later-id"}
