@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Generic, NoReturn, TypeVar
+from typing import Generic, NoReturn, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -49,8 +49,8 @@ __all__ = [
     "Transport",
 ]
 
-BaseTransport = httpx.BaseTransport
-AsyncBaseTransport = httpx.AsyncBaseTransport
+BaseTransport: TypeAlias = httpx.BaseTransport
+AsyncBaseTransport: TypeAlias = httpx.AsyncBaseTransport
 
 # 50,000 claims are about 30 MB
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -171,18 +171,13 @@ class Transport:
 
     def close(self) -> None:
         """Closes the connections; the transport cannot be used afterwards."""
-        with self._lock:
-            if self._client is None:
-                self._client = self._new_client()
-        self._client.close()
+        self._open_client().close()
 
     def _attempt(self, call: Call[_T], headers: Mapping[str, str], budget: _Budget) -> _Answer | ApiError:
-        with self._lock:
-            if self._client is None:
-                self._client = self._new_client()
-        request = _request(self._client, self._connection, call, headers, budget)
+        client = self._open_client()
+        request = _request(client, self._connection, call, headers, budget)
         try:
-            response = self._client.send(request, stream=True, auth=None, follow_redirects=False)
+            response = client.send(request, stream=True, auth=None, follow_redirects=False)
             try:
                 body = _Body(budget)
                 for chunk in response.iter_bytes():
@@ -194,12 +189,15 @@ class Transport:
             return _connection_error(failure, self._connection, budget)
         return _answer(response, body)
 
-    def _new_client(self) -> httpx.Client:
-        return httpx.Client(
-            transport=self._transport,
-            limits=self._connection.limits(),
-            trust_env=self._connection.uses_environment(),
-        )
+    def _open_client(self) -> httpx.Client:
+        with self._lock:
+            if self._client is None:
+                self._client = httpx.Client(
+                    transport=self._transport,
+                    limits=self._connection.limits(),
+                    trust_env=self._connection.uses_environment(),
+                )
+            return self._client
 
 
 class AsyncTransport:
@@ -242,18 +240,15 @@ class AsyncTransport:
 
     async def aclose(self) -> None:
         """Closes the connections; the transport cannot be used afterwards."""
-        if self._client is None:
-            self._client = self._new_client()
-        await self._client.aclose()
+        await self._open_client().aclose()
 
     async def _attempt(
         self, call: Call[_T], headers: Mapping[str, str], budget: _Budget
     ) -> _Answer | ApiError:
-        if self._client is None:
-            self._client = self._new_client()
-        request = _request(self._client, self._connection, call, headers, budget)
+        client = self._open_client()
+        request = _request(client, self._connection, call, headers, budget)
         try:
-            response = await self._client.send(request, stream=True, auth=None, follow_redirects=False)
+            response = await client.send(request, stream=True, auth=None, follow_redirects=False)
             try:
                 body = _Body(budget)
                 async for chunk in response.aiter_bytes():
@@ -265,12 +260,14 @@ class AsyncTransport:
             return _connection_error(failure, self._connection, budget)
         return _answer(response, body)
 
-    def _new_client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            transport=self._transport,
-            limits=self._connection.limits(),
-            trust_env=self._connection.uses_environment(),
-        )
+    def _open_client(self) -> httpx.AsyncClient:
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                transport=self._transport,
+                limits=self._connection.limits(),
+                trust_env=self._connection.uses_environment(),
+            )
+        return self._client
 
 
 # -- from here on nothing waits or reads a socket ------------------------------------------------
