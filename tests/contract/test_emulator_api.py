@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -622,6 +624,35 @@ def test_a_burnt_id_and_a_changed_inventory_survive_a_restart(start: Start, tmp_
     second = start(**settings)
     assert second.emulator.inventory() == STOCK
     assert refusal(second.post(claim()))[:2] == (409, "already_exists")
+
+
+def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
+    state = tmp_path / "state.db"
+    program = (
+        "import pathlib, sys\n"
+        "from coreweave_inference.emulator import EmulatorSettings, serve\n"
+        "serve(EmulatorSettings(state=pathlib.Path(sys.argv[1]), token='t'),\n"
+        "      started=lambda emulator: print(emulator.url, flush=True))\n"
+    )
+    command = [sys.executable, "-c", program, str(state)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        answer = httpx.post(url + CLAIMS, json=claim(), headers={"Authorization": "Bearer t"})
+        process.kill()
+    assert answer.status_code == 200
+    with Emulator(EmulatorSettings(state=state)) as emulator:
+        assert [each.id for each in emulator.claims()] == [ID]
+
+
+def test_a_state_file_belongs_to_one_emulator(start: Start, tmp_path: Path) -> None:
+    start(state=tmp_path / "state.db")
+    with pytest.raises(ValueError, match=r"state\.db: cannot keep claims here: .*locked"):
+        start(state=tmp_path / "state.db")
+    (tmp_path / "text").write_text("not a database, but long enough to be taken for one " * 9)
+    with pytest.raises(ValueError, match="text: cannot keep claims here"):
+        start(state=tmp_path / "text")
 
 
 def test_only_loopback_is_listened_on() -> None:

@@ -13,9 +13,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from email.utils import formatdate
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 from coreweave_inference.emulator.failures import CODES
+from coreweave_inference.emulator.settings import read_json_or_toml
 
 When = Literal["before", "after"]
 """Before the call takes effect, or after it was committed (and its answer is lost)."""
@@ -210,6 +212,17 @@ class FaultProfile:
         """A profile that makes the share `rate` of all calls fail in retryable ways: 503 in both
         forms, before and after the commit, dropped connections, half bodies, HTML, 429."""
         return cls(random_faults=RandomFaults(seed=seed, rate=rate))
+
+    @classmethod
+    def load(cls, path: Path) -> FaultProfile:
+        """Read a profile from a `.toml` file, or from JSON under any other name; see `from_json`.
+
+        Raises ValueError with the file's name, the rule and the field that is wrong.
+        """
+        try:
+            return cls.from_json(read_json_or_toml(path))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
     @classmethod
     def of(cls, faults: FaultProfile | Iterable[FaultRule | Mapping[str, object]]) -> FaultProfile:

@@ -75,7 +75,8 @@ class Emulator:
         self.stop()
 
     def start(self) -> None:
-        """Listen and serve. Raises OSError if the port is taken."""
+        """Listen and serve. Raises OSError if the port is taken, ValueError if the state file is
+        in use by another emulator or is no such file."""
         if self._thread is not None:
             raise RuntimeError("the emulator is running already")
         host = self.settings.host
@@ -314,8 +315,8 @@ def serve(
     """Run an emulator until SIGINT or SIGTERM, then return.
 
     `started` is called once it listens: the place to print `url` and the tokens. Raises ValueError
-    for a host that is not loopback or a wrong fault rule, OSError if the port is taken. Outside of
-    the main thread, where there are no signals, it runs until the process ends.
+    for a host that is not loopback, a wrong fault rule or state file, and OSError if the port is
+    taken. Outside of the main thread, where there are no signals, it runs until the process ends.
     """
 
     def end(number: int, frame: FrameType | None) -> None:

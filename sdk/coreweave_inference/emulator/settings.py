@@ -141,12 +141,17 @@ def load_inventory(path: Path) -> Inventory:
 
     Raises ValueError with the file's name if it is not `{zone: {instance type: count}}`.
     """
-    text = path.read_text(encoding="utf-8")
     try:
-        content: object = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-        return check_inventory(content)
+        return check_inventory(read_json_or_toml(path))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def read_json_or_toml(path: Path) -> object:
+    """The content of a `.toml` file, or of a JSON file under any other name."""
+    text = path.read_text(encoding="utf-8")
+    content: object = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    return content
 
 
 def check_inventory(content: object) -> dict[str, dict[str, int]]:

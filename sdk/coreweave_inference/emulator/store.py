@@ -744,17 +744,23 @@ class Store:
 
 
 def _open(settings: EmulatorSettings) -> sqlite3.Connection | None:
+    """Open the file for this process alone: two emulators on one file would lose claims."""
     if settings.state is None:
         return None
-    database = sqlite3.connect(settings.state, check_same_thread=False)
-    database.execute("PRAGMA journal_mode=WAL")
-    database.execute("PRAGMA synchronous=NORMAL")
-    with database:
-        database.execute(
-            "CREATE TABLE IF NOT EXISTS claims (id TEXT PRIMARY KEY, sequence INTEGER, saved TEXT)"
-        )
-        database.execute("CREATE TABLE IF NOT EXISTS gone (id TEXT PRIMARY KEY, body TEXT)")
-        database.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT)")
+    database = sqlite3.connect(settings.state, timeout=0.5, check_same_thread=False)
+    try:
+        database.execute("PRAGMA locking_mode=EXCLUSIVE")
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=NORMAL")
+        with database:
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS claims (id TEXT PRIMARY KEY, sequence INTEGER, saved TEXT)"
+            )
+            database.execute("CREATE TABLE IF NOT EXISTS gone (id TEXT PRIMARY KEY, body TEXT)")
+            database.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT)")
+    except sqlite3.Error as error:
+        database.close()
+        raise ValueError(f"{settings.state}: cannot keep claims here: {error}") from error
     return database
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -134,6 +135,18 @@ def test_a_wrong_rule_is_refused_with_its_place(wrong: object, complaint: str) -
     with pytest.raises(ValueError) as refused:
         FaultProfile.from_json([wrong])
     assert str(refused.value).startswith(complaint)
+
+
+def test_a_profile_is_read_from_toml_or_json(tmp_path: Path) -> None:
+    toml, plain = tmp_path / "faults.toml", tmp_path / "faults.json"
+    toml.write_text('[random]\nseed = 1\n[[rules]]\npath = "create"\ndrop = "after"\n')
+    plain.write_text('{"random": {"seed": 1}, "rules": [{"path": "create", "drop": "after"}]}')
+    profile = FaultProfile.load(toml)
+    assert profile == FaultProfile.load(plain)
+    assert profile.rules == (FaultRule(name="rule-1", path="create", drop="after"),)
+    plain.write_text('[{"drop": "never"}]')
+    with pytest.raises(ValueError, match=r"faults\.json: rule 1: drop: 'never'"):
+        FaultProfile.load(plain)
 
 
 def test_retry_after_is_seconds_or_a_date() -> None:
