@@ -37,6 +37,11 @@ elif sys.argv[1] == "build":
     os.chmod(target, 0o755)
 """
 
+RELEASE = {
+    "pulumi/pulumi": "#!/bin/sh\necho v3.259.0\n",
+    "pulumi/pulumi-language-python": "#!/bin/sh\n",
+}
+
 
 class Machine:
     """What is on PATH, and an empty cache."""
@@ -163,13 +168,7 @@ def test_a_pulumi_that_will_not_do_is_passed_over(
 
 def test_the_release_is_taken_before_a_build(machine: Machine, run: Run) -> None:
     machine.go()
-    machine.release(
-        {
-            "pulumi/pulumi": "#!/bin/sh\necho v3.259.0\n",
-            "pulumi/pulumi-language-python": "#!/bin/sh\n",
-            "pulumi/../../escaped": "no",
-        }
-    )
+    machine.release({**RELEASE, "pulumi/../../escaped": "no"})
     code, out, _ = run()
     assert (code, out) == (0, f"{machine.cache}/3.259.0-download\n")
     directory = Path(out.strip())
@@ -208,10 +207,13 @@ def test_a_build_has_everything_a_python_program_needs(machine: Machine, run: Ru
     assert (machine.bin / "builds").read_text() == "0\n"  # without cgo
 
 
-def test_the_second_run_takes_what_the_first_has_built(machine: Machine, run: Run) -> None:
+def test_the_second_run_takes_what_the_first_has_built_and_downloads_nothing(
+    machine: Machine, run: Run
+) -> None:
     machine.go()
     first = run()[1]
     (machine.bin / "go").unlink()
+    machine.release(RELEASE)
     code, out, _ = run()
     assert (code, out) == (0, first)
     assert machine.builds == 1
@@ -252,12 +254,7 @@ def test_a_forced_way_is_the_only_one_tried(
     machine: Machine, run: Run, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.pulumi("v3.300.0")
-    machine.release(
-        {
-            "pulumi/pulumi": "#!/bin/sh\necho v3.259.0\n",
-            "pulumi/pulumi-language-python": "#!/bin/sh\n",
-        }
-    )
+    machine.release(RELEASE)
     machine.go()
     monkeypatch.setenv("PULUMI_ENGINE", way)
     directory = Path(run()[1].strip())
