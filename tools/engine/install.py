@@ -42,7 +42,7 @@ LANGUAGE_HOST = "pulumi-language-python"
 SOURCES = ("go.sum", LANGUAGE_HOST, "language_host.py")
 
 
-class Unavailable(Exception):  # noqa: N818 - not an error until all ways are
+class Unavailable(Exception):
     """One way of getting an engine does not work here; the text says why."""
 
 
@@ -210,9 +210,7 @@ WAYS = ("path", *MAKERS)
 def go(*arguments: str) -> str:
     """What a go command in the pinned module prints."""
     environment = {**os.environ, "CGO_ENABLED": "0"}
-    result = subprocess.run(
-        ["go", *arguments], cwd=HERE, env=environment, capture_output=True, text=True
-    )
+    result = subprocess.run(["go", *arguments], cwd=HERE, env=environment, capture_output=True, text=True)
     if result.returncode:
         reason = " | ".join(result.stderr.strip().splitlines()[-3:])
         raise Unavailable(f"`go {arguments[0]}` failed: {reason}")
