@@ -57,7 +57,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
     def __init__(self, engine: str) -> None:
         self._engine = engine
         self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._running: set[Program] = set()
         self._closed = False
 
     def Handshake(  # noqa: N802 - the names are the protocol's
@@ -99,8 +99,8 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
                 error=f"cannot run {python}: {error.strerror or error}. "
                 "Is the program's virtual environment installed?"
             )
-        if not context.add_callback(lambda: stop(program, EXIT_GRACE)):
-            stop(program, EXIT_GRACE)  # the call ended before the program began
+        if not context.add_callback(lambda: program.stop(EXIT_GRACE)):
+            program.stop(EXIT_GRACE)  # the call ended before the program began
         try:
             return outcome(program.wait())
         finally:
@@ -117,16 +117,15 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
             self._closed = True
         self._stop_all(EXIT_GRACE)
 
-    def _start(self, python: str, request: language_pb2.RunRequest) -> subprocess.Popen[bytes]:
+    def _start(self, python: str, request: language_pb2.RunRequest) -> Program:
         with self._lock:
             if self._closed:
                 raise OSError("the language host is shutting down")
             # No process group of its own: the engine's last resort is to kill the host's group.
-            program = subprocess.Popen(
+            program = Program(
                 [python, "-u", str(EXECUTOR), *arguments(request, self._engine)],
                 cwd=request.info.program_directory,
                 env=environment(request, python, os.environ),
-                stdin=subprocess.DEVNULL,
             )
             self._running.add(program)
             return program
@@ -135,7 +134,51 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         with self._lock:
             running = list(self._running)
         for program in running:
-            stop(program, grace)
+            program.stop(grace)
+
+
+class Program:
+    """A running program. What it says on stderr is passed on until it is interrupted.
+
+    After that there is only the interpreter's traceback of the interrupt itself, which would stand below
+    the error that the engine interrupted it for.
+    """
+
+    def __init__(self, command: list[str], cwd: str, env: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        self._lock = threading.Lock()
+        self._interrupted = False
+        self._forwarder = threading.Thread(target=self._forward, daemon=True)
+        self._forwarder.start()
+
+    def wait(self) -> int:
+        """The exit status, once the program has ended and all that it said is passed on."""
+        status = self._process.wait()
+        self._forwarder.join(EXIT_GRACE)  # a child of the program may still hold its stderr
+        return status
+
+    def stop(self, grace: float) -> None:
+        """Interrupt once, so that the program can clean up; kill it after `grace` seconds."""
+        with self._lock:
+            first, self._interrupted = not self._interrupted, True
+        if self._process.poll() is not None:
+            return
+        if first:
+            self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(grace)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+    def _forward(self) -> None:
+        assert self._process.stderr
+        with self._process.stderr as stderr:
+            while chunk := os.read(stderr.fileno(), 65_536):
+                if not self._interrupted:
+                    sys.stderr.buffer.write(chunk)
+                    sys.stderr.buffer.flush()
 
 
 def interpreter(info: language_pb2.ProgramInfo) -> str:
@@ -202,17 +245,6 @@ def outcome(status: int) -> language_pb2.RunResponse:
         name = signal.Signals(-status).name
         return language_pb2.RunResponse(error=f"program was ended by {name}")
     return language_pb2.RunResponse(error=f"program exited with non-zero exit code: {status}")
-
-
-def stop(program: subprocess.Popen[bytes], grace: float) -> None:
-    """Interrupt, so that the program can clean up; kill it after `grace` seconds."""
-    if program.poll() is not None:
-        return
-    program.send_signal(signal.SIGINT)
-    try:
-        program.wait(grace)
-    except subprocess.TimeoutExpired:
-        program.kill()
 
 
 def main() -> None:

@@ -1,0 +1,19 @@
+"""`capacity-claims`: the command line beside the provider."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; without the extra `cli`, say how to get it."""
+    try:
+        from .app import app
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("typer", "rich", "starlette", "uvicorn"):
+            raise
+        sys.exit(
+            f"capacity-claims needs {missing.name}: install it with "
+            "`pip install 'pulumi-coreweave-inference[cli]'`"
+        )
+    app()

@@ -1,0 +1,37 @@
+"""The commands of `capacity-claims`, each in a module of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pulumi_coreweave_inference._version import __version__
+from .emulator import emulator
+
+app = typer.Typer(
+    name="capacity-claims",
+    help="CoreWeave capacity claims beside Pulumi.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"capacity-claims {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """CoreWeave capacity claims beside Pulumi."""
+
+
+app.command()(emulator)

@@ -1,0 +1,75 @@
+"""`capacity-claims emulator`: the API on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coreweave_inference.emulator import Emulator, EmulatorSettings, load_inventory, serve
+
+TOKEN_VARIABLE = "COREWEAVE_EMULATOR_TOKEN"  # a name, not a token
+
+
+def emulator(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The TCP port; 0 takes a free one.")] = 0,
+    allocation_delay: Annotated[
+        float, typer.Option(min=0, help="Seconds from a request to its first instance.")
+    ] = 3,
+    allocation_spread: Annotated[
+        float, typer.Option(min=0, help="Seconds from one instance to the next; 0: all at once.")
+    ] = 0,
+    delete_delay: Annotated[
+        float, typer.Option(min=0, help="Seconds that a claim is being deleted before it is gone.")
+    ] = 1,
+    inventory: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="What there is to allocate, as JSON or TOML: {zone: {instance type: count}}.",
+        ),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="A SQLite file that keeps all claims; without it, memory."),
+    ] = None,
+    faults: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Fault rules to begin with, as a JSON list."),
+    ] = None,
+) -> None:
+    """Run an emulator of CoreWeave's inference API for capacity claims. No GPU of it is real.
+
+    It listens on 127.0.0.1 only and prints the lines to export. Its token is random, unless the
+    environment variable COREWEAVE_EMULATOR_TOKEN holds one to use.
+    """
+    given: dict[str, Any] = {}
+    if token := os.environ.get(TOKEN_VARIABLE):
+        given["token"] = token
+    try:
+        settings = EmulatorSettings(
+            port=port,
+            allocation_delay=allocation_delay,
+            allocation_spread=allocation_spread,
+            delete_delay=delete_delay,
+            inventory=load_inventory(inventory) if inventory else None,
+            state=state,
+            **given,
+        )
+        rules = json.loads(faults.read_text(encoding="utf-8")) if faults else ()
+        serve(settings, faults=rules, started=_announce)
+    except (ValueError, OSError) as error:
+        typer.echo(f"capacity-claims emulator: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _announce(running: Emulator) -> None:
+    typer.echo(f"Emulator of CoreWeave's inference API at {running.url}; no GPU here is real.")
+    typer.echo("For the shell that runs pulumi:\n")
+    for name, value in running.environment().items():
+        typer.echo(f"export {name}={value}")
+    typer.echo("\nCtrl-C ends it.")
