@@ -672,7 +672,9 @@ def test_it_says_loudly_that_it_is_an_emulator(caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.parametrize("action", [{"delay": 60}, {"hold": "before"}, {"hold": "after"}])
-def test_it_stops_at_once_although_a_request_is_kept_waiting(action: dict[str, object]) -> None:
+def test_it_stops_at_once_although_a_request_is_kept_waiting(
+    action: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
     emulator = Emulator(faults=[{"path": "list", **action}])
     with emulator, socket.create_connection(emulator.url[7:].split(":")) as client:
         token = f"Authorization: Bearer {emulator.token}"
@@ -682,6 +684,7 @@ def test_it_stops_at_once_although_a_request_is_kept_waiting(action: dict[str, o
         begun = time.monotonic()
         emulator.stop()
         assert time.monotonic() - begun < 0.5
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
 
 
 def test_it_stops_and_starts_again_on_the_same_port() -> None:

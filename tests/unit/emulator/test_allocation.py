@@ -80,6 +80,25 @@ def test_a_freed_instance_goes_to_who_waited_longest() -> None:
     assert (first.allocated, second.allocated) == (2, 1)
 
 
+def test_instances_freed_in_two_zones_at_once_go_to_the_oldest_ask_by_its_own_order() -> None:
+    subject = allocation({"A": {"gpu": 0}, "B": {"gpu": 0}})
+    first = add(subject, "first", 1, zones=("B", "A"))
+    second = add(subject, "second", 1, zones=("A",))
+    third = add(subject, "third", 1, zones=("B", "A"))
+    run_until(subject, 0)
+    assert subject.set_stock({"A": {"gpu": 1}, "B": {"gpu": 1}}) == ["first", "second"]
+    assert (first.held, second.held, third.held) == ({"B": 1}, {"A": 1}, {})
+
+
+def test_the_oldest_ask_is_served_first_whichever_zone_it_waits_at() -> None:
+    subject = allocation({"A": {"gpu": 0}, "B": {"gpu": 0}})
+    first = add(subject, "first", 1, zones=("B",))
+    second = add(subject, "second", 2, zones=("A", "B"))
+    run_until(subject, 0)
+    assert subject.set_stock({"A": {"gpu": 1}, "B": {"gpu": 1}}) == ["first", "second"]
+    assert (first.held, second.held) == ({"B": 1}, {"A": 1})
+
+
 def test_a_newcomer_does_not_overtake_who_waits_in_another_zone_first() -> None:
     subject = allocation({"A": {"gpu": 1}, "B": {"gpu": 1}})
     add(subject, "holder", 1, zones=("B",))

@@ -48,6 +48,7 @@ def test_a_rule_hits_the_calls_it_describes(matcher: dict[str, object], hit: lis
     [
         ({"nth": 2}, [2]),
         ({"every": 2}, [2, 4, 6]),
+        ({"every": 3}, [3, 6]),
         ({"times": 2}, [1, 2]),
         ({"every": 2, "times": 1}, [2]),
         ({"probability": 0}, []),
