@@ -44,6 +44,7 @@ class Settings:
     delete_timeout: float = DELETE_TIMEOUT
     read_grace: float = READ_GRACE
     patchable: tuple[str, ...] = PATCHABLE_BY_DEFAULT
+    overwrite: bool = False  # whether a foreign change may be written over without a refresh
 
     @property
     def retry(self) -> RetryPolicy:
@@ -66,6 +67,7 @@ def settings_from(
         delete_timeout=_duration("deleteTimeout", config, environment, DELETE_TIMEOUT),
         read_grace=_duration("readGrace", config, environment, READ_GRACE),
         patchable=_patchable(config),
+        overwrite=_truth("overwrite", config, environment),
     )
 
 
@@ -97,8 +99,7 @@ def _duration(
     environment: Mapping[str, str],
     default: float,
 ) -> float:
-    variable = "COREWEAVE_" + "".join(f"_{c}" if c.isupper() else c.upper() for c in key)
-    given, source = environment.get(variable), variable
+    given, source = environment.get(_variable(key)), _variable(key)
     if not given:
         given, source = config(key), f"coreweave:{key}"
     if not given:
@@ -107,6 +108,19 @@ def _duration(
         return parse_duration(given)
     except ValueError as error:
         raise InvalidSetting(source, str(error)) from None
+
+
+def _truth(key: str, config: Callable[[str], str | None], environment: Mapping[str, str]) -> bool:
+    given, source = environment.get(_variable(key)), _variable(key)
+    if not given:
+        given, source = config(key), f"coreweave:{key}"
+    if given and given.lower() not in ("true", "false"):
+        raise InvalidSetting(source, f"must be true or false, not {given!r}")
+    return (given or "").lower() == "true"
+
+
+def _variable(key: str) -> str:
+    return "COREWEAVE_" + "".join(f"_{c}" if c.isupper() else c.upper() for c in key)
 
 
 def _patchable(config: Callable[[str], str | None]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from coreweave_inference import (
     ApiError,
     CapacityClaim,
+    CapacityClaimResources,
     ConnectionFailed,
     CoreweaveError,
     FailedPrecondition,
@@ -90,6 +91,12 @@ def held_resources(claim: CapacityClaim) -> str:
         f"{claim.status.allocated_instances} of {resources.instance_count} {resources.instance_id} "
         f"instances, {claim.state}"
     )
+
+
+def described(resources: CapacityClaimResources) -> str:
+    """What is reserved and where, in a few words."""
+    zones = ", ".join(resources.zones)
+    return f"{resources.instance_count} {resources.instance_id} in {zones} ({resources.capacity_type})"
 
 
 def show_without_traceback() -> None:

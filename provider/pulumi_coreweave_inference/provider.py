@@ -54,6 +54,7 @@ from .errors import (
     MISSING_TOKEN,
     ClaimError,
     api_failure,
+    described,
     held_resources,
     labelled,
     show_without_traceback,
@@ -151,19 +152,25 @@ class CapacityClaimProvider(ResourceProvider):
         return ReadResult(id_, outputs, inputs)
 
     def update(self, _id: str, _olds: Properties, _news: Properties) -> UpdateResult:
-        """Change the claim in place: its count, and what else the API is said to accept."""
-        _, client = _process.connected()
+        """Change the claim in place: its count, and what else the API is said to accept.
+
+        What somebody else has changed since the state was written is not overwritten unseen.
+        """
+        settings, client = _process.connected()
         declared = _resources(_news)
+        resource_name = _resource_name(_olds)
         try:
-            if declared.to_wire() == _olds.get("resources"):
-                claim = client.capacity_claims.get(_id)
-            else:
+            claim = client.capacity_claims.get(_id)
+            live = claim.resources.to_wire()
+            if live != declared.to_wire():
+                if live != _olds.get("resources") and not settings.overwrite:
+                    raise _changed_elsewhere(resource_name, claim, _olds["resources"], declared)
                 claim = client.capacity_claims.update(_id, declared)
         except CoreweaveError as error:
             before = "the claim as it was before"
             if isinstance(error, Unavailable):
                 before += ", or changed if only the answer was lost; `pulumi refresh` tells"
-            raise api_failure("changing", _resource_name(_olds), _id, error, held=f"{before}.") from None
+            raise api_failure("changing", resource_name, _id, error, held=f"{before}.") from None
         carried = {name: _olds.get(name) for name in (KEY, NAMESPACE, INCARNATION)}
         return UpdateResult(_outputs(claim, carried | {DECLARED_NAME: _news.get("name")}))
 
@@ -427,6 +434,28 @@ def _obstructed(declaration: Declaration, obstacle: NameTaken | HeldByOther | Ou
             said=[str(obstacle.last)] if obstacle.last else [],
             held="nothing new.",
             then=["rename the resource: a declaration with another name gets other ids"],
+        )
+    )
+
+
+def _changed_elsewhere(
+    resource_name: str, claim: CapacityClaim, last_seen: Mapping[str, Any], declared: CapacityClaimResources
+) -> ClaimError:
+    before = CapacityClaimResources.model_validate(last_seen)
+    return ClaimError(
+        text(
+            f"{labelled(resource_name, claim.id)} was changed by somebody else since the last update, and "
+            "is left as it is.",
+            said=[
+                f"the state last saw: {described(before)}",
+                f"the API holds now:  {described(claim.resources)}",
+                f"declared is:        {described(declared)}",
+            ],
+            held=f"{held_resources(claim)}.",
+            then=[
+                "run `pulumi refresh` to take note of the change, then `pulumi up` to decide about it",
+                "or set coreweave:overwrite to true to have what is declared written over it",
+            ],
         )
     )
 

@@ -37,7 +37,7 @@ from coreweave_inference import (
 )
 from coreweave_inference.settings import format_duration, parse_duration
 
-from .errors import InvalidReadiness, labelled, text
+from .errors import InvalidReadiness, described, labelled, text
 
 PROGRESS_EVERY: Final = 15.0  # seconds without a change after which progress is shown all the same
 _GATHER: Final = 0.05  # seconds to let claims come together before the first look
@@ -171,8 +171,8 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, trouble: s
         return text(
             f"{label} is not what is declared: somebody has changed it.",
             said=[
-                f"declared: {_resources(goal.resources)}",
-                f"the API holds: {_resources(claim.resources)}",
+                f"declared: {described(goal.resources)}",
+                f"the API holds: {described(claim.resources)}",
             ],
             held=held,
             then=["`pulumi refresh` takes note of the change; then `pulumi up` shows what it would undo"],
@@ -413,11 +413,6 @@ def _same_resources(ours: CapacityClaimResources, theirs: CapacityClaimResources
 def _allocated(claim: CapacityClaim) -> str:
     resources = claim.resources
     return f"{claim.status.allocated_instances} of {resources.instance_count} {resources.instance_id}"
-
-
-def _resources(resources: CapacityClaimResources) -> str:
-    zones = ", ".join(resources.zones)
-    return f"{resources.instance_count} {resources.instance_id} in {zones} ({resources.capacity_type})"
 
 
 def _zone_reasons(claim: CapacityClaim) -> list[str]:

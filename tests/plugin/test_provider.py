@@ -151,6 +151,25 @@ def test_a_count_changes_in_place_and_everything_else_replaces(
         assert f"resources.{field}" in diff.replaces
 
 
+def test_a_foreign_change_is_not_overwritten_unseen(
+    plugin: Plugin, emulator: Emulator, client: Client, namespace: str
+) -> None:
+    claim_id, inputs, outputs = created(plugin, namespace)
+    emulator.edit_claim(claim_id, spec={"resources": {"instanceCount": 9}})
+    scaled = plugin.check(inputs, claim_inputs(namespace, instanceCount=6.0)).inputs
+    with pytest.raises(PluginError) as error:
+        plugin.update(claim_id, outputs, scaled)
+    assert writes(emulator) == ["POST"]
+    for part in ("last saw: 4 gb200", "holds now:  9 gb200", "declared is:        6 gb200", "pulumi refresh"):
+        assert part in str(error.value)
+
+    wanted = plugin.check(inputs, claim_inputs(namespace, instanceCount=9.0)).inputs
+    assert plugin.update(claim_id, outputs, wanted)["resources"]["instanceCount"] == 9
+    assert writes(emulator) == ["POST"]
+    with Plugin(emulator.environment(), {"coreweave:overwrite": "true"}) as bold:
+        assert bold.update(claim_id, outputs, scaled)["resources"]["instanceCount"] == 6
+
+
 def test_the_config_can_say_that_the_api_patches_more(emulator: Emulator, namespace: str) -> None:
     config = {"coreweave:patchableFields": '["instanceCount", "zones"]'}
     with Plugin(emulator.environment(), config) as plugin:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pulumi_coreweave_inference._version import __version__
+
 from .emulator import emulator
 
 app = typer.Typer(

@@ -1,0 +1,158 @@
+"""A stack on the real engine: a program that declares what a test says, against an emulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pulumi import automation
+
+from coreweave_inference.emulator import Emulator
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+PROGRAM: Final = """
+import json
+
+import pulumi
+
+import pulumi_coreweave_inference as inference
+
+with open("claims.json", encoding="utf-8") as file:
+    declared = json.load(file)
+
+claims = {}
+for name, arguments in declared.items():
+    options = arguments.pop("opts", {})
+    if "depends_on" in options:
+        options["depends_on"] = [claims[other].ready for other in options["depends_on"]]
+    if "parent" in options:
+        options["parent"] = pulumi.ComponentResource("test:index:" + options["parent"], options["parent"])
+    if "aliases" in options:
+        options["aliases"] = [pulumi.Alias(name=alias) for alias in options["aliases"]]
+    if "readiness" in arguments:
+        readiness = arguments.pop("readiness")
+        arguments["readiness"] = None if readiness is None else inference.Readiness(**readiness)
+    claims[name] = inference.CapacityClaim(name, pulumi.ResourceOptions(**options), **arguments)
+
+pulumi.export("claims", {name: claim.id for name, claim in claims.items()})
+pulumi.export("allocated", {name: claim.allocated_instances for name, claim in claims.items()})
+pulumi.export("status", {name: claim.status for name, claim in claims.items()})
+"""
+
+FORWARD: Final = ["US-WEST-04A", "US-EAST-04A"]
+BACKWARD: Final = FORWARD[::-1]
+
+
+def claim(count: int = 4, zones: list[str] | None = None, **arguments: Any) -> dict[str, Any]:
+    """The arguments of a claim: four gb200-4x in two zones, unless said."""
+    resources = {"instance_id": "gb200-4x", "instance_count": count, "zones": zones or FORWARD}
+    resources |= arguments.pop("resources", {})
+    return {"resources": resources, "readiness": {"timeout": "60s"}} | arguments
+
+
+@dataclass
+class Stack:
+    """One stack with a folder of its own. Its operations raise `automation.CommandError`."""
+
+    folder: Path
+    emulator: Emulator
+    environment: dict[str, str] = field(default_factory=dict)
+    name: str = "test"
+    output: str = ""  # what the last operation printed
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state, home = self.folder.parent / "state", self.folder.parent / "home"
+        state.mkdir(exist_ok=True)
+        self.environment = {
+            "PULUMI_HOME": str(home),
+            "PULUMI_BACKEND_URL": state.as_uri(),
+            "PULUMI_CONFIG_PASSPHRASE": "test",
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+            "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
+            "PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK": "true",
+            "PULUMI_SKIP_CONFIRMATIONS": "true",
+            **self.emulator.environment(),
+            **self.environment,
+        }
+        (self.folder / "__main__.py").write_text(PROGRAM, encoding="utf-8")
+        (self.folder / "Pulumi.yaml").write_text(
+            f"name: claims\nruntime: {{name: python, options: {{virtualenv: {ROOT / '.venv'}}}}}\n",
+            encoding="utf-8",
+        )
+        self.declare()
+        self._stack = automation.create_or_select_stack(
+            self.name,
+            work_dir=str(self.folder),
+            opts=automation.LocalWorkspaceOptions(env_vars=self.environment),
+        )
+
+    def declare(self, **claims: Mapping[str, Any]) -> None:
+        """Make the program declare exactly these claims."""
+        (self.folder / "claims.json").write_text(json.dumps(claims), encoding="utf-8")
+
+    def up(self, **options: Any) -> automation.UpResult:
+        """`pulumi up`."""
+        self.output = ""
+        return self._stack.up(on_output=self._keep, suppress_progress=True, **options)
+
+    def refresh(self) -> automation.RefreshResult:
+        """`pulumi refresh`."""
+        self.output = ""
+        return self._stack.refresh(on_output=self._keep, suppress_progress=True)
+
+    def destroy(self) -> automation.DestroyResult:
+        """`pulumi destroy`."""
+        self.output = ""
+        return self._stack.destroy(on_output=self._keep, suppress_progress=True)
+
+    def preview(self) -> dict[str, dict[str, Any]]:
+        """The steps of `pulumi preview --json` by resource name, without those that change nothing."""
+        steps = json.loads(self.pulumi("preview", "--json").stdout)["steps"]
+        return {step["urn"].rpartition("::")[2]: step for step in steps if step["op"] != "same"}
+
+    def pulumi(self, *arguments: str, check: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
+        """Any command of the CLI in the stack's folder."""
+        done = subprocess.run(
+            ["pulumi", *arguments, "--stack", self.name],
+            cwd=self.folder,
+            env=os.environ | self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            **more,
+        )
+        self.output = done.stdout + done.stderr
+        if check and done.returncode:
+            raise AssertionError(f"pulumi {' '.join(arguments)} ended with {done.returncode}:\n{self.output}")
+        return done
+
+    def export(self) -> dict[str, Any]:
+        """The stack's state, whole."""
+        return self._stack.export_stack().deployment
+
+    def resources(self) -> dict[str, dict[str, Any]]:
+        """The claims in the state, by resource name."""
+        return {
+            resource["urn"].rpartition("::")[2]: resource
+            for resource in self.export().get("resources", [])
+            if resource["type"].endswith(":CapacityClaim") and not resource.get("delete")
+        }
+
+    def writes(self) -> list[str]:
+        """The methods of the calls that changed something, since the log was cleared."""
+        return [record.method for record in self.emulator.requests() if record.method != "GET"]
+
+    def _keep(self, text: str) -> None:
+        self.output += text + "\n"
+
+
+__all__ = ["BACKWARD", "FORWARD", "Stack", "claim"]
