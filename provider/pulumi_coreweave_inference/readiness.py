@@ -14,8 +14,10 @@ the next `pulumi up` goes on waiting. It only reads.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import signal
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, Protocol
@@ -42,6 +44,7 @@ from .errors import InvalidReadiness, described, labelled, text
 PROGRESS_EVERY: Final = 15.0  # seconds without a change after which progress is shown all the same
 _GATHER: Final = 0.05  # seconds to let claims come together before the first look
 _PAUSES: Final = (0.5, 1.0, 2.0, 3.0, 5.0)  # seconds between looks; the last one goes on
+_NAMED: Final = 10  # claims that the text of an interrupt names, of more it says how many
 _SETTLE: Final = 60.0  # seconds an answer may lag behind what has just been written
 _FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument)
 
@@ -191,6 +194,22 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, trouble: s
     )
 
 
+def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]]) -> str:
+    """The text for a wait that Ctrl-C has ended: which claims are still held."""
+    held = [
+        f"{labelled(goal.resource_name, goal.claim_id)}: "
+        + (f"{claim.state.short}, {_allocated(claim)}" if claim is not None else "not seen yet")
+        for claim, goal in waits
+    ]
+    more = [f"and {len(held) - _NAMED} more"] if len(held) > _NAMED else []
+    return text(
+        f"interrupted while waiting for {len(held)} capacity claim{'s' if len(held) != 1 else ''}.",
+        said=[*held[:_NAMED], *more],
+        held="all of them; they stay reserved and in the state.",
+        then=["`pulumi up` goes on waiting; `pulumi destroy` releases them"],
+    )
+
+
 class Reader(Protocol):
     """The calls the poller makes; `AsyncClient.capacity_claims` has them."""
 
@@ -278,8 +297,12 @@ class Poller:
 
     async def _run(self) -> None:
         reader = self._reader()
+        with _interrupt(self._interrupted):
+            await self._pause(asyncio.Event(), _GATHER)
+            await self._rounds(reader)
+
+    async def _rounds(self, reader: Reader) -> None:
         round_ = 0
-        await self._pause(asyncio.Event(), _GATHER)
         try:
             while any(not wait.failure for wait in self._waits.values()):
                 if self._joined.is_set():
@@ -300,6 +323,11 @@ class Poller:
             failures = [wait.failure for wait in self._waits.values()]
             if failures:
                 self._end(pulumi.RunError("\n\n".join(failures)))
+
+    def _interrupted(self) -> None:
+        self._end(pulumi.RunError(interrupted((wait.seen, wait.goal) for wait in self._waits.values())))
+        if self._task is not None:
+            self._task.cancel()
 
     def _end(self, error: Exception) -> None:
         waits, self._waits = self._waits, {}
@@ -375,6 +403,21 @@ class Poller:
         if news != wait.shown or now - wait.shown_at >= PROGRESS_EVERY:
             wait.show(line)
             wait.shown, wait.shown_at = news, now
+
+
+@contextlib.contextmanager
+def _interrupt(handler: Callable[[], None]) -> Iterator[None]:
+    """Call the handler on SIGINT, as long as this lasts; outside of the main thread there is none."""
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(signal.SIGINT, handler)
+    except (NotImplementedError, RuntimeError, ValueError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 def _strange_for_long(wait: _Wait, now: float) -> bool:
