@@ -21,7 +21,15 @@ from coreweave_inference import (
     Unavailable,
 )
 from pulumi_coreweave_inference import InvalidReadiness, Readiness
-from pulumi_coreweave_inference.readiness import Goal, Poller, Verdict, judge, not_ready, progress
+from pulumi_coreweave_inference.readiness import (
+    Goal,
+    Poller,
+    Verdict,
+    interrupted,
+    judge,
+    not_ready,
+    progress,
+)
 
 RESOURCES = {
     "instanceId": "gb200-4x",
@@ -373,3 +381,16 @@ def test_claims_previewed_together_share_one_read_and_an_outage_is_no_failure() 
     assert [call for call, _ in calls] == ["LIST", "GET"]
     seen, _ = asyncio.run(main(lambda _: Unavailable("down")))
     assert seen == [None, None, None]
+
+
+def test_an_interrupt_tells_which_claims_are_still_held() -> None:
+    seen = claim("STATUS_CREATING", 2)
+    assert interrupted([(seen, goal("c1")), (None, goal("c2"))]) == snapshot("""\
+interrupted while waiting for 2 capacity claims.
+  capacity claim 'training' (id c1): CREATING, 2 of 4 gb200-4x
+  capacity claim 'training' (id c2): not seen yet
+  Held: all of them; they stay reserved and in the state.
+  Next: `pulumi up` goes on waiting; `pulumi destroy` releases them\
+""")
+    many = interrupted((None, goal(f"c{index}")) for index in range(12))
+    assert "and 2 more" in many

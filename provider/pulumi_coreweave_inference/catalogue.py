@@ -1,0 +1,78 @@
+"""What the API offers, and whether a declaration fits it: zones, instance types, and which zone has which.
+
+Pure functions over the answer of `GET /parameters`. A value that is not known yet is skipped, not guessed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from coreweave_inference import CapacityClaimParameters
+
+from .declaration import Problem, is_unknown
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What does not fit: `problems` would be refused, `warnings` only narrow the choice."""
+
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+
+def check(resources: Mapping[str, object], offered: CapacityClaimParameters) -> Findings:
+    """Compare declared resources, in the API's spelling, with what the API offers."""
+    found = Findings()
+    by_zone = offered.zone_instance_types
+    declared = resources.get("zones")
+    zones = list(declared) if isinstance(declared, (list, tuple)) else []
+    for index, zone in enumerate(zones):
+        if isinstance(zone, str) and zone not in by_zone:
+            reason = f'"{zone}" is not a zone that the API offers{_instead(zone, by_zone)}'
+            found.problems.append(Problem(f"resources.zones[{index}]", reason))
+    instance = resources.get("instanceId")
+    if not isinstance(instance, str):
+        return found
+    path = "resources.instance_id"
+    offering = offered.zones_offering(instance)
+    if not offering:
+        types = sorted({instance_id for ids in by_zone.values() for instance_id in ids})
+        reason = f'"{instance}" is not an instance type that the API offers{_instead(instance, types)}'
+        found.problems.append(Problem(path, reason + _table(by_zone)))
+        return found
+    known = [zone for zone in zones if isinstance(zone, str) and zone in by_zone]
+    without = [zone for zone in known if zone not in offering]
+    undecided = isinstance(declared, (list, tuple)) is False or any(map(is_unknown, zones))
+    if known and without == known and not undecided:
+        reason = f'"{instance}" is not offered in {_list(known)}, but in {_list(offering)}'
+        found.problems.append(Problem(path, reason))
+    elif without:
+        reason = f'"{instance}" is not offered in {_list(without)}, so that only the other zones count'
+        found.warnings.append(Problem("resources.zones", reason))
+    return found
+
+
+def _instead(given: str, options: Iterable[str]) -> str:
+    nearest = _nearest(given, list(options))
+    return f'; did you mean "{nearest}"?' if nearest else ""
+
+
+def _nearest(given: str, options: list[str]) -> str | None:
+    folded = {option.casefold(): option for option in options}
+    matches = difflib.get_close_matches(given.casefold(), folded, n=1, cutoff=0.6)
+    return folded[matches[0]] if matches else None
+
+
+def _table(by_zone: Mapping[str, Iterable[str]]) -> str:
+    """Where what is offered, a line a zone."""
+    if not by_zone:
+        return "; it offers nothing at all"
+    width = max(map(len, by_zone))
+    lines = (f"\n  {zone:<{width}}  {_list(sorted(ids))}" for zone, ids in sorted(by_zone.items()))
+    return "\nOffered are:" + "".join(lines)
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)
