@@ -8,16 +8,23 @@ create whose answer was lost, or whose process died, computes the same id again,
     POST id(attempt 0)
       ├─ created ─────────────────────────────────────────────► done
       └─ already_exists → GET id
-           ├─ alive, same content ────────────────────────────► adopt (PATCH if the count differs)
+           ├─ alive, same content ────────────────────────────► adopt: PATCH the declared resources
+           │    └─ PATCH refused: look again for a grace period
+           │         ├─ being deleted, or gone ───────────────► next attempt
+           │         └─ still alive, same count ──────────────► adopt
            ├─ being deleted ──────────────────────────────────► next attempt, a new id
            ├─ failed for good, nothing allocated ─────────────► delete it, next attempt
            ├─ other content
            │    ├─ the claim this operation is replacing ─────► next attempt, a new id
            │    └─ else ──────────────────────────────────────► HeldByOther
-           └─ not found: look again, GET and LIST, for a grace period
+           └─ not found: look again for a grace period
                 ├─ it shows ──────────────────────────────────► as above
+                ├─ LIST has it, GET never answers for it ─────► Unreadable
                 ├─ another claim has the name ────────────────► NameTaken
                 └─ nobody has the id, nobody has the name ────► the id cannot be used again: next attempt
+
+A claim that is taken over is always written to, be it without a change: reads may show it alive though
+it is being deleted, and LIST may show one that is gone; a write meets the truth.
 
 An id that this operation has seen in the hands of another declaration is passed over: after a rename
 by an alias, a new declaration with the old name computes the id of the renamed claim.
@@ -38,6 +45,7 @@ from coreweave_inference import (
     CapacityClaim,
     CapacityClaimResources,
     ClaimState,
+    FailedPrecondition,
     NotFound,
 )
 
@@ -134,6 +142,14 @@ class HeldByOther(Exception):
         self.claim = claim
 
 
+class Unreadable(Exception):
+    """A claim with the computed id exists, and the API does not answer for it."""
+
+    def __init__(self, claim: CapacityClaim) -> None:
+        super().__init__(claim)
+        self.claim = claim
+
+
 class OutOfAttempts(Exception):
     """No id could be used, in as many attempts as there may be."""
 
@@ -170,7 +186,7 @@ def obtain(
     `owner` tells the key of the declaration that this operation has seen holding a claim, if any. A claim
     held by this very declaration whose content is no longer the declared one is the one being replaced.
     `grace` is for how many seconds a claim that exists and cannot be read is looked for. Raises
-    `NameTaken`, `HeldByOther`, `OutOfAttempts`, and whatever the API answers.
+    `NameTaken`, `HeldByOther`, `Unreadable`, `OutOfAttempts`, and whatever the API answers.
     """
     refusal: AlreadyExists | None = None
     for attempt in range(MAXIMUM_ATTEMPTS):
@@ -195,10 +211,10 @@ def obtain(
             if holder == declaration.key:
                 continue
             raise HeldByOther(existing)
-        if existing.resources.instance_count == declaration.resources.instance_count:
-            return Obtained(existing, "adopted", attempt)
-        scaled = claims.update(claim_id, declaration.resources)
-        return Obtained(scaled, "adopted and scaled", attempt)
+        taken = _take_over(claims, declaration, claim_id, grace, clock, sleep)
+        if taken is not None:
+            same = existing.resources.instance_count == declaration.resources.instance_count
+            return Obtained(taken, "adopted" if same else "adopted and scaled", attempt)
     raise OutOfAttempts(MAXIMUM_ATTEMPTS, refusal)
 
 
@@ -217,18 +233,50 @@ def _find(
             return claims.get(claim_id)
         except NotFound:
             listed = {claim.id: claim for claim in claims.list()}
-        if claim_id in listed:
-            return listed[claim_id]
         left = until - clock()
         if left <= 0:
             break
         sleep(min(_LOOK_AGAIN_EVERY, left))
+    if claim_id in listed:
+        raise Unreadable(listed[claim_id])
     name = declaration.claim_name(claim_id)
     holders = _with_name(listed, name)
     holder = next(holders, None)
     if holder is not None:
         raise NameTaken(name, holder)
     return None
+
+
+def _take_over(
+    claims: CapacityClaims,
+    declaration: Declaration,
+    claim_id: str,
+    grace: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> CapacityClaim | None:
+    """The claim with what is declared written to it; None when it turns out to be on its way out."""
+    try:
+        return claims.update(claim_id, declaration.resources)
+    except NotFound:
+        return None
+    except FailedPrecondition as error:
+        refusal = error
+    until = clock() + grace
+    while True:
+        try:
+            claim = claims.get(claim_id)
+        except NotFound:
+            claim = None
+        if claim is not None and claim.state == ClaimState.DELETING:
+            return None
+        left = until - clock()
+        if left <= 0:
+            break
+        sleep(min(_LOOK_AGAIN_EVERY, left))
+    if claim is not None and claim.resources.instance_count != declaration.resources.instance_count:
+        raise refusal
+    return claim
 
 
 def _with_name(listed: Mapping[str, CapacityClaim], name: str) -> Iterator[CapacityClaim]:

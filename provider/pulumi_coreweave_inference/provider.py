@@ -66,6 +66,7 @@ from .identity import (
     NameTaken,
     Obtained,
     OutOfAttempts,
+    Unreadable,
     obtain,
     resource_name_of,
 )
@@ -122,7 +123,7 @@ class CapacityClaimProvider(ResourceProvider):
             )
         except CoreweaveError as error:
             raise _create_failed(declaration, error) from None
-        except (NameTaken, HeldByOther, OutOfAttempts) as obstacle:
+        except (NameTaken, HeldByOther, Unreadable, OutOfAttempts) as obstacle:
             raise _obstructed(declaration, obstacle) from None
         _say_if_adopted(declaration, obtained)
         outputs = _outputs(obtained.claim, props | {DECLARED_NAME: declaration.name})
@@ -395,7 +396,9 @@ def _create_failed(declaration: Declaration, error: CoreweaveError) -> ClaimErro
     return api_failure("creating", declaration.resource_name, claim_id, error, held=f"{held}.")
 
 
-def _obstructed(declaration: Declaration, obstacle: NameTaken | HeldByOther | OutOfAttempts) -> ClaimError:
+def _obstructed(
+    declaration: Declaration, obstacle: NameTaken | HeldByOther | Unreadable | OutOfAttempts
+) -> ClaimError:
     resource_name = declaration.resource_name
     if isinstance(obstacle, NameTaken):
         holder = obstacle.holder
@@ -428,6 +431,18 @@ def _obstructed(declaration: Declaration, obstacle: NameTaken | HeldByOther | Ou
                 ],
             )
         )
+    if isinstance(obstacle, Unreadable):
+        claim = obstacle.claim
+        return ClaimError(
+            text(
+                f"creating {labelled(resource_name, claim.id)} failed: a claim with this id exists, and the "
+                "API does not answer for it.",
+                said=[f"the list of claims has it as '{claim.name}': {held_resources(claim)}"],
+                held="that claim, if the list is right; nothing new.",
+                then=["wait a minute and run `pulumi up` again: it takes the claim over, or makes a new one "
+                      "once the list no longer has it"],
+            )
+        )  # fmt: skip
     return ClaimError(
         text(
             f"creating {labelled(resource_name, None)} failed: the API refused {obstacle.attempts} ids.",

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coreweave_inference import AlreadyExists, CapacityClaim, CapacityClaimResources, NotFound, Unavailable
+from coreweave_inference import (
+    AlreadyExists,
+    CapacityClaim,
+    CapacityClaimResources,
+    FailedPrecondition,
+    NotFound,
+    Unavailable,
+)
 from pulumi_coreweave_inference.identity import (
     MAXIMUM_ATTEMPTS,
     Declaration,
@@ -15,6 +22,7 @@ from pulumi_coreweave_inference.identity import (
     NameTaken,
     Obtained,
     OutOfAttempts,
+    Unreadable,
     key_of,
     obtain,
 )
@@ -180,7 +188,7 @@ def test_a_claim_whose_answer_was_lost_is_taken_over() -> None:
     api = Api()
     claim_id = api.put(declare())
     obtained = run(api, declare())
-    assert (obtained.how, obtained.claim.id, api.calls) == ("adopted", claim_id, ["POST", "GET"])
+    assert (obtained.how, obtained.claim.id, api.calls) == ("adopted", claim_id, ["POST", "GET", "PATCH"])
 
 
 def test_a_claim_taken_over_with_another_count_is_scaled() -> None:
@@ -218,6 +226,58 @@ def test_a_stale_read_is_looked_through_and_never_taken_for_a_burnt_id() -> None
         api.unreadable_looks = looks
         assert run(api, declare()).claim.id == claim_id
         assert api.calls.count("POST") == 1
+
+
+def test_a_claim_that_only_the_list_still_shows_is_not_taken_over() -> None:
+    class Lagging(Api):
+        def get(self, id: str) -> CapacityClaim:
+            self.calls.append("GET")
+            raise NotFound("it is gone")
+
+    api = Lagging()
+    api.put(declare())
+    with pytest.raises(Unreadable):
+        run(api, declare())
+    assert api.calls.count("POST") == 1
+
+
+@pytest.mark.parametrize("looks", [0, 5])
+def test_a_claim_that_reads_alive_and_refuses_a_write_is_looked_at_again(looks: int) -> None:
+    class Dying(Api):
+        def update(self, id: str, resources: CapacityClaimResources) -> CapacityClaim:
+            self.calls.append("PATCH")
+            raise FailedPrecondition("it is being deleted")
+
+        def get(self, id: str) -> CapacityClaim:
+            if self.calls.count("GET") > looks:
+                self.claims[id]["status"] = "STATUS_DELETING"
+            return super().get(id)
+
+    api = Dying()
+    api.put(declare())
+    assert run(api, declare()).claim.id == declare().claim_id(1)
+
+
+def test_an_api_that_refuses_writes_that_change_nothing_gives_the_claim_up_to_be_taken_over() -> None:
+    class Strict(Api):
+        def update(self, id: str, resources: CapacityClaimResources) -> CapacityClaim:
+            raise FailedPrecondition("nothing changes")
+
+    api = Strict()
+    claim_id = api.put(declare())
+    assert run(api, declare()).claim.id == claim_id
+    with pytest.raises(FailedPrecondition):
+        run(api, declare(instanceCount=5))
+
+
+def test_a_claim_that_vanishes_while_it_is_taken_over_makes_room_for_the_next_id() -> None:
+    class Vanishing(Api):
+        def update(self, id: str, resources: CapacityClaimResources) -> CapacityClaim:
+            raise NotFound("it is gone")
+
+    api = Vanishing()
+    api.put(declare())
+    assert run(api, declare()).claim.id == declare().claim_id(1)
 
 
 def test_an_id_that_cannot_be_used_again_is_passed_over_after_the_grace_period() -> None:
