@@ -21,6 +21,15 @@ from .capacity_claim import (
     ClaimNamespace,
 )
 from .errors import ClaimError, InvalidReadiness, InvalidSetting
+from .lookups import (
+    GetCapacityClaimResult,
+    get_capacity_claim,
+    get_capacity_claim_output,
+    get_capacity_claim_parameters,
+    get_capacity_claim_parameters_output,
+    get_capacity_claims,
+    get_capacity_claims_output,
+)
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Readiness
 
@@ -33,8 +42,15 @@ __all__ = [
     "ClaimError",
     "ClaimNamespace",
     "ClaimNamespaceProvider",
+    "GetCapacityClaimResult",
     "InvalidReadiness",
     "InvalidSetting",
     "Readiness",
     "__version__",
+    "get_capacity_claim",
+    "get_capacity_claim_output",
+    "get_capacity_claim_parameters",
+    "get_capacity_claim_parameters_output",
+    "get_capacity_claims",
+    "get_capacity_claims_output",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import pulumi
@@ -15,7 +16,7 @@ from coreweave_inference import AsyncClient, RetryPolicy
 from coreweave_inference import CapacityClaim as ReadClaim
 from coreweave_inference import CapacityClaimResources as ReadResources
 
-from .connection import USER_AGENT, Settings, settings_from
+from .connection import USER_AGENT, program_settings
 from .declaration import KEY, NAMESPACE, api_spelling
 from .errors import ClaimError, labelled
 from .identity import key_of
@@ -85,100 +86,47 @@ class CapacityClaimResourcesArgs:
 class CapacityClaimResources(dict[str, Any]):
     """What a claim reserves, and where."""
 
-    def __init__(
-        self,
-        *,
-        instance_id: str,
-        instance_count: int,
-        zones: Sequence[str],
-        capacity_type: str,
-    ) -> None:
-        pulumi.set(self, "instance_id", instance_id)
-        pulumi.set(self, "instance_count", instance_count)
-        pulumi.set(self, "zones", zones)
-        pulumi.set(self, "capacity_type", capacity_type)
-
-    @property
-    @pulumi.getter(name="instanceId")
-    def instance_id(self) -> str:
-        """The instance type."""
-        return str(pulumi.get(self, "instance_id"))
-
-    @property
-    @pulumi.getter(name="instanceCount")
-    def instance_count(self) -> int:
-        """How many instances are requested."""
-        return int(pulumi.get(self, "instance_count"))
-
-    @property
-    @pulumi.getter
-    def zones(self) -> list[str]:
-        """The zones in order of preference."""
-        return list(pulumi.get(self, "zones"))
-
-    @property
-    @pulumi.getter(name="capacityType")
-    def capacity_type(self) -> str:
-        """The capacity type."""
-        return str(pulumi.get(self, "capacity_type"))
+    instance_id: str = pulumi.property("instanceId")
+    """The instance type."""
+    instance_count: int = pulumi.property("instanceCount")
+    """How many instances are requested."""
+    zones: Sequence[str] = pulumi.property("zones")
+    """The zones in order of preference."""
+    capacity_type: str = pulumi.property("capacityType")
+    """The capacity type, such as `CAPACITY_TYPE_MANAGED`."""
 
 
 @pulumi.output_type
 class CapacityClaimCondition(dict[str, Any]):
     """What the API says about one aspect of a claim, often in one zone."""
 
-    def __init__(
-        self,
-        *,
-        type: str,  # the API's name
-        status: str,
-        reason: str,
-        message: str,
-        zone: str,
-        last_update_time: str | None,
-    ) -> None:
-        pulumi.set(self, "type", type)
-        pulumi.set(self, "status", status)
-        pulumi.set(self, "reason", reason)
-        pulumi.set(self, "message", message)
-        pulumi.set(self, "zone", zone)
-        pulumi.set(self, "last_update_time", last_update_time)
+    type: str = pulumi.property("type")
+    """What the condition is about, such as `Ready`; free text."""
+    status: str = pulumi.property("status")
+    """`STATUS_TRUE`, `STATUS_FALSE`, or what else the API says."""
+    reason: str = pulumi.property("reason")
+    """Why, in one word; free text."""
+    message: str = pulumi.property("message")
+    """Why, for people."""
+    zone: str = pulumi.property("zone")
+    """The zone it is about; empty when it is about the whole claim."""
+    last_update_time: str | None = pulumi.property("lastUpdateTime")
+    """Since when, in RFC 3339."""
 
-    @property
-    @pulumi.getter
-    def type(self) -> str:
-        """What the condition is about, such as `Ready`; free text."""
-        return str(pulumi.get(self, "type"))
-
-    @property
-    @pulumi.getter
-    def status(self) -> str:
-        """`STATUS_TRUE`, `STATUS_FALSE`, or what else the API says."""
-        return str(pulumi.get(self, "status"))
-
-    @property
-    @pulumi.getter
-    def reason(self) -> str:
-        """Why, in one word; free text."""
-        return str(pulumi.get(self, "reason"))
-
-    @property
-    @pulumi.getter
-    def message(self) -> str:
-        """Why, for people."""
-        return str(pulumi.get(self, "message"))
-
-    @property
-    @pulumi.getter
-    def zone(self) -> str:
-        """The zone it is about; empty when it is about the whole claim."""
-        return str(pulumi.get(self, "zone"))
-
-    @property
-    @pulumi.getter(name="lastUpdateTime")
-    def last_update_time(self) -> str | None:
-        """Since when, in RFC 3339."""
-        return _got(self, "last_update_time")
+    @classmethod
+    def of(cls, claim: ReadClaim) -> list[CapacityClaimCondition]:
+        """All conditions of a claim."""
+        return [
+            cls(
+                type=condition.type,
+                status=str(condition.status),
+                reason=condition.reason,
+                message=condition.message,
+                zone=condition.zone or "",
+                last_update_time=condition.last_update_time,
+            )
+            for condition in claim.status.conditions
+        ]
 
 
 class ClaimNamespace(Resource, module="coreweave", name="ClaimNamespace"):
@@ -225,18 +173,27 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
         run = _run()
         if isinstance(resources, Mapping):
             resources = api_spelling(resources)
-        props: dict[str, Any] = {
-            "resources": resources,
-            "name": name,
-            KEY: _key(resource_name, opts),
-            NAMESPACE: run.namespace.id,
-            **dict.fromkeys(_REPORTED),
-        }
+        props: dict[str, Any] = {"resources": resources, "name": name, **dict.fromkeys(_REPORTED)}
+        if opts is None or opts.id is None:
+            props |= {KEY: _key(resource_name, opts), NAMESPACE: run.namespace.id}
         super().__init__(CapacityClaimProvider(), resource_name, props, opts)
         state = {field: self.__dict__[field] for field in ("resources", *_REPORTED)}
         self._observed: pulumi.Output[_Observed] = pulumi.Output.all(id=self.id, **state).apply(
             lambda state: self._observe(run, state)
         )
+
+    @classmethod
+    def get(
+        cls, resource_name: str, id: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None
+    ) -> CapacityClaim:
+        """A claim that exists and that this program only reads: it is never changed or released.
+
+        :param resource_name: The name of the resource in the stack.
+        :param id: The claim's id, a UUID. Where there is no such claim, the preview fails.
+        :param opts: Options that control the resource's behaviour.
+        """
+        reading = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(id=id))
+        return cls(resource_name, reading, resources={}, readiness=None)
 
     @property
     @pulumi.getter
@@ -338,17 +295,7 @@ class _Observed:
         self.allocated_instances = status.allocated_instances
         self.pending_instances = status.pending_instances
         self.updated_at = status.updated_at or ""
-        self.conditions = [
-            CapacityClaimCondition(
-                type=condition.type,
-                status=str(condition.status),
-                reason=condition.reason,
-                message=condition.message,
-                zone=condition.zone or "",
-                last_update_time=condition.last_update_time,
-            )
-            for condition in status.conditions
-        ]
+        self.conditions = CapacityClaimCondition.of(claim)
 
     @classmethod
     def mocked(cls, state: Mapping[str, Any]) -> _Observed:
@@ -379,18 +326,18 @@ class _Run:
     """
 
     def __init__(self) -> None:
-        self.namespace = ClaimNamespace("claims")
         self.poller = Poller(self._reader, asyncio.get_event_loop().time)
         self._client: AsyncClient | None = None
 
-    def settings(self) -> Settings:
-        """The settings of the stack, as the program sees them."""
-        return settings_from(lambda key: pulumi.runtime.get_config(f"coreweave:{key}"))
+    @cached_property
+    def namespace(self) -> ClaimNamespace:
+        """The namespace; a program that only reads claims needs none."""
+        return ClaimNamespace("claims")
 
     def client(self) -> AsyncClient:
         """The client that all claims of the run read with."""
         if self._client is None:
-            settings = self.settings()
+            settings = program_settings()
             self._client = AsyncClient(
                 settings.token,
                 endpoint=settings.endpoint,

@@ -71,6 +71,13 @@ def settings_from(
     )
 
 
+def program_settings() -> Settings:
+    """The settings of the stack whose program is running. Raises `InvalidSetting`."""
+    import pulumi  # not needed by the command line
+
+    return settings_from(lambda key: pulumi.runtime.get_config(f"coreweave:{key}"))
+
+
 def _endpoint(config: Callable[[str], str | None], environment: Mapping[str, str]) -> str:
     given, source = endpoint_from(environment), "COREWEAVE_API_ENDPOINT"
     if given is None:

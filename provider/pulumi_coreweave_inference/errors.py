@@ -14,6 +14,8 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator
 
+import pulumi
+
 from coreweave_inference import (
     ApiError,
     CapacityClaim,
@@ -38,8 +40,11 @@ MISSING_TOKEN = (
 )
 
 
-class ClaimError(Exception):
-    """Something a user or the API caused, told in full by its text."""
+class ClaimError(pulumi.RunError):
+    """Something a user or the API caused, told in full by its text.
+
+    As a `RunError` it ends a program that does not catch it with its text alone.
+    """
 
 
 class InvalidSetting(ClaimError):
@@ -91,6 +96,11 @@ def held_resources(claim: CapacityClaim) -> str:
         f"{claim.status.allocated_instances} of {resources.instance_count} {resources.instance_id} "
         f"instances, {claim.state}"
     )
+
+
+def lookup_failure(doing: str, error: CoreweaveError) -> ClaimError:
+    """An API error of a call that only reads. `doing` names what was looked for."""
+    return ClaimError(text(f"{doing} failed: {_in_short(error)}.", said=_said(error), then=_next(error)))
 
 
 def described(resources: CapacityClaimResources) -> str:

@@ -1,0 +1,209 @@
+"""Look at claims that this program does not manage: by id or name, all of them, and what is offered.
+
+Each function has an `_output` form that takes and gives outputs. Lookups run in previews too, and only
+read. Under `pulumi.runtime.set_mocks` they ask the mocks (`Mocks.call`) instead of the API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import pulumi
+from pulumi.runtime.mocks import MockCallArgs, MockMonitor
+
+from coreweave_inference import CapacityClaim as ReadClaim
+from coreweave_inference import CapacityClaimParameters, Client, CoreweaveError, NotFound
+
+from .capacity_claim import CapacityClaimCondition, CapacityClaimResources
+from .connection import USER_AGENT, program_settings
+from .errors import ClaimError, lookup_failure, text
+
+T = TypeVar("T")
+
+GET_CLAIM: Final = "coreweave:index:getCapacityClaim"
+GET_CLAIMS: Final = "coreweave:index:getCapacityClaims"
+GET_PARAMETERS: Final = "coreweave:index:getCapacityClaimParameters"
+
+
+@pulumi.output_type
+class GetCapacityClaimResult(dict[str, Any]):
+    """A claim as the API held it at the time of the lookup."""
+
+    id: str = pulumi.property("id")
+    """The claim's id, a UUID."""
+    name: str = pulumi.property("name")
+    """The claim's name at the API."""
+    organization_id: str = pulumi.property("organizationId")
+    """The organization that holds it."""
+    resources: CapacityClaimResources = pulumi.property("resources")
+    """What is reserved, and where."""
+    status: str = pulumi.property("status")
+    """Its state, such as `STATUS_READY`."""
+    allocated_instances: int = pulumi.property("allocatedInstances")
+    """How many instances are allocated."""
+    pending_instances: int = pulumi.property("pendingInstances")
+    """How many instances are still to come."""
+    conditions: Sequence[CapacityClaimCondition] = pulumi.property("conditions")
+    """What the API says about it, zone by zone."""
+    created_at: str | None = pulumi.property("createdAt")
+    """When it was created, in RFC 3339."""
+    updated_at: str | None = pulumi.property("updatedAt")
+    """When it was last changed, in RFC 3339."""
+
+
+def get_capacity_claim(*, id: str | None = None, name: str | None = None) -> GetCapacityClaimResult:
+    """Look a claim up by its id or by its name, one of which must be given.
+
+    Raises `ClaimError` where there is no such claim, where a name fits several (it lists them), and where
+    the API does not answer.
+    """
+    if (id is None) == (name is None):
+        raise ClaimError("get_capacity_claim needs either id= or name=, and one of them only")
+    mocked = _mocked(GET_CLAIM, {"id": id, "name": name})
+    if mocked is not None:
+        return _result(ReadClaim.model_validate(_wire(mocked)))
+    if id is not None:
+        return _result(_ask(f"looking up the capacity claim {id}", lambda c: _by_id(c, id)))
+    named = _ask(f"looking up the capacity claim named '{name}'", lambda c: c.capacity_claims.list())
+    return _result(_only([claim for claim in named if claim.name == name], str(name)))
+
+
+def get_capacity_claim_output(
+    *, id: pulumi.Input[str] | None = None, name: pulumi.Input[str] | None = None
+) -> pulumi.Output[GetCapacityClaimResult]:
+    """`get_capacity_claim` with inputs that may be outputs of other resources."""
+    return pulumi.Output.all(id=id, name=name).apply(
+        lambda given: _later(lambda: get_capacity_claim(id=given["id"], name=given["name"]))
+    )
+
+
+def get_capacity_claims(*, updated_after: str | None = None) -> list[GetCapacityClaimResult]:
+    """Look up all claims of the organization.
+
+    `updated_after`: only claims changed after this moment, in RFC 3339. Raises `ClaimError` where the API
+    does not answer.
+    """
+    mocked = _mocked(GET_CLAIMS, {"updatedAfter": updated_after})
+    if mocked is not None:
+        return [_result(ReadClaim.model_validate(_wire(claim))) for claim in mocked.get("claims", [])]
+    claims = _ask("looking up capacity claims", lambda c: c.capacity_claims.list(updated_after=updated_after))
+    return [_result(claim) for claim in claims]
+
+
+def get_capacity_claims_output(
+    *, updated_after: pulumi.Input[str] | None = None
+) -> pulumi.Output[list[GetCapacityClaimResult]]:
+    """`get_capacity_claims` with an input that may be an output of another resource."""
+    return pulumi.Output.all(after=updated_after).apply(
+        lambda given: _later(lambda: get_capacity_claims(updated_after=given["after"]))
+    )
+
+
+def get_capacity_claim_parameters() -> dict[str, list[str]]:
+    """Look up which instance types each zone offers now: `{"US-WEST-04A": ["gb200-4x"]}`.
+
+    Raises `ClaimError` where the API does not answer.
+    """
+    mocked = _mocked(GET_PARAMETERS, {})
+    if mocked is not None:
+        return {str(zone): list(ids) for zone, ids in mocked.items()}
+    offered: CapacityClaimParameters = _ask(
+        "looking up what the API offers", lambda c: c.capacity_claims.parameters()
+    )
+    return {zone: list(ids) for zone, ids in offered.zone_instance_types.items()}
+
+
+def get_capacity_claim_parameters_output() -> pulumi.Output[dict[str, list[str]]]:
+    """`get_capacity_claim_parameters` as an output."""
+    return pulumi.Output.from_input(_later(get_capacity_claim_parameters))
+
+
+def _by_id(client: Client, claim_id: str) -> ReadClaim:
+    try:
+        return client.capacity_claims.get(claim_id)
+    except NotFound:
+        raise ClaimError(
+            text(
+                f"there is no capacity claim with the id {claim_id}.",
+                then=["look at `capacity-claims list` for the claims there are"],
+            )
+        ) from None
+
+
+def _only(found: list[ReadClaim], name: str) -> ReadClaim:
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ClaimError(
+            text(
+                f"there is no capacity claim named '{name}'.",
+                then=["look at `capacity-claims list` for the claims there are"],
+            )
+        )
+    raise ClaimError(
+        text(
+            f"there are {len(found)} capacity claims named '{name}'.",
+            said=[
+                f"{claim.id}, created {claim.status.created_at or 'at an unknown time'}" for claim in found
+            ],
+            then=["look the claim up by its id"],
+        )
+    )
+
+
+def _ask(doing: str, call: Callable[[Client], T]) -> T:
+    settings = program_settings()
+    with Client(
+        settings.token,
+        endpoint=settings.endpoint,
+        timeout=settings.timeout,
+        retry=settings.retry,
+        user_agent=USER_AGENT,
+    ) as client:
+        try:
+            return call(client)
+        except CoreweaveError as error:
+            raise lookup_failure(doing, error) from None
+
+
+def _mocked(token: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+    monitor = pulumi.runtime.settings.get_monitor()
+    if not isinstance(monitor, MockMonitor):
+        return None
+    given = {name: value for name, value in arguments.items() if value is not None}
+    answer: Any = monitor.mocks.call(MockCallArgs(token=token, args=given, provider=""))
+    return dict(answer[0] if isinstance(answer, tuple) else answer)
+
+
+def _wire(mocked: Mapping[str, Any]) -> dict[str, Any]:
+    """What a mock answers for a claim, a flat dict in the API's spelling, as the API would send it."""
+    spec = {name: mocked[name] for name in ("id", "name", "organizationId", "resources") if name in mocked}
+    return {"spec": {"id": "mocked", **spec}, "status": {k: v for k, v in mocked.items() if k not in spec}}
+
+
+def _result(claim: ReadClaim) -> GetCapacityClaimResult:
+    resources, status = claim.resources, claim.status
+    return GetCapacityClaimResult(
+        id=claim.id,
+        name=claim.name,
+        organization_id=claim.spec.organization_id,
+        resources=CapacityClaimResources(
+            instance_id=resources.instance_id,
+            instance_count=resources.instance_count,
+            zones=list(resources.zones),
+            capacity_type=str(resources.capacity_type),
+        ),
+        status=str(status.status),
+        allocated_instances=status.allocated_instances,
+        pending_instances=status.pending_instances,
+        conditions=CapacityClaimCondition.of(claim),
+        created_at=status.created_at,
+        updated_at=status.updated_at,
+    )
+
+
+async def _later(call: Callable[[], T]) -> T:
+    """Run a blocking lookup beside the program's event loop."""
+    return await asyncio.to_thread(call)
