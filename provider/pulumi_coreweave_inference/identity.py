@@ -10,10 +10,10 @@ create whose answer was lost, or whose process died, computes the same id again,
       └─ already_exists → GET id
            ├─ alive, same content ────────────────────────────► adopt: PATCH the declared resources
            │    └─ PATCH refused: look again for a grace period
-           │         ├─ being deleted, or gone ───────────────► next attempt
+           │         ├─ being deleted, or gone ───────────────► POST the same id again
            │         └─ still alive, same count ──────────────► adopt
-           ├─ being deleted ──────────────────────────────────► next attempt, a new id
-           ├─ failed for good, nothing allocated ─────────────► delete it, next attempt
+           ├─ being deleted: wait until it is gone ───────────► POST the same id again
+           ├─ failed for good, nothing allocated: delete it ──► POST the same id again
            ├─ other content
            │    ├─ the claim this operation is replacing ─────► next attempt, a new id
            │    └─ else ──────────────────────────────────────► HeldByOther
@@ -22,6 +22,9 @@ create whose answer was lost, or whose process died, computes the same id again,
                 ├─ LIST has it, GET never answers for it ─────► Unreadable
                 ├─ another claim has the name ────────────────► NameTaken
                 └─ nobody has the id, nobody has the name ────► the id cannot be used again: next attempt
+
+An attempt is left only for a reason that lasts. Were a claim being deleted passed over, a create that
+dies after the POST of the next id would, once repeated, find the first id free and make a twin.
 
 A claim that is taken over is always written to, be it without a change: reads may show it alive though
 it is being deleted, and LIST may show one that is gone; a write meets the truth.
@@ -150,6 +153,14 @@ class Unreadable(Exception):
         self.claim = claim
 
 
+class StillLeaving(Exception):
+    """A claim with the computed id is being deleted, and that takes longer than may be waited."""
+
+    def __init__(self, claim: CapacityClaim) -> None:
+        super().__init__(claim)
+        self.claim = claim
+
+
 class OutOfAttempts(Exception):
     """No id could be used, in as many attempts as there may be."""
 
@@ -178,6 +189,7 @@ def obtain(
     *,
     owner: Callable[[str], str | None],
     grace: float,
+    patience: float,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Obtained:
@@ -185,15 +197,19 @@ def obtain(
 
     `owner` tells the key of the declaration that this operation has seen holding a claim, if any. A claim
     held by this very declaration whose content is no longer the declared one is the one being replaced.
-    `grace` is for how many seconds a claim that exists and cannot be read is looked for. Raises
-    `NameTaken`, `HeldByOther`, `Unreadable`, `OutOfAttempts`, and whatever the API answers.
+    `grace` is for how many seconds a claim that exists and cannot be read is looked for, `patience` for how
+    many the end of a deletion is awaited. Raises `NameTaken`, `HeldByOther`, `Unreadable`, `StillLeaving`,
+    `OutOfAttempts`, and whatever the API answers.
     """
     refusal: AlreadyExists | None = None
-    for attempt in range(MAXIMUM_ATTEMPTS):
+    until = clock() + patience
+    attempt = 0
+    while attempt < MAXIMUM_ATTEMPTS:
         claim_id = declaration.claim_id(attempt)
         name = declaration.claim_name(claim_id)
         holder = owner(claim_id)
         if holder is not None and holder != declaration.key:
+            attempt += 1
             continue
         try:
             claim = claims.create(name, declaration.resources, id=claim_id)
@@ -201,20 +217,29 @@ def obtain(
         except AlreadyExists as error:
             refusal = error
         existing = _find(claims, declaration, claim_id, grace, clock, sleep)
-        if existing is None or existing.state == ClaimState.DELETING:
+        if existing is None:
+            attempt += 1
             continue
         if existing.state == ClaimState.FAILED and not existing.status.allocated_instances:
             # It never comes to anything, and no state may know it: left alone it would stay for ever.
             claims.delete(claim_id)
+            _wait_until_gone(claims, existing, until, clock, sleep)
+            continue
+        if existing.state == ClaimState.DELETING:
+            _wait_until_gone(claims, existing, until, clock, sleep)
             continue
         if not declaration.is_content_of(existing):
             if holder == declaration.key:
+                attempt += 1
                 continue
             raise HeldByOther(existing)
         taken = _take_over(claims, declaration, claim_id, grace, clock, sleep)
         if taken is not None:
             same = existing.resources.instance_count == declaration.resources.instance_count
             return Obtained(taken, "adopted" if same else "adopted and scaled", attempt)
+        if clock() >= until:
+            raise StillLeaving(existing)
+        sleep(_LOOK_AGAIN_EVERY)
     raise OutOfAttempts(MAXIMUM_ATTEMPTS, refusal)
 
 
@@ -277,6 +302,25 @@ def _take_over(
     if claim is not None and claim.resources.instance_count != declaration.resources.instance_count:
         raise refusal
     return claim
+
+
+def _wait_until_gone(
+    claims: CapacityClaims,
+    claim: CapacityClaim,
+    until: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> None:
+    """Wait until the API no longer knows a claim that is being deleted."""
+    while True:
+        try:
+            claim = claims.get(claim.id)
+        except NotFound:
+            return
+        left = until - clock()
+        if left <= 0:
+            raise StillLeaving(claim)
+        sleep(min(_LOOK_AGAIN_EVERY, left))
 
 
 def _with_name(listed: Mapping[str, CapacityClaim], name: str) -> Iterator[CapacityClaim]:

@@ -66,6 +66,7 @@ from .identity import (
     NameTaken,
     Obtained,
     OutOfAttempts,
+    StillLeaving,
     Unreadable,
     obtain,
     resource_name_of,
@@ -118,12 +119,13 @@ class CapacityClaimProvider(ResourceProvider):
                 declaration,
                 owner=_process.owner,
                 grace=settings.read_grace,
+                patience=settings.delete_timeout,
                 clock=time.monotonic,
                 sleep=time.sleep,
             )
         except CoreweaveError as error:
             raise _create_failed(declaration, error) from None
-        except (NameTaken, HeldByOther, Unreadable, OutOfAttempts) as obstacle:
+        except (NameTaken, HeldByOther, Unreadable, StillLeaving, OutOfAttempts) as obstacle:
             raise _obstructed(declaration, obstacle) from None
         _say_if_adopted(declaration, obtained)
         outputs = _outputs(obtained.claim, props | {DECLARED_NAME: declaration.name})
@@ -397,7 +399,8 @@ def _create_failed(declaration: Declaration, error: CoreweaveError) -> ClaimErro
 
 
 def _obstructed(
-    declaration: Declaration, obstacle: NameTaken | HeldByOther | Unreadable | OutOfAttempts
+    declaration: Declaration,
+    obstacle: NameTaken | HeldByOther | Unreadable | StillLeaving | OutOfAttempts,
 ) -> ClaimError:
     resource_name = declaration.resource_name
     if isinstance(obstacle, NameTaken):
@@ -443,6 +446,17 @@ def _obstructed(
                       "once the list no longer has it"],
             )
         )  # fmt: skip
+    if isinstance(obstacle, StillLeaving):
+        claim = obstacle.claim
+        return ClaimError(
+            text(
+                f"creating {labelled(resource_name, claim.id)} has to wait: the claim that had this id is "
+                "still being deleted.",
+                said=[f"the API holds it as {held_resources(claim)}"],
+                held="nothing new.",
+                then=["run `pulumi up` again to go on waiting (coreweave:deleteTimeout is for how long)"],
+            )
+        )
     return ClaimError(
         text(
             f"creating {labelled(resource_name, None)} failed: the API refused {obstacle.attempts} ids.",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from pulumi_coreweave_inference.identity import (
     NameTaken,
     Obtained,
     OutOfAttempts,
+    StillLeaving,
     Unreadable,
     key_of,
     obtain,
@@ -53,8 +55,12 @@ class Api:
     def __init__(self) -> None:
         self.claims: dict[str, dict[str, Any]] = {}
         self.calls: list[str] = []
+        self.posted = 0  # the answers of so many creates are lost with the process
         self.burnt: set[str] = set()
         self.unique_names = False
+        self.deletion_takes: float | None = 0  # seconds; None: it never ends
+        self.reuse_ids = True
+        self.now = 0.0
         self.unreadable_looks = 0  # how many GETs and LISTs answer as if the claim was not there
 
     def put(self, declaration: Declaration, attempt: int = 0, **changes: Any) -> str:
@@ -68,6 +74,7 @@ class Api:
         return claim_id
 
     def create(self, name: str, resources: CapacityClaimResources, *, id: str | None = None) -> CapacityClaim:
+        self._pass()
         self.calls.append("POST")
         assert id
         taken = self.unique_names and any(claim["name"] == name for claim in self.claims.values())
@@ -77,6 +84,7 @@ class Api:
         return self._read(id)
 
     def get(self, id: str) -> CapacityClaim:
+        self._pass()
         self.calls.append("GET")
         if self._unreadable() or id not in self.claims:
             raise NotFound("it is not there")
@@ -93,8 +101,22 @@ class Api:
 
     def delete(self, id: str) -> CapacityClaim | None:
         self.calls.append("DELETE")
-        self.claims[id]["status"] = "STATUS_DELETING"
+        self.leave(id)
         return None
+
+    def leave(self, id: str) -> None:
+        self.claims[id] |= {"status": "STATUS_DELETING", "since": self.now}
+
+    def _pass(self) -> None:
+        for id, claim in list(self.claims.items()):
+            if (
+                "since" in claim
+                and self.deletion_takes is not None
+                and (self.now >= claim["since"] + self.deletion_takes)
+            ):
+                del self.claims[id]
+                if not self.reuse_ids:
+                    self.burnt.add(id)
 
     def _unreadable(self) -> bool:
         self.unreadable_looks -= 1
@@ -114,12 +136,10 @@ class Api:
 
 
 def run(api: Api, declaration: Declaration, owner: Callable[[str], str | None] = lambda _: None) -> Obtained:
-    now = [0.0]
-
     def sleep(seconds: float) -> None:
-        now[0] += seconds
+        api.now += seconds
 
-    return obtain(api, declaration, owner=owner, grace=20, clock=lambda: now[0], sleep=sleep)
+    return obtain(api, declaration, owner=owner, grace=20, patience=60, clock=lambda: api.now, sleep=sleep)
 
 
 def test_the_derivation_of_ids_is_a_promise_to_every_state_file() -> None:
@@ -199,17 +219,58 @@ def test_a_claim_taken_over_with_another_count_is_scaled() -> None:
     assert obtained.claim.resources.instance_count == 6
 
 
-def test_a_claim_being_deleted_makes_room_for_the_next_id() -> None:
+@pytest.mark.parametrize("reuse_ids", [True, False])
+def test_a_claim_being_deleted_is_waited_for_and_its_id_used_again_if_it_may_be(reuse_ids: bool) -> None:
     api = Api()
-    api.put(declare(), status="STATUS_DELETING")
-    assert run(api, declare()).claim.id == declare().claim_id(1)
+    api.reuse_ids, api.deletion_takes = reuse_ids, 30
+    api.leave(api.put(declare()))
+    assert run(api, declare()).claim.id == declare().claim_id(0 if reuse_ids else 1)
+    assert len(api.claims) == 1
 
 
-def test_a_failed_claim_without_instances_is_released_and_made_anew() -> None:
+def test_a_deletion_that_does_not_end_is_an_error_and_makes_no_second_claim() -> None:
     api = Api()
-    failed = api.put(declare(), status="STATUS_FAILED", allocatedInstances=0)
-    assert run(api, declare()).claim.id == declare().claim_id(1)
-    assert api.claims[failed]["status"] == "STATUS_DELETING"
+    api.deletion_takes = None
+    api.leave(api.put(declare()))
+    with pytest.raises(StillLeaving):
+        run(api, declare())
+    assert set(api.claims) == {declare().claim_id(0)}
+
+
+@pytest.mark.parametrize("death", [1, 2])
+@pytest.mark.parametrize("reuse_ids", [True, False])
+def test_a_create_that_died_while_an_earlier_claim_was_leaving_makes_no_twin_when_repeated(
+    reuse_ids: bool, death: int
+) -> None:
+    class Killed(Api):
+        def create(
+            self, name: str, resources: CapacityClaimResources, *, id: str | None = None
+        ) -> CapacityClaim:
+            claim = super().create(name, resources, id=id)
+            if self.posted:
+                self.posted -= 1
+                raise KeyboardInterrupt
+            return claim
+
+    api = Killed()
+    api.posted = death
+    api.reuse_ids, api.deletion_takes = reuse_ids, 5
+    api.leave(api.put(declare()))
+    for _ in range(death):
+        with suppress(KeyboardInterrupt):
+            run(api, declare())
+        api.now += 60
+    run(api, declare())
+    assert len(api.claims) == 1
+
+
+@pytest.mark.parametrize("reuse_ids", [True, False])
+def test_a_failed_claim_without_instances_is_released_and_made_anew(reuse_ids: bool) -> None:
+    api = Api()
+    api.reuse_ids = reuse_ids
+    api.put(declare(), status="STATUS_FAILED", allocatedInstances=0)
+    assert run(api, declare()).claim.id == declare().claim_id(0 if reuse_ids else 1)
+    assert [claim["status"] for claim in api.claims.values()] == ["STATUS_CREATING"]
 
 
 def test_a_failed_claim_that_holds_instances_is_kept() -> None:
@@ -249,13 +310,14 @@ def test_a_claim_that_reads_alive_and_refuses_a_write_is_looked_at_again(looks: 
             raise FailedPrecondition("it is being deleted")
 
         def get(self, id: str) -> CapacityClaim:
-            if self.calls.count("GET") > looks:
-                self.claims[id]["status"] = "STATUS_DELETING"
+            if self.calls.count("GET") == looks + 1:
+                self.leave(id)
             return super().get(id)
 
     api = Dying()
     api.put(declare())
-    assert run(api, declare()).claim.id == declare().claim_id(1)
+    assert run(api, declare()).claim.id == declare().claim_id(0)
+    assert (api.calls.count("PATCH"), api.calls.count("POST")) == (1, 2)
 
 
 def test_an_api_that_refuses_writes_that_change_nothing_gives_the_claim_up_to_be_taken_over() -> None:
@@ -273,11 +335,12 @@ def test_an_api_that_refuses_writes_that_change_nothing_gives_the_claim_up_to_be
 def test_a_claim_that_vanishes_while_it_is_taken_over_makes_room_for_the_next_id() -> None:
     class Vanishing(Api):
         def update(self, id: str, resources: CapacityClaimResources) -> CapacityClaim:
+            del self.claims[id]
             raise NotFound("it is gone")
 
     api = Vanishing()
     api.put(declare())
-    assert run(api, declare()).claim.id == declare().claim_id(1)
+    assert run(api, declare()).how == "posted"
 
 
 def test_an_id_that_cannot_be_used_again_is_passed_over_after_the_grace_period() -> None:
