@@ -12,9 +12,8 @@ from pulumi.dynamic import Resource
 from pulumi.output import UNKNOWN
 from pulumi.runtime.mocks import MockMonitor
 
-from coreweave_inference import AsyncClient, RetryPolicy
-from coreweave_inference import CapacityClaim as ReadClaim
-from coreweave_inference import CapacityClaimResources as ReadResources
+import coreweave_inference as api
+from coreweave_inference.retry import RetryPolicy
 
 from .connection import USER_AGENT, program_settings
 from .declaration import KEY, NAMESPACE, api_spelling
@@ -114,7 +113,7 @@ class CapacityClaimCondition(dict[str, Any]):
     """Since when, in RFC 3339."""
 
     @classmethod
-    def of(cls, claim: ReadClaim) -> list[CapacityClaimCondition]:
+    def of(cls, claim: api.CapacityClaim) -> list[CapacityClaimCondition]:
         """All conditions of a claim."""
         return [
             cls(
@@ -255,7 +254,7 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
         goal = Goal(
             resource_name=self._resource_name,
             claim_id=state["id"],
-            resources=ReadResources.model_validate(dict(state["resources"])),
+            resources=api.CapacityClaimResources.model_validate(dict(state["resources"])),
             readiness=self._readiness,
             updated_at=state.get("updatedAt"),
         )
@@ -289,7 +288,7 @@ _REPORTED: Final = (
 class _Observed:
     """What a look at a claim has shown."""
 
-    def __init__(self, claim: ReadClaim) -> None:
+    def __init__(self, claim: api.CapacityClaim) -> None:
         status = claim.status
         self.status = str(status.status)
         self.allocated_instances = status.allocated_instances
@@ -304,7 +303,7 @@ class _Observed:
         count = int(resources.get("instanceCount") or resources.get("instance_count") or 0)
         allocated = state.get("allocatedInstances")
         return cls(
-            ReadClaim.model_validate(
+            api.CapacityClaim.model_validate(
                 {
                     "spec": {"id": state["id"], "name": "", "resources": resources},
                     "status": {
@@ -327,18 +326,18 @@ class _Run:
 
     def __init__(self) -> None:
         self.poller = Poller(self._reader, asyncio.get_event_loop().time)
-        self._client: AsyncClient | None = None
+        self._client: api.AsyncClient | None = None
 
     @cached_property
     def namespace(self) -> ClaimNamespace:
         """The namespace; a program that only reads claims needs none."""
         return ClaimNamespace("claims")
 
-    def client(self) -> AsyncClient:
+    def client(self) -> api.AsyncClient:
         """The client that all claims of the run read with."""
         if self._client is None:
             settings = program_settings()
-            self._client = AsyncClient(
+            self._client = api.AsyncClient(
                 settings.token,
                 endpoint=settings.endpoint,
                 timeout=settings.timeout,

@@ -8,10 +8,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-
-from coreweave_inference import CapacityClaimParameters
+from typing import TYPE_CHECKING
 
 from .declaration import Problem, is_unknown
+
+if TYPE_CHECKING:
+    from coreweave_inference import CapacityClaimParameters
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from coreweave_inference import InvalidEndpoint, RetryPolicy
+from coreweave_inference.errors import InvalidEndpoint
+from coreweave_inference.retry import RetryPolicy
 from coreweave_inference.settings import (
     DEFAULT_ENDPOINT,
     DEFAULT_TIMEOUT,

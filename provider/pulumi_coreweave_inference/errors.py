@@ -13,13 +13,12 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import pulumi
 
-from coreweave_inference import (
+from coreweave_inference.errors import (
     ApiError,
-    CapacityClaim,
-    CapacityClaimResources,
     ConnectionFailed,
     CoreweaveError,
     FailedPrecondition,
@@ -33,6 +32,9 @@ from coreweave_inference import (
 )
 
 from .declaration import program_spelling
+
+if TYPE_CHECKING:
+    from coreweave_inference import CapacityClaim, CapacityClaimResources
 
 MISSING_TOKEN = (
     "no API token: set COREWEAVE_API_TOKEN (or CW_API_TOKEN) in the environment, "

@@ -13,8 +13,8 @@ from typing import Any, Final, TypeVar
 import pulumi
 from pulumi.runtime.mocks import MockCallArgs, MockMonitor
 
-from coreweave_inference import CapacityClaim as ReadClaim
-from coreweave_inference import CapacityClaimParameters, Client, CoreweaveError, NotFound
+import coreweave_inference as api
+from coreweave_inference.errors import CoreweaveError, NotFound
 
 from .capacity_claim import CapacityClaimCondition, CapacityClaimResources
 from .connection import USER_AGENT, program_settings
@@ -63,7 +63,7 @@ def get_capacity_claim(*, id: str | None = None, name: str | None = None) -> Get
         raise ClaimError("get_capacity_claim needs either id= or name=, and one of them only")
     mocked = _mocked(GET_CLAIM, {"id": id, "name": name})
     if mocked is not None:
-        return _result(ReadClaim.model_validate(_wire(mocked)))
+        return _result(api.CapacityClaim.model_validate(_wire(mocked)))
     if id is not None:
         return _result(_ask(f"looking up the capacity claim {id}", lambda c: _by_id(c, id)))
     named = _ask(f"looking up the capacity claim named '{name}'", lambda c: c.capacity_claims.list())
@@ -87,7 +87,7 @@ def get_capacity_claims(*, updated_after: str | None = None) -> list[GetCapacity
     """
     mocked = _mocked(GET_CLAIMS, {"updatedAfter": updated_after})
     if mocked is not None:
-        return [_result(ReadClaim.model_validate(_wire(claim))) for claim in mocked.get("claims", [])]
+        return [_result(api.CapacityClaim.model_validate(_wire(claim))) for claim in mocked.get("claims", [])]
     claims = _ask("looking up capacity claims", lambda c: c.capacity_claims.list(updated_after=updated_after))
     return [_result(claim) for claim in claims]
 
@@ -109,7 +109,7 @@ def get_capacity_claim_parameters() -> dict[str, list[str]]:
     mocked = _mocked(GET_PARAMETERS, {})
     if mocked is not None:
         return {str(zone): list(ids) for zone, ids in mocked.items()}
-    offered: CapacityClaimParameters = _ask(
+    offered: api.CapacityClaimParameters = _ask(
         "looking up what the API offers", lambda c: c.capacity_claims.parameters()
     )
     return {zone: list(ids) for zone, ids in offered.zone_instance_types.items()}
@@ -120,7 +120,7 @@ def get_capacity_claim_parameters_output() -> pulumi.Output[dict[str, list[str]]
     return pulumi.Output.from_input(_later(get_capacity_claim_parameters))
 
 
-def _by_id(client: Client, claim_id: str) -> ReadClaim:
+def _by_id(client: api.Client, claim_id: str) -> api.CapacityClaim:
     try:
         return client.capacity_claims.get(claim_id)
     except NotFound:
@@ -132,7 +132,7 @@ def _by_id(client: Client, claim_id: str) -> ReadClaim:
         ) from None
 
 
-def _only(found: list[ReadClaim], name: str) -> ReadClaim:
+def _only(found: list[api.CapacityClaim], name: str) -> api.CapacityClaim:
     if len(found) == 1:
         return found[0]
     if not found:
@@ -153,9 +153,9 @@ def _only(found: list[ReadClaim], name: str) -> ReadClaim:
     )
 
 
-def _ask(doing: str, call: Callable[[Client], T]) -> T:
+def _ask(doing: str, call: Callable[[api.Client], T]) -> T:
     settings = program_settings()
-    with Client(
+    with api.Client(
         settings.token,
         endpoint=settings.endpoint,
         timeout=settings.timeout,
@@ -183,7 +183,7 @@ def _wire(mocked: Mapping[str, Any]) -> dict[str, Any]:
     return {"spec": {"id": "mocked", **spec}, "status": {k: v for k, v in mocked.items() if k not in spec}}
 
 
-def _result(claim: ReadClaim) -> GetCapacityClaimResult:
+def _result(claim: api.CapacityClaim) -> GetCapacityClaimResult:
     resources, status = claim.resources, claim.status
     return GetCapacityClaimResult(
         id=claim.id,

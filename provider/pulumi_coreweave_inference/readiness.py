@@ -20,26 +20,25 @@ import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import pulumi
 
-from coreweave_inference import (
+import coreweave_inference as api
+from coreweave_inference.errors import (
     ApiError,
-    CapacityClaim,
-    CapacityClaimResources,
-    ClaimState,
-    ConditionStatus,
     CoreweaveError,
     InvalidArgument,
     NotFound,
     PermissionDenied,
     Unauthenticated,
-    parse_timestamp,
 )
 from coreweave_inference.settings import format_duration, parse_duration
 
 from .errors import InvalidReadiness, described, labelled, text
+
+if TYPE_CHECKING:
+    from coreweave_inference import CapacityClaim, CapacityClaimResources
 
 PROGRESS_EVERY: Final = 15.0  # seconds without a change after which progress is shown all the same
 _GATHER: Final = 0.05  # seconds to let claims come together before the first look
@@ -116,10 +115,10 @@ def judge(claim: CapacityClaim, goal: Goal) -> Verdict:
     """
     if goal.readiness is None:
         return Verdict.READY
-    if claim.state == ClaimState.FAILED or claim.state == ClaimState.DELETING:
+    if claim.state == api.ClaimState.FAILED or claim.state == api.ClaimState.DELETING:
         return Verdict.FAILED
     if (
-        claim.state == ClaimState.READY
+        claim.state == api.ClaimState.READY
         and _same_resources(claim.resources, goal.resources)
         and claim.status.allocated_instances >= goal.minimum
     ):
@@ -151,14 +150,14 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, trouble: s
         )
     said = [*_zone_reasons(claim), *([trouble] if trouble else [])]
     held = f"the claim stays reserved and in the state: {_allocated(claim)} instances."
-    if claim.state == ClaimState.DELETING:
+    if claim.state == api.ClaimState.DELETING:
         return text(
             f"{label} is being deleted by somebody else.",
             said=said,
             held="it stays in the state until the next refresh.",
             then=["`pulumi refresh` takes note of it, then `pulumi up` makes a new claim"],
         )
-    if claim.state == ClaimState.FAILED:
+    if claim.state == api.ClaimState.FAILED:
         return text(
             f"{label} failed for good: the API reports {claim.state} with "
             f"{_allocated(claim)} instances allocated.",
@@ -348,7 +347,7 @@ class Poller:
             claim = found.get(wait.goal.claim_id)
             wait.seen = claim
             strange = claim is None or (
-                claim.state not in (ClaimState.FAILED, ClaimState.DELETING)
+                claim.state not in (api.ClaimState.FAILED, api.ClaimState.DELETING)
                 and not _same_resources(claim.resources, wait.goal.resources)
             )
             if not strange:
@@ -444,7 +443,7 @@ async def _pause(joined: asyncio.Event, seconds: float) -> None:
 
 def _since(goals: Iterable[Goal]) -> datetime | None:
     """What LIST may leave out: claims last changed before all of these, by the server's own clock."""
-    times = [parse_timestamp(goal.updated_at) for goal in goals]
+    times = [api.parse_timestamp(goal.updated_at) for goal in goals]
     known = [time for time in times if time is not None]
     return min(known).astimezone(UTC) - timedelta(seconds=1) if len(known) == len(times) else None
 
@@ -461,7 +460,7 @@ def _allocated(claim: CapacityClaim) -> str:
 def _zone_reasons(claim: CapacityClaim) -> list[str]:
     """What the API says of each zone that is not fine, in the order of preference."""
     order = {zone: index for index, zone in enumerate(claim.resources.zones)}
-    pending = [c for c in claim.status.conditions if c.status != ConditionStatus.TRUE]
+    pending = [c for c in claim.status.conditions if c.status != api.ConditionStatus.TRUE]
     pending.sort(key=lambda condition: order.get(condition.zone or "", len(order)))
     return [
         f"{condition.zone or condition.type}: {condition.message or condition.reason}"

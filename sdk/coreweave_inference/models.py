@@ -120,6 +120,7 @@ _Names = Annotated[tuple[str, ...], _NullAsZero(())]
 
 class _Answer(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(
+        defer_build=True,
         frozen=True,
         extra="ignore",
         alias_generator=to_camel,
@@ -230,7 +231,7 @@ class _ParametersAnswer(_Answer):
 class CapacityClaimParameters(BaseModel):
     """Which instance types each zone offers now."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, defer_build=True)
 
     zone_instance_types: dict[str, tuple[str, ...]]
 
@@ -251,6 +252,7 @@ class CapacityClaimParameters(BaseModel):
 
 class _Request(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(
+        defer_build=True,
         strict=True,
         frozen=True,
         extra="forbid",
