@@ -126,15 +126,18 @@ def judge(claim: CapacityClaim, goal: Goal) -> Verdict:
     return Verdict.WAITING
 
 
-def progress(claim: CapacityClaim | None, goal: Goal, left: float, trouble: str = "") -> str:
-    """One line for the claim's row: state, allocated of requested, zones' reasons, time left."""
-    parts = [trouble] if trouble else []
-    if claim is None:
-        parts.append("not readable yet")
-    else:
-        parts.append(f"{claim.state.short}, {_allocated(claim)}")
+def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, trouble: str = "") -> str:
+    """One line for the claim's row: state, allocated of requested, time left, zones' reasons.
+
+    A terminal cuts the line off at its right, so that the reasons come last.
+    """
+    parts = [f"{claim.state.short}, {_allocated(claim)}" if claim is not None else "not readable yet"]
+    if left is not None:
+        parts[0] += f", {format_duration(max(0, round(left)))} left"
+    if trouble:
+        parts.append(trouble)
+    if claim is not None:
         parts += _zone_reasons(claim)
-    parts.append(f"{format_duration(max(0, round(left)))} left")
     return "; ".join(parts)
 
 
@@ -385,7 +388,7 @@ class Poller:
             else:
                 self._fail(wait, failure)
         else:
-            self._show(wait, progress(claim, goal, wait.left(now), trouble), now)
+            self._show(wait, trouble, now)
 
     def _done(self, wait: _Wait, claim: CapacityClaim) -> None:
         if wait.shown:
@@ -397,10 +400,10 @@ class Poller:
         wait.failure = failure
         wait.show(failure.partition("\n")[0])
 
-    def _show(self, wait: _Wait, line: str, now: float) -> None:
-        news = line.rpartition(";")[0]  # the time left changes always
+    def _show(self, wait: _Wait, trouble: str, now: float) -> None:
+        news = progress(wait.seen, wait.goal, None, trouble)  # the time left is always another
         if news != wait.shown or now - wait.shown_at >= PROGRESS_EVERY:
-            wait.show(line)
+            wait.show(progress(wait.seen, wait.goal, wait.left(now), trouble))
             wait.shown, wait.shown_at = news, now
 
 
