@@ -1,0 +1,31 @@
+"""The random histories find the bugs that were put into the provider on purpose."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from support.machine import Histories
+from support.mutants import MUTANTS
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_bug_put_in_on_purpose_is_found(mutant: str) -> None:
+    before = Histories.steps
+    with MUTANTS[mutant](), pytest.raises(AssertionError) as found:
+        run_state_machine_as_test(
+            Histories,
+            settings=settings(
+                max_examples=150,
+                stateful_step_count=50,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                phases=[Phase.generate],
+                report_multiple_bugs=False,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    sys.stdout.write(f"{mutant}: {Histories.steps - before} steps: {str(found.value).splitlines()[0]}\n")

@@ -1,0 +1,635 @@
+"""A small model of the Pulumi engine: it drives a provider through the operations of the CLI, and can die.
+
+Which calls the engine makes in which case was read off the real one: a replacement checks twice, the second
+time without the old inputs; `--replace` and a taint check once, without them, and never diff; `refresh`
+reads and diffs entries that wait for their deletion, too; deletions come after the program has ended well;
+every operation has one provider process, and a preview has another.
+
+The provider is reached over gRPC in a process of its own (`Grpc`), or called in this process with the
+values gRPC would deliver and a memory made anew per operation (`InProcess`).
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent import futures
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, Final, Protocol
+from unittest import mock
+
+import httpx
+from pulumi.output import Unknown
+
+from coreweave_inference.client import CapacityClaims
+from coreweave_inference.emulator import ClaimRecord, Emulator, FaultProfile, FaultRule
+from coreweave_inference.transport import Connection, Transport
+from pulumi_coreweave_inference import CapacityClaimProvider
+from pulumi_coreweave_inference import provider as provider_module
+from pulumi_coreweave_inference.connection import settings_from
+from pulumi_coreweave_inference.errors import ClaimError
+from support import invariants
+from support.plugin import UNKNOWN, Checked, Diff, Plugin, PluginError, Properties
+
+TYPE: Final = "pulumi-python:dynamic/coreweave:CapacityClaim"
+_URN: Final = f"urn:pulumi:test::claims::{TYPE}::"
+_READY_WITHIN: Final = 120.0  # seconds of the emulator's time
+
+
+class Failed(Exception):
+    """The operation ended with this error."""
+
+
+class Died(Exception):
+    """The operation was killed: what it did last is not in the state."""
+
+
+class Killed(BaseException):
+    """The provider process is dead."""
+
+
+@dataclass(frozen=True)
+class Death:
+    """When everything is killed: at the nth API call of a kind, before or after it took effect, or when the
+    provider has answered and the CLI has not written the state yet (`answered`)."""
+
+    operation: str  # create, get, list, update, delete
+    nth: int = 1
+    when: str = "after"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One claim of the program; its name is the key it has in the program."""
+
+    resources: Mapping[str, Any]
+    name: str | None = None
+    alias: str | None = None
+    delete_before_replace: bool = False
+
+
+Program = Mapping[str, Declared]
+
+
+@dataclass
+class Entry:
+    """One claim in the state."""
+
+    name: str
+    id: str
+    inputs: Properties
+    outputs: Properties
+    delete: bool = False
+    pending_replacement: bool = False
+    tainted: bool = False
+
+    def exported(self) -> dict[str, Any]:
+        """The entry as `pulumi stack export` shows it."""
+        return {"urn": _URN + self.name, "type": TYPE, "id": self.id, "delete": self.delete}
+
+
+@dataclass
+class State:
+    """What the stack's state file holds."""
+
+    namespace: str | None = None
+    entries: list[Entry] = field(default_factory=list)
+
+    def current(self, name: str) -> Entry | None:
+        """The entry of a declaration, unless it only waits for its deletion."""
+        return next((entry for entry in self.entries if entry.name == name and not entry.delete), None)
+
+    def exported(self) -> list[dict[str, Any]]:
+        return [entry.exported() for entry in self.entries]
+
+
+class Process(Protocol):
+    """One provider process, as the engine uses it."""
+
+    def check(self, olds: Properties, news: Properties) -> Checked: ...
+    def diff(self, id: str, olds: Properties, news: Properties) -> Diff: ...
+    def create(self, props: Properties) -> tuple[str, Properties]: ...
+    def read(self, id: str, props: Properties) -> tuple[str, Properties, Properties]: ...
+    def update(self, id: str, olds: Properties, news: Properties) -> Properties: ...
+    def delete(self, id: str, props: Properties) -> None: ...
+    def close(self) -> str: ...
+    def kill(self) -> str: ...
+
+
+Start = Callable[[Death | None], Process]
+"""Starts a provider process that dies as told."""
+
+
+class Time:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self._now = 1_780_000_000.0
+
+    def time_ns(self) -> int:
+        return int(self._now * 1e9)
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += max(seconds, 1e-3)
+
+
+class InProcess:
+    """The provider called in this process, with a memory of its own; sleeping lets `time` pass."""
+
+    def __init__(
+        self, emulator: Emulator, time: Time, http: httpx.BaseTransport, death: Death | None = None
+    ) -> None:
+        self._time = time
+        self._said: list[str] = []
+        self._provider = CapacityClaimProvider()
+        environment = emulator.environment() | {"COREWEAVE_CATALOGUE_CHECK": "off"}
+        settings = settings_from(lambda _: None, environment)
+        self._memory = provider_module._Process()
+        self._memory.configure(settings)
+        transport = Transport(
+            Connection(settings.endpoint, settings.token, settings.timeout),
+            http=_Mortal(http, death),
+            clock=time.monotonic,
+            sleep=time.sleep,
+            random=lambda: 0.5,
+        )
+        claims = CapacityClaims(transport, settings.retry)
+        self._memory._client = SimpleNamespace(capacity_claims=claims, close=lambda: None)  # type: ignore[assignment]
+
+    def check(self, olds: Properties, news: Properties) -> Checked:
+        with self._running():
+            result = self._provider.check(_received(olds), _received(news))
+        return Checked(_sent(result.inputs), [failure.reason for failure in result.failures])
+
+    def diff(self, id: str, olds: Properties, news: Properties) -> Diff:
+        with self._running():
+            result = self._provider.diff(id, _received(olds), _received(news))
+        changes = {None: "unknown", True: "some", False: "none"}[result.changes]
+        return Diff(changes, list(result.replaces or []))
+
+    def create(self, props: Properties) -> tuple[str, Properties]:
+        with self._running():
+            result = self._provider.create(_received(props))
+        return result.id, _sent(result.outs)
+
+    def read(self, id: str, props: Properties) -> tuple[str, Properties, Properties]:
+        with self._running():
+            result = self._provider.read(id, _received(props))
+        return result.id or "", _sent(result.outs), _sent(result.inputs or {})
+
+    def update(self, id: str, olds: Properties, news: Properties) -> Properties:
+        with self._running():
+            result = self._provider.update(id, _received(olds), _received(news))
+        return _sent(result.outs)
+
+    def delete(self, id: str, props: Properties) -> None:
+        with self._running():
+            self._provider.delete(id, _received(props))
+
+    def close(self) -> str:
+        return "".join(self._said)
+
+    kill = close
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        with mock.patch.multiple(
+            provider_module, _process=self._memory, time=self._time, _say=self._said.append
+        ):
+            try:
+                yield
+            except ClaimError as error:
+                raise PluginError(str(error)) from None
+
+
+class _Mortal(httpx.BaseTransport):
+    """Passes calls on until it is time to die."""
+
+    def __init__(self, http: httpx.BaseTransport, death: Death | None) -> None:
+        self._http = http
+        self._death = death
+        self._met = 0
+        self._dead = False
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        assert not self._dead, "a dead process made a call"
+        death = self._death
+        if death is None or death.when == "answered" or _operation(request) != death.operation:
+            return self._http.handle_request(request)
+        self._met += 1
+        if self._met != death.nth:
+            return self._http.handle_request(request)
+        self._dead = True
+        if death.when == "after":
+            with suppress(httpx.HTTPError):
+                self._http.handle_request(request).close()
+        raise Killed
+
+
+def _operation(request: httpx.Request) -> str:
+    collection = request.url.path.endswith("/capacityclaims")
+    return {"POST": "create", "PATCH": "update", "DELETE": "delete", "GET": "list" if collection else "get"}[
+        request.method
+    ]
+
+
+class Grpc:
+    """The provider in a process of its own, killed while the emulator holds its call."""
+
+    def __init__(self, emulator: Emulator, environment: Mapping[str, str], death: Death | None) -> None:
+        self._emulator = emulator
+        self._plugin = Plugin(emulator.environment() | {"COREWEAVE_CATALOGUE_CHECK": "off"} | environment)
+        self._mortal = death is not None and death.when != "answered"
+        if death is not None and self._mortal:
+            rule = FaultRule(
+                name="death",
+                path=death.operation,
+                nth=death.nth,
+                hold=death.when,  # type: ignore[arg-type]
+                drop=death.when,  # type: ignore[arg-type]
+            )
+            now = FaultProfile.from_json(
+                {key: value for key, value in emulator.faults().items() if key in ("rules", "random")}
+            )
+            emulator.set_faults(FaultProfile((rule, *now.rules), now.random_faults))
+
+    def check(self, olds: Properties, news: Properties) -> Checked:
+        return self._call(self._plugin.check, olds, news)
+
+    def diff(self, id: str, olds: Properties, news: Properties) -> Diff:
+        return self._call(self._plugin.diff, id, olds, news)
+
+    def create(self, props: Properties) -> tuple[str, Properties]:
+        return self._call(self._plugin.create, props)
+
+    def read(self, id: str, props: Properties) -> tuple[str, Properties, Properties]:
+        return self._call(self._plugin.read, id, props)
+
+    def update(self, id: str, olds: Properties, news: Properties) -> Properties:
+        return self._call(self._plugin.update, id, olds, news)
+
+    def delete(self, id: str, props: Properties) -> None:
+        self._call(self._plugin.delete, id, props)
+
+    def close(self) -> str:
+        return self._plugin.close()
+
+    def kill(self) -> str:
+        return self._plugin.kill()
+
+    def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        if not self._mortal:
+            return method(*arguments)
+        with futures.ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(method, *arguments)
+            while not futures.wait([answer], timeout=0.02).done:
+                if self._emulator.holds():
+                    self._plugin.kill()
+                    self._emulator.release("death")
+                    answer.exception()
+                    raise Killed
+            return answer.result()
+
+
+class Engine:
+    """A stack: its state, and the CLI's operations on it.
+
+    `watch` is called whenever something may have changed at the API or in the state.
+    """
+
+    def __init__(
+        self, emulator: Emulator, start: Start, *, seed: int = 0, watch: Callable[[], None] = lambda: None
+    ) -> None:
+        self.emulator = emulator
+        self.state = State()
+        self.cut_off: dict[str, str] = {}
+        """Claims posted by a create that never reached the state: the resource's name by claim id."""
+        self.released: set[str] = set()
+        """Claims whose deletion was asked for while the state held them as alive."""
+        self.replaced: set[str] = set()
+        """Claims that a create-first replacement was begun for: their content may be posted again."""
+        self._start = start
+        self._random = random.Random(seed)
+        self._watch = watch
+        self._death: Death | None = None
+        self._answers = 0
+        self._replacing: list[tuple[str, str | None, list[list[ClaimRecord]]]] = []
+
+    # The CLI's operations
+
+    def up(
+        self,
+        program: Program,
+        *,
+        refresh: bool = False,
+        targets: Collection[str] | None = None,
+        replaced: Collection[str] = (),
+        unready: Collection[str] = (),
+        death: Death | None = None,
+    ) -> None:
+        """`pulumi up`, with `--refresh`, `--target`, `--replace`; `unready` are never found ready."""
+        with self._process(death) as process:
+            if refresh:
+                self._refresh(process, targets)
+            if self.state.namespace is None:
+                self.state.namespace = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+            for name, declared in program.items():
+                if targets is None or name in targets:
+                    self._register(process, name, declared, replaced)
+            for name in program:
+                if targets is None or name in targets:
+                    self._wait_until_ready(name, unready)
+            self._note()
+            self._delete_what_is_left(process, program, targets)
+
+    def preview(self, program: Program, *, replaced: Collection[str] = ()) -> dict[str, str]:
+        """`pulumi preview`: what would happen to which resource, without what stays the same."""
+        steps: dict[str, str] = {}
+        with self._process(None) as process:
+            for name, declared in program.items():
+                old = self._find(name, declared)
+                news = self._inputs(name, declared, self.state.namespace or UNKNOWN)
+                forced = old is not None and (name in replaced or old.tainted)
+                if old is None or old.pending_replacement or forced:
+                    self._checked(process, {}, news)
+                    steps[name] = "replace" if forced else "create"
+                    continue
+                inputs = self._checked(process, old.inputs, news)
+                step = self._difference(process, old, inputs)
+                if step == "replace":
+                    self._checked(process, {}, news)
+                if step != "same":
+                    steps[name] = step
+        for entry in self.state.entries:
+            if entry.delete or (self._declaring(program, entry) is None):
+                steps.setdefault(entry.name, "delete")
+        return steps
+
+    def refresh(self, death: Death | None = None) -> None:
+        """`pulumi refresh`."""
+        with self._process(death) as process:
+            self._refresh(process, None)
+
+    def destroy(self, *, refresh: bool = False, death: Death | None = None) -> None:
+        """`pulumi destroy`."""
+        with self._process(death) as process:
+            if refresh:
+                self._refresh(process, None)
+            self._delete_what_is_left(process, {}, None)
+            self.state.namespace = None
+
+    def taint(self, name: str) -> None:
+        """`pulumi state taint`."""
+        entry = self.state.current(name)
+        assert entry is not None
+        entry.tainted = True
+
+    def untaint(self, name: str) -> None:
+        """`pulumi state untaint`."""
+        entry = self.state.current(name)
+        assert entry is not None
+        entry.tainted = False
+
+    def remove_namespace(self) -> None:
+        """`pulumi state delete` of the namespace."""
+        self.state.namespace = None
+
+    def forget(self, name: str) -> None:
+        """`pulumi state delete` of a claim."""
+        self.state.entries = [entry for entry in self.state.entries if entry.name != name]
+
+    def adopt_by_import(self, name: str, claim: ClaimRecord) -> None:
+        """`pulumi import -f`: the claim enters the state without having been read by the provider."""
+        spec: Any = claim.answer["spec"]
+        declared = Declared(dict(spec["resources"]), claim.name)
+        if self.state.namespace is None:
+            self.state.namespace = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+        inputs = self._inputs(name, declared, self.state.namespace)
+        outputs = {"name": claim.name, "resources": dict(spec["resources"]), "status": claim.status}
+        outputs |= {key: inputs[key] for key in ("__key", "__namespace")} | {"__declaredName": claim.name}
+        self.state.entries.append(Entry(name, claim.id, inputs, outputs))
+
+    # One operation
+
+    @contextmanager
+    def _process(self, death: Death | None) -> Iterator[Process]:
+        self._death, self._answers, self._replacing = death, 0, []
+        process = self._start(death)
+        try:
+            yield process
+        except Killed:
+            process.kill()
+            raise Died(str(death)) from None
+        except PluginError as error:
+            raise Failed(str(error)) from None
+        finally:
+            process.close()
+            self._note()
+
+    def _answered(self, operation: str, process: Process) -> None:
+        """The provider has answered; the CLI may die before it writes the state."""
+        death = self._death
+        if death is None or death.when != "answered" or death.operation != operation:
+            return
+        self._answers += 1
+        if self._answers == death.nth:
+            raise Killed
+
+    def _note(self) -> None:
+        """Look at the API and the state."""
+        self.cut_off = {id: name for id, name in self.cut_off.items() if id in self._alive()}
+        for entry in self.state.entries:
+            self.cut_off.pop(entry.id, None)
+        for old, new, samples in self._replacing:
+            samples.append(self.emulator.claims())
+            if new is not None and new != old:
+                invariants.make_before_break(samples, old, new)
+        self._watch()
+
+    def _alive(self) -> set[str]:
+        return {claim.id for claim in self.emulator.live_claims()}
+
+    def _refresh(self, process: Process, targets: Collection[str] | None) -> None:
+        for entry in list(self.state.entries):
+            if targets is not None and entry.name not in targets:
+                continue
+            id, outputs, inputs = process.read(entry.id, entry.outputs)
+            if id:
+                process.diff(id, outputs, entry.inputs)
+                entry.outputs, entry.inputs = outputs, inputs
+            else:
+                self.state.entries.remove(entry)
+        self._note()
+
+    def _register(self, process: Process, name: str, declared: Declared, replaced: Collection[str]) -> None:
+        assert self.state.namespace
+        old = self._find(name, declared)
+        news = self._inputs(name, declared, self.state.namespace)
+        if old is None or old.pending_replacement:
+            self._create(process, name, self._checked(process, {}, news), old)
+            return
+        forced = name in replaced or old.tainted
+        inputs = self._checked(process, {} if forced else old.inputs, news)
+        step = "replace" if forced else self._difference(process, old, inputs)
+        if step == "same":
+            old.name, old.inputs = name, inputs
+        elif step == "update":
+            outputs = process.update(old.id, old.outputs, inputs)
+            self._answered("update", process)
+            old.name, old.inputs, old.outputs = name, inputs, outputs
+            self._note()
+        else:
+            if not forced:
+                inputs = self._checked(process, {}, news)
+            if declared.delete_before_replace:
+                self._delete(process, old)
+                old.name, old.pending_replacement = name, True
+            else:
+                self.replaced.add(old.id)
+                self._replacing.append((old.id, None, [self.emulator.claims()]))
+            self._create(process, name, inputs, old)
+
+    def _create(self, process: Process, name: str, inputs: Properties, old: Entry | None) -> None:
+        before = self._alive()
+        try:
+            id, outputs = process.create(inputs)
+            self._answered("create", process)
+        except BaseException:
+            self.cut_off |= dict.fromkeys(self._alive() - before, name)
+            raise
+        assert id in self._alive(), f"the provider answered that '{name}' is {id}, which does not live"
+        self.released.discard(id)
+        if old is not None and old.pending_replacement:
+            self.state.entries.remove(old)
+        elif old is not None:
+            old.name, old.delete = name, True
+            first, _, samples = self._replacing.pop()
+            self._replacing.append((first, id, samples))
+        self.state.entries.append(Entry(name, id, inputs, outputs))
+        self._note()
+
+    def _delete(self, process: Process, entry: Entry) -> None:
+        others = [e for e in self.state.entries if e is not entry and e.id == entry.id and not e.delete]
+        if not others:
+            self.released.add(entry.id)
+        process.delete(entry.id, entry.outputs)
+        self._answered("delete", process)
+        self._note()
+
+    def _delete_what_is_left(
+        self, process: Process, program: Program, targets: Collection[str] | None
+    ) -> None:
+        for entry in reversed(list(self.state.entries)):
+            kept = not entry.delete and self._declaring(program, entry) is not None
+            if kept or (targets is not None and entry.name not in targets):
+                continue
+            if not entry.pending_replacement:
+                self._delete(process, entry)
+            self.state.entries.remove(entry)
+            self._note()
+
+    def _wait_until_ready(self, name: str, unready: Collection[str]) -> None:
+        entry = self.state.current(name)
+        assert entry is not None
+        if name in unready:
+            raise Failed(f"readiness: '{name}' is not ready in time")
+        waited = 0.0
+        while True:
+            claim = next((c for c in self.emulator.claims() if c.id == entry.id), None)
+            if claim is None or claim.status in ("STATUS_DELETING", "STATUS_FAILED"):
+                shown = claim.status if claim else "gone"
+                raise Failed(f"readiness: '{name}' ({entry.id}) is {shown}")
+            wanted = entry.outputs["resources"]["instanceCount"]
+            if claim.status == "STATUS_READY" and sum(claim.allocation.values()) >= wanted:
+                return
+            if waited >= _READY_WITHIN:
+                raise Failed(f"readiness: '{name}' ({entry.id}) is {claim.status} after {waited:g} s")
+            self.emulator.advance_clock(2.0)
+            waited += 2.0
+            self._note()
+
+    # What the engine works out by itself
+
+    def _find(self, name: str, declared: Declared) -> Entry | None:
+        return self.state.current(name) or (self.state.current(declared.alias) if declared.alias else None)
+
+    def _declaring(self, program: Program, entry: Entry) -> str | None:
+        """The name under which the program declares what an entry holds."""
+        if entry.name in program:
+            return entry.name
+        return next((name for name, each in program.items() if self._find(name, each) is entry), None)
+
+    @staticmethod
+    def _inputs(name: str, declared: Declared, namespace: str) -> Properties:
+        inputs: Properties = {
+            "resources": dict(declared.resources),
+            "__key": f"{TYPE}::{name}",
+            "__namespace": namespace,
+        }
+        return inputs if declared.name is None else inputs | {"name": declared.name}
+
+    @staticmethod
+    def _checked(process: Process, olds: Properties, news: Properties) -> Properties:
+        checked = process.check(olds, news)
+        if checked.failures:
+            raise Failed("; ".join(checked.failures))
+        return checked.inputs
+
+    @staticmethod
+    def _difference(process: Process, old: Entry, inputs: Properties) -> str:
+        diff = process.diff(old.id, old.outputs, inputs)
+        # An unknown difference is one of the inputs, which the engine compares itself.
+        if diff.changes == "none" or (diff.changes == "unknown" and inputs == old.inputs):
+            return "same"
+        return "replace" if diff.replaces else "update"
+
+
+def _received(value: Any) -> Any:
+    """A value as the plugin hands it to a provider."""
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return float(value)
+    if value == UNKNOWN:
+        return Unknown()
+    if isinstance(value, dict):
+        return {key: _received(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_received(item) for item in value]
+    return copy.deepcopy(value)
+
+
+def _sent(value: Any) -> Any:
+    """A value as the engine receives it from a plugin."""
+    if isinstance(value, Unknown):
+        return UNKNOWN
+    if isinstance(value, dict):
+        return {key: _sent(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_sent(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    assert value is None or isinstance(value, (str, float, bool)), f"{value!r} is no plain JSON"
+    return value
+
+
+__all__ = [
+    "Death",
+    "Declared",
+    "Died",
+    "Engine",
+    "Entry",
+    "Failed",
+    "Grpc",
+    "InProcess",
+    "Program",
+    "State",
+    "Time",
+]

@@ -1,0 +1,101 @@
+"""Bugs put into the provider on purpose: a suite that does not find them proves nothing."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final
+from unittest import mock
+
+from coreweave_inference import CapacityClaim, NotFound
+from pulumi_coreweave_inference import identity, provider
+
+Mutant = Callable[[], AbstractContextManager[object]]
+
+
+@contextmanager
+def random_ids() -> Iterator[None]:
+    """A claim's id is drawn, not derived."""
+    drawn = random.Random(7)
+
+    def claim_id(self: identity.Declaration, attempt: int) -> str:
+        return str(uuid.UUID(int=drawn.getrandbits(128), version=4))
+
+    with mock.patch.object(identity.Declaration, "claim_id", claim_id):
+        yield
+
+
+@contextmanager
+def one_id_only() -> Iterator[None]:
+    """The attempt does not enter the derivation."""
+    derived = identity.Declaration.claim_id
+    with mock.patch.object(identity.Declaration, "claim_id", lambda self, attempt: derived(self, 0)):
+        yield
+
+
+@contextmanager
+def no_delete_guard() -> Iterator[None]:
+    """Every delete releases the claim, whoever holds it now."""
+    with mock.patch.object(provider._Process, "lives_on", return_value=False):
+        yield
+
+
+@contextmanager
+def no_adoption() -> Iterator[None]:
+    """`already_exists` leads to the next attempt."""
+    with mock.patch.object(identity, "_find", return_value=None):
+        yield
+
+
+@contextmanager
+def hasty_404() -> Iterator[None]:
+    """A claim that exists and is not found is taken for a burnt id at once."""
+
+    def find(claims: identity.CapacityClaims, _: Any, claim_id: str, *rest: Any) -> CapacityClaim | None:
+        try:
+            return claims.get(claim_id)
+        except NotFound:
+            return None
+
+    with mock.patch.object(identity, "_find", find):
+        yield
+
+
+@contextmanager
+def trusting_reads() -> Iterator[None]:
+    """A claim that reads alive is taken over without a write that confirms it."""
+
+    def take_over(claims: identity.CapacityClaims, _: Any, claim_id: str, *rest: Any) -> CapacityClaim:
+        return claims.get(claim_id)
+
+    with mock.patch.object(identity, "_take_over", take_over):
+        yield
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """A claim that is leaving is passed over: the next attempt, a new id."""
+    found = identity._find
+
+    def find(*arguments: Any) -> CapacityClaim | None:
+        claim = found(*arguments)
+        return None if claim is not None and claim.state == "STATUS_DELETING" else claim
+
+    with mock.patch.object(identity, "_find", find):
+        yield
+
+
+MUTANTS: Final[dict[str, Mutant]] = {
+    mutant.__name__: mutant
+    for mutant in (
+        random_ids,
+        one_id_only,
+        no_delete_guard,
+        no_adoption,
+        hasty_404,
+        trusting_reads,
+        impatient,
+    )
+}
