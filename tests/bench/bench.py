@@ -1,0 +1,361 @@
+"""What an operation costs: claims against as many empty dynamic resources, on the real engine, in one run.
+
+    python tests/bench/bench.py [--sizes 1,10,100,400,1000] [--latencies 0,50] [--out docs]
+
+Prints a table a size, and writes `benchmarks.md` and `images/benchmarks.svg`. Ratios count; the seconds
+are those of the machine that the report names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from coreweave_inference.emulator import Emulator, EmulatorSettings
+
+HERE: Final = Path(__file__).resolve().parent
+ROOT: Final = HERE.parents[1]
+OPERATIONS: Final = ("preview", "up", "no-change up", "refresh", "scale all", "destroy")
+CLAIMS: Final = """
+import pulumi
+
+import pulumi_coreweave_inference as inference
+
+config = pulumi.Config()
+for index in range(config.require_int("size")):
+    inference.CapacityClaim(
+        f"claim-{index}",
+        resources={"instance_id": "gb200-4x", "instance_count": config.require_int("count"), "zones": ["RNO2A"]},
+    )
+"""
+EMPTY: Final = """
+import pulumi
+from empty_resource import Empty
+
+config = pulumi.Config()
+for index in range(config.require_int("size")):
+    Empty(
+        f"claim-{index}",
+        {"instanceId": "gb200-4x", "instanceCount": config.require_int("count"), "zones": ["RNO2A"]},
+    )
+"""
+
+
+@dataclass
+class Measured:
+    """One operation: seconds, calls to the API by method, and the most memory of a process, in MB."""
+
+    seconds: float
+    calls: Counter[str] = field(default_factory=Counter)
+    program: float = 0.0
+    provider: float = 0.0
+
+
+Series = dict[str, Measured]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--sizes", default="1,10,100,400,1000", help="how many resources, by comma")
+    parser.add_argument("--latencies", default="0,50", help="milliseconds that the API takes, by comma")
+    parser.add_argument("--out", type=Path, help="folder to write benchmarks.md and the chart to")
+    arguments = parser.parse_args()
+    sizes = [int(size) for size in arguments.sizes.split(",")]
+    latencies = [int(latency) for latency in arguments.latencies.split(",")]
+    put_engine_on_path()
+    empty = {size: measure_empty(size) for size in sizes}
+    claims = {latency: {size: measure_claims(size, latency) for size in sizes} for latency in latencies}
+    text = report(empty, claims)
+    print(text)
+    if arguments.out:
+        (arguments.out / "images").mkdir(parents=True, exist_ok=True)
+        (arguments.out / "benchmarks.md").write_text(text, encoding="utf-8")
+        chart = draw(
+            sizes, {"empty resources": empty, **{f"claims, {ms} ms": claims[ms] for ms in latencies}}
+        )
+        (arguments.out / "images" / "benchmarks.svg").write_text(chart, encoding="utf-8")
+    return 0
+
+
+def put_engine_on_path() -> None:
+    directory = os.environ.get("PULUMI_ENGINE_DIR")
+    if not directory:
+        sys.exit("set PULUMI_ENGINE_DIR to what `make engine` prints, or run `make bench`")
+    os.environ["PATH"] = f"{directory}{os.pathsep}{os.environ['PATH']}"
+
+
+def measure_empty(size: int) -> Series:
+    with stack(EMPTY, {"PYTHONPATH": str(HERE)}) as run:
+        return life(f"{size} empty resources", run, size, Counter)
+
+
+def measure_claims(size: int, latency: int) -> Series:
+    settings = EmulatorSettings(inventory={"RNO2A": {"gb200-4x": 10 * size}})
+    faults = [{"delay": latency / 1000}] if latency else []
+    with Emulator(settings, faults=faults) as emulator, stack(CLAIMS, emulator.environment()) as run:
+
+        def calls() -> Counter[str]:
+            counted = Counter(record.operation or record.method for record in emulator.requests())
+            emulator.clear_requests()
+            return counted
+
+        return life(f"{size} claims, API {latency} ms", run, size, calls)
+
+
+Pulumi = Callable[..., Measured]
+
+
+def life(title: str, pulumi: Pulumi, size: int, calls: Callable[[], Counter[str]]) -> Series:
+    """Run all operations once, and say so as they come in."""
+    print(f"{title}:", end="", file=sys.stderr, flush=True)
+    pulumi("config", "set", "size", str(size))
+    pulumi("config", "set", "count", "1")
+    measured: Series = {}
+    for operation in OPERATIONS:
+        if operation == "scale all":
+            pulumi("config", "set", "count", "2")
+        command = {
+            "preview": ("preview",),
+            "refresh": ("refresh", "--yes", "--skip-preview"),
+            "destroy": ("destroy", "--yes", "--skip-preview"),
+        }.get(operation, ("up", "--yes", "--skip-preview"))
+        calls()
+        measured[operation] = pulumi(*command)
+        measured[operation].calls = calls()
+        print(f" {operation} {measured[operation].seconds:.1f}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return measured
+
+
+@contextmanager
+def stack(program: str, environment: dict[str, str]) -> Iterator[Pulumi]:
+    """A stack of its own with the given program; answers a function that runs the CLI in it."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "state").mkdir()
+        (folder / "__main__.py").write_text(program, encoding="utf-8")
+        (folder / "Pulumi.yaml").write_text(
+            f"name: bench\nruntime: {{name: python, options: {{virtualenv: {ROOT / '.venv'}}}}}\n",
+            encoding="utf-8",
+        )
+        variables = (
+            os.environ
+            | environment
+            | {
+                "PULUMI_HOME": str(folder / "home"),
+                "PULUMI_BACKEND_URL": (folder / "state").as_uri(),
+                "PULUMI_CONFIG_PASSPHRASE": "bench",
+                "PULUMI_SKIP_UPDATE_CHECK": "true",
+                "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+            }
+        )
+
+        def pulumi(*arguments: str) -> Measured:
+            return run(("pulumi", *arguments), folder, variables)
+
+        pulumi("stack", "init", "bench")
+        yield pulumi
+
+
+def run(command: tuple[str, ...], folder: Path, environment: dict[str, str]) -> Measured:
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    measured = Measured(0.0)
+    ended = threading.Event()
+    watcher = threading.Thread(target=watch_memory, args=(process.pid, measured, ended))
+    watcher.start()
+    output, _ = process.communicate()
+    measured.seconds = time.perf_counter() - started
+    ended.set()
+    watcher.join()
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{output}")
+    return measured
+
+
+def watch_memory(root: int, measured: Measured, ended: threading.Event) -> None:
+    """Keep the highest peak memory of the program and of the provider among the CLI's descendants."""
+    while not ended.wait(0.1):
+        for command, peak in descendants(root):
+            if "pulumi-language-python-exec" in command:
+                measured.program = max(measured.program, peak)
+            elif "pulumi.dynamic" in command:
+                measured.provider = max(measured.provider, peak)
+
+
+def descendants(root: int) -> Iterator[tuple[str, float]]:
+    """Command line and peak memory (MB) of all processes below one; Linux only, nothing elsewhere."""
+    try:
+        children = Path(f"/proc/{root}/task/{root}/children").read_text(encoding="utf-8").split()
+        for thread in Path(f"/proc/{root}/task").iterdir():
+            if thread.name != str(root):
+                children += (thread / "children").read_text(encoding="utf-8").split()
+    except OSError:
+        return
+    for child in children:
+        try:
+            command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            status = Path(f"/proc/{child}/status").read_text(encoding="utf-8")
+        except OSError:
+            continue
+        peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")), "0")
+        yield command, int(peak) / 1024
+        yield from descendants(int(child))
+
+
+def report(empty: dict[int, Series], claims: dict[int, dict[int, Series]]) -> str:
+    """The tables, as Markdown."""
+    sizes = list(empty)
+    lines = [
+        "# Benchmarks",
+        "",
+        "Whole commands on the real engine against the local emulator: claims, and as many *empty* dynamic",
+        "resources of Pulumi (create returns at once, no API). The ratio of the two is what counts.",
+        f"Made by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {platform.system()} {platform.machine()}, "
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, {engine_version()}.",
+        "",
+        "![Seconds of each operation over the number of resources](images/benchmarks.svg)",
+    ]
+    for latency, by_size in claims.items():
+        lines += ["", f"## API latency {latency} ms", ""]
+        lines += ["| operation | " + " | ".join(f"N = {size}" for size in sizes) + " |"]
+        lines += ["|---|" + "---|" * len(sizes)]
+        for operation in OPERATIONS:
+            cells = []
+            for size in sizes:
+                ours, theirs = by_size[size][operation], empty[size][operation]
+                cells.append(
+                    f"{ours.seconds:.1f} s / {theirs.seconds:.1f} s = **{ours.seconds / theirs.seconds:.2f}**"
+                )
+            lines.append(f"| {operation} | " + " | ".join(cells) + " |")
+        lines += ["", "Calls to the API:", ""]
+        lines += ["| operation | " + " | ".join(f"N = {size}" for size in sizes) + " |"]
+        lines += ["|---|" + "---|" * len(sizes)]
+        for operation in OPERATIONS:
+            cells = [
+                ", ".join(f"{count} {name}" for name, count in sorted(by_size[size][operation].calls.items()))
+                or "none"
+                for size in sizes
+            ]
+            lines.append(f"| {operation} | " + " | ".join(cells) + " |")
+    first = next(iter(claims.values()))
+    if 100 in sizes and 1000 in sizes:
+        lines += ["", "## Growth", "", "Seconds a claim at N = 1000 over those at N = 100 (API 0 ms):", ""]
+        for operation in OPERATIONS:
+            growth = (first[1000][operation].seconds / 1000) / (first[100][operation].seconds / 100)
+            lines.append(f"- {operation}: {growth:.2f}")
+    lines += [
+        "",
+        "## Memory",
+        "",
+        "Peak of the program and of the provider process, over all operations:",
+        "",
+    ]
+    lines += ["| | " + " | ".join(f"N = {size}" for size in sizes) + " |", "|---|" + "---|" * len(sizes)]
+    for title, by_size in (("claims", first), ("empty resources", empty)):
+        cells = [
+            f"{max(m.program for m in by_size[size].values()):.0f} MB, "
+            f"{max(m.provider for m in by_size[size].values()):.0f} MB"
+            for size in sizes
+        ]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    lines += ["", f"The emulator itself answers {emulator_speed():,.0f} GET requests a second here.", ""]
+    return "\n".join(lines)
+
+
+def engine_version() -> str:
+    shown = subprocess.run(["pulumi", "version"], capture_output=True, text=True, check=True).stdout
+    return f"Pulumi {shown.strip()}"
+
+
+def emulator_speed(requests: int = 2000) -> float:
+    """GETs a second over one connection, so that the emulator is known not to be what is measured."""
+    import http.client
+
+    with Emulator() as emulator:
+        host = emulator.url.removeprefix("http://")
+        connection = http.client.HTTPConnection(host)
+        headers = {"Authorization": f"Bearer {emulator.token}"}
+        body = {
+            "name": "a",
+            "resources": {"instanceId": "gb200-4x", "instanceCount": 1, "zones": ["US-WEST-04A"],
+                          "capacityType": "CAPACITY_TYPE_MANAGED"},
+        }  # fmt: skip
+        path = "/v1alpha1/inference/capacityclaims"
+        connection.request("POST", path, json.dumps(body), headers | {"Content-Type": "application/json"})
+        claim_id = json.loads(connection.getresponse().read())["capacityClaim"]["spec"]["id"]
+        rounds = []
+        for _ in range(3):
+            started = time.perf_counter()
+            for _ in range(requests // 3):
+                connection.request("GET", f"{path}/{claim_id}", headers=headers)
+                connection.getresponse().read()
+            rounds.append((requests // 3) / (time.perf_counter() - started))
+        connection.close()
+        return statistics.median(rounds)
+
+
+COLOURS: Final = ("#8a8f98", "#1f6feb", "#d1543f", "#2da44e")
+
+
+def draw(sizes: list[int], series: dict[str, dict[int, Series]]) -> str:
+    """A chart of small multiples: seconds over the number of resources, one panel an operation."""
+    width, height, columns = 300, 190, 3
+    rows = -(-len(OPERATIONS) // columns)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width * columns} {height * rows + 30}" '
+        'font-family="system-ui, sans-serif" font-size="11">',
+        '<rect width="100%" height="100%" fill="#ffffff"/>',
+    ]
+    for position, operation in enumerate(OPERATIONS):
+        left, top = width * (position % columns), height * (position // columns)
+        most = max(by_size[size][operation].seconds for by_size in series.values() for size in sizes)
+        parts.append(f'<g transform="translate({left + 40},{top + 30})">')
+        parts.append(f'<text x="0" y="-12" font-weight="600" fill="#24292f">{operation}</text>')
+        for share in (0, 0.5, 1):
+            y = 120 - 120 * share
+            parts.append(f'<line x1="0" x2="240" y1="{y:.1f}" y2="{y:.1f}" stroke="#e4e7eb"/>')
+            parts.append(
+                f'<text x="-6" y="{y + 4:.1f}" text-anchor="end" fill="#57606a">{most * share:.0f} s</text>'
+            )
+        for size in sizes:
+            x = 240 * size / max(sizes)
+            parts.append(f'<text x="{x:.1f}" y="136" text-anchor="middle" fill="#57606a">'
+                         f'{size if size in (min(sizes), max(sizes)) or size >= 100 else ""}</text>')  # fmt: skip
+        for colour, by_size in zip(COLOURS, series.values(), strict=False):
+            points = [
+                (240 * size / max(sizes), 120 - 120 * by_size[size][operation].seconds / most)
+                for size in sizes
+            ]
+            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+            parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in points]
+        parts.append("</g>")
+    for index, (colour, name) in enumerate(zip(COLOURS, series, strict=False)):
+        x, y = 40 + index * 180, height * rows + 14
+        parts.append(f'<rect x="{x}" y="{y - 9}" width="10" height="10" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 16}" y="{y}" fill="#24292f">{name}</text>')
+    parts.append("</svg>\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
