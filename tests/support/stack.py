@@ -136,8 +136,10 @@ class Stack:
         return done
 
     def export(self) -> dict[str, Any]:
-        """The stack's state, whole."""
-        return self._stack.export_stack().deployment
+        """The stack's state, whole, as it is stored: the SDK's own export decrypts secrets."""
+        printed = self.pulumi("stack", "export").stdout
+        deployment: dict[str, Any] = json.loads(printed)["deployment"]
+        return deployment
 
     def resources(self) -> dict[str, dict[str, Any]]:
         """The claims in the state, by resource name."""
