@@ -1,0 +1,128 @@
+"""The writer for a pull request: Markdown as GitHub and GitLab render it.
+
+A text that is not ours goes into a code span, where neither renders mentions, references or links. One
+with any sign that could end the span or the table is spelled in character references inside `<code>`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Final
+
+from .document import Block, Bullets, Cell, Document, Paragraph, Quoted, Strong, Table, Verbatim
+
+LIMIT: Final = 60_000  # characters; GitHub refuses comments of more than 65,536
+_RESERVE: Final = 6_000  # for headings, paragraphs, what is counted
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.,:/+ -]*[A-Za-z0-9_.,:/+-]")
+_LONGEST: Final = 80  # characters of one quoted text
+_MESSAGE: Final = 2_000  # characters of one message
+_MESSAGES: Final = 5
+
+
+def markdown(document: Document) -> str:
+    """A comment of fewer than 60,000 characters."""
+    room = _Room(LIMIT - _RESERVE)
+    marker = re.sub(r"[^A-Za-z0-9/. ]+|-+", "-", document.marker)[:200]
+    parts = [f"<!-- {marker} -->", f"### {_cell(document.title)}"]
+    folded: list[Table] = []
+    parts += [_block(block, room, folded) for block in document.blocks]
+    parts += [_folded(table, room) for table in folded]
+    parts += [f"<sub>{_cell(line)}</sub>" for line in document.footer]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+class _Room:
+    """The characters that are left."""
+
+    def __init__(self, characters: int) -> None:
+        self.left = characters
+
+    def take(self, texts: Iterable[str], share: int) -> tuple[list[str], int]:
+        """As many of the texts as fit into one part of `share` of what is left, and the number of others."""
+        most, taken, rest = self.left // share, [], 0
+        for text in texts:
+            if rest or len(text) + 1 > most:
+                rest += 1
+                continue
+            most -= len(text) + 1
+            self.left -= len(text) + 1
+            taken.append(text)
+        return taken, rest
+
+
+def _block(block: Block, room: _Room, folded: list[Table]) -> str:
+    if isinstance(block, Paragraph):
+        return _cell(block.text)
+    if isinstance(block, Bullets):
+        items, rest = room.take((f"- {_cell(item)}" for item in block.items[: block.shown]), 3)
+        return "\n".join(items + _and_more(rest + max(0, len(block.items) - block.shown), "- "))
+    if isinstance(block, Verbatim):
+        texts, rest = room.take(map(_fenced, block.texts[:_MESSAGES]), 3)
+        return "\n\n".join(texts + _and_more(rest + max(0, len(block.texts) - _MESSAGES)))
+    rows, rest = room.take(map(_row, block.rows[: block.shown]), 3)
+    if len(rows) < len(block.rows):
+        folded.append(Table(block.columns, block.rows[len(rows) :], numbers=block.numbers))
+    return "\n".join([*_head(block), *rows]) if rows or not rest else ""
+
+
+def _folded(table: Table, room: _Room) -> str:
+    """The rows that one screen has no room for, as far as the comment has."""
+    rows, rest = room.take(map(_row, table.rows), 1)
+    more = "\n".join(_and_more(rest))
+    if not rows:
+        return more
+    title = f"<details><summary>{len(table.rows):,} more: {table.columns[0].lower()}</summary>"
+    return "\n\n".join(
+        part for part in (title, "\n".join([*_head(table), *rows]), more, "</details>") if part
+    )
+
+
+def _and_more(rest: int, prefix: str = "") -> list[str]:
+    return [f"{prefix}… and {rest:,} more, not shown here"] if rest else []
+
+
+def _head(table: Table) -> list[str]:
+    rule = ("--:" if index in table.numbers else "---" for index in range(len(table.columns)))
+    return [f"| {' | '.join(table.columns)} |", f"|{'|'.join(rule)}|"]
+
+
+def _row(cells: tuple[Cell, ...]) -> str:
+    return f"| {' | '.join(map(_cell, cells))} |"
+
+
+def _cell(cell: Cell) -> str:
+    return "".join(
+        quoted(piece.text) if isinstance(piece, Quoted)
+        else f"**{piece.text}**" if isinstance(piece, Strong)
+        else piece
+        for piece in cell
+    )  # fmt: skip
+
+
+def quoted(text: str) -> str:
+    """A text that is not ours, as code; nothing in it is markup, a mention or a link."""
+    text = visible(text)
+    if len(text) > _LONGEST:
+        text = text[: _LONGEST - 1] + "…"
+    if _PLAIN.fullmatch(text) and not text.startswith(" "):
+        return f"`{text}`"
+    spelled = "".join(c if c.isascii() and c.isalnum() else f"&#{ord(c)};" for c in text)
+    return f"<code>{spelled}</code>" if spelled else "<code>&nbsp;</code>"
+
+
+def visible(text: str, keep: str = "") -> str:
+    """A text with a sign in place of what would not show: controls, direction marks, line breaks."""
+    return "".join(
+        c if c in keep or unicodedata.category(c)[0] not in "CZ" or c == " " else "\N{REPLACEMENT CHARACTER}"
+        for c in text
+    )
+
+
+def _fenced(text: str) -> str:
+    text = visible(text.expandtabs(4), keep="\n")
+    if len(text) > _MESSAGE:
+        text = text[:_MESSAGE] + "…"
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}text\n{text}\n{fence}"

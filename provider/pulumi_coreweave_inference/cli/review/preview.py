@@ -1,0 +1,403 @@
+"""The parser: the JSON of `pulumi preview --json` to a `Plan`.
+
+What the engine prints (CLI 3.259): `steps` in the order in which it takes them, `diagnostics`, and
+`changeSummary`. Without `--show-sames` unchanged resources are only counted there; without
+`--show-replacement-steps` a replacement is one step, and nothing tells which half comes first. The two
+states of a `refresh` step are equal: what a refresh found shows only in the old state of a later step.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .plan import Change, Drift, Kind, Order, Plan, Spec, Unsaid
+
+CLAIM_TYPE: Final = "pulumi-python:dynamic/coreweave:CapacityClaim"
+_NAMESPACE_TYPE: Final = "pulumi-python:dynamic/coreweave:ClaimNamespace"
+_STACK_TYPE: Final = "pulumi:pulumi:Stack"
+_MANAGED: Final = "CAPACITY_TYPE_MANAGED"
+
+_SECRET: Final = "[secret]"
+_SIGNATURE: Final = "4dabf18193072939515e22adb298388d"  # marks secrets, assets and references
+_UNKNOWN: Final = frozenset(
+    {
+        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",  # bool
+        "3eeb2bf0-c639-47a8-9e75-3b44932eb421",  # number
+        "04da6b54-80e4-46f7-96ec-b56ff0331ba9",  # string
+        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",  # list
+        "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",  # object
+    }
+)
+
+_CREATES: Final = ("create-replacement", "import-replacement")
+_LOGICAL: Final = ("same", "create", "import", "update", "replace", "delete")
+_IGNORED: Final = (
+    "read", "read-replacement", "discard", "discard-replaced", "remove-pending-replace", "diff",
+)  # fmt: skip
+_ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
+
+
+class NotAPreview(Exception):
+    """The input is not what `pulumi preview --json` prints; the text says why, in one line."""
+
+
+def read(stream: io.BufferedReader) -> Plan:
+    """Read a preview in any encoding of JSON. Raises `NotAPreview`."""
+    text = io.StringIO()
+    decoded = io.TextIOWrapper(stream, encoding=json.detect_encoding(stream.peek(4)[:4]))
+    try:
+        shutil.copyfileobj(decoded, text, 1 << 20)  # so that bytes and text are never both held whole
+    except UnicodeDecodeError as error:
+        raise NotAPreview(f"the input is not text: {error.reason}") from None
+    finally:
+        decoded.detach()
+    return parse(text.getvalue())
+
+
+def parse(text: str) -> Plan:
+    """Parse a preview. Raises `NotAPreview`."""
+    if not text.strip():
+        raise NotAPreview("the input is empty; pipe `pulumi preview --json` into it")
+    try:
+        # Steps are cut down as they are decoded, so that a large preview is never held as objects.
+        document = json.loads(text, object_hook=_cut)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            raise NotAPreview(
+                "the input is more than one JSON document; a preview is one "
+                "(is PULUMI_ENABLE_STREAMING_JSON_PREVIEW set?)"
+            ) from None
+        raise NotAPreview(
+            f"the input is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from None
+    except (ValueError, RecursionError):
+        raise NotAPreview("the input is not JSON that a preview would contain") from None
+    return plan_of(document)
+
+
+def plan_of(document: object) -> Plan:
+    """The plan that a decoded preview describes. Raises `NotAPreview`."""
+    if not isinstance(document, dict) or not ("steps" in document or "diagnostics" in document):
+        raise NotAPreview("the input is JSON, but not a preview: it has neither steps nor diagnostics")
+    steps = document.get("steps") or []
+    diagnostics = document.get("diagnostics") or []
+    if not isinstance(steps, list) or not isinstance(diagnostics, list):
+        raise NotAPreview("the input is JSON, but not a preview: steps and diagnostics are not lists")
+    reading = _Reading()
+    for index, step in enumerate(steps):
+        reading.take(index, step)
+    summary = document.get("changeSummary")
+    same = summary.get("same", 0) if isinstance(summary, dict) else 0
+    errors, warnings = (_said(diagnostics, severity) for severity in ("error", "warning"))
+    return reading.plan(same if isinstance(same, int) else 0, errors, warnings)
+
+
+@dataclass(slots=True)
+class _Claim:
+    """The steps of one URN, as they come."""
+
+    refresh: Mapping[str, Any] | None = None
+    logical: Mapping[str, Any] | None = None
+    created_at: int | None = None
+    deletions: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
+
+
+class _Reading:
+    """What has been read so far."""
+
+    def __init__(self) -> None:
+        self.claims: dict[str, _Claim] = {}
+        self.stack = self.project = ""
+        self.root_steps: set[str] = set()
+        self.others: set[str] = set()
+        self.refreshed: set[str] = set()
+        self.followed: set[str] = set()  # what has a step besides `refresh`
+        self.shown_same = 0
+
+    def take(self, index: int, step: object) -> None:
+        if not isinstance(step, dict) or not all(isinstance(step.get(key), str) for key in ("op", "urn")):
+            raise NotAPreview(f"the input is JSON, but not a preview: step {index} has no op and urn")
+        op, urn = step["op"], step["urn"]
+        stack, project, kind, _ = _parts(urn)
+        self.stack, self.project = self.stack or stack, self.project or project
+        self.shown_same += op == "same"
+        (self.refreshed if op == "refresh" else self.followed).add(urn)
+        if kind == CLAIM_TYPE:
+            self._take_claim(index, op, urn, step)
+        elif kind == _STACK_TYPE:
+            self.root_steps.add(op)
+        elif kind != _NAMESPACE_TYPE and op not in ("same", "refresh", *_IGNORED):
+            self.others.add(urn)
+
+    def _take_claim(self, index: int, op: str, urn: str, step: Mapping[str, Any]) -> None:
+        if op in _IGNORED:
+            return
+        claim = self.claims.setdefault(urn, _Claim())
+        if op == "refresh":
+            claim.refresh = step
+        elif op in _CREATES:
+            claim.created_at = index
+            claim.logical = claim.logical or {**step, "op": "replace"}
+        elif op == "delete-replaced" or (op == "delete" and _old(step).get("delete") is True):
+            claim.deletions.append((index, step))
+        elif op in _LOGICAL:
+            claim.logical = step
+        else:
+            raise NotAPreview(f"step {index} of the preview is {op!r}, which this version does not know")
+
+    def plan(self, same: int, errors: tuple[str, ...], warnings: tuple[str, ...]) -> Plan:
+        refresh = self.root_steps == {"refresh"} and not errors
+        changes: list[Change] = []
+        drift: list[Drift] = []
+        only_refreshed = len(self.refreshed - self.followed)
+        unseen = max(0, same - self.shown_same)
+        for urn, claim in self.claims.items():
+            if refresh:
+                _read_refreshed(urn, claim, changes, drift)
+            else:
+                # Unchanged claims of a refresh have no second step unless `--show-sames` is given.
+                _read_planned(urn, claim, changes, drift, gone=unseen < only_refreshed)
+        order = list(Kind)
+        changes.sort(key=lambda change: (order.index(change.kind), change.urn, change.claim_id or ""))
+        drift.sort(key=lambda found: found.urn)
+        return Plan(
+            project=self.project,
+            stack=self.stack,
+            changes=tuple(changes),
+            drift=tuple(drift),
+            errors=errors,
+            warnings=warnings,
+            others=0 if refresh else len(self.others),
+            hidden=max(0, unseen - only_refreshed),
+            refresh=refresh,
+        )
+
+
+def _read_refreshed(urn: str, claim: _Claim, changes: list[Change], drift: list[Drift]) -> None:
+    """A claim in the preview of a refresh, where `update` and `delete` tell what the API holds."""
+    step = claim.logical or claim.refresh
+    if step is None:
+        return
+    state = _before(step)
+    gone = step["op"] == "delete"
+    live = None if gone else (_before({"oldState": step.get("newState")}) or state)
+    if state and state != live:
+        drift.append(Drift(urn, _name(urn), state, live))
+    if live:
+        changes.append(_unchanged(urn, live, step))
+
+
+def _read_planned(urn: str, claim: _Claim, changes: list[Change], drift: list[Drift], *, gone: bool) -> None:
+    """A claim in the preview of an update or a destroy."""
+    step = claim.logical
+    recorded = _before(claim.refresh) if claim.refresh else None
+    if step is not None:
+        live = _before(step)
+        changes.append(_change(urn, step, claim))
+    else:
+        live = None if gone else recorded
+        if live and claim.refresh:
+            changes.append(_unchanged(urn, live, claim.refresh))
+    if recorded and recorded != live:
+        drift.append(Drift(urn, _name(urn), recorded, live))
+    replaced_id = _id(step) if step is not None and step["op"] == "replace" else None
+    for _, deletion in claim.deletions:
+        if replaced_id is None or _id(deletion) != replaced_id:
+            changes.append(_release(urn, deletion, earlier=True))
+
+
+def _change(urn: str, step: Mapping[str, Any], claim: _Claim) -> Change:
+    op, before, after = step["op"], _before(step), _after(step)
+    if op == "delete":
+        return _release(urn, step, earlier=False)
+    if op == "same" and before:
+        return _unchanged(urn, before, step)
+    if op == "replace":
+        kind = Kind.REPLACE
+    elif op in ("create", "import"):
+        kind = Kind(op)
+    else:
+        kind = Kind.CHANGE if before is None or after is None else _in_place(before, after)
+    return Change(
+        urn=urn,
+        name=_name(urn),
+        kind=kind,
+        before=before,
+        after=_named(after, before if kind is not Kind.REPLACE else None),
+        order=_order(step, claim) if kind is Kind.REPLACE else None,
+        reasons=tuple(reason for reason in step.get("replaceReasons") or () if isinstance(reason, str)),
+        claim_id=_id(step),
+        protected=_new(step).get("protect") is True,
+        retained=_old(step).get("retainOnDelete") is True,
+    )
+
+
+def _unchanged(urn: str, spec: Spec, step: Mapping[str, Any]) -> Change:
+    protected = (_new(step) or _old(step)).get("protect") is True
+    return Change(urn, _name(urn), Kind.SAME, spec, spec, claim_id=_id(step), protected=protected)
+
+
+def _release(urn: str, step: Mapping[str, Any], *, earlier: bool) -> Change:
+    state = _old(step)
+    retained = state.get("retainOnDelete") is True
+    return Change(
+        urn=urn,
+        name=_name(urn),
+        kind=Kind.FORGET if retained else Kind.RELEASE,
+        before=_before(step),
+        after=None,
+        claim_id=_id(step),
+        protected=state.get("protect") is True,
+        retained=retained,
+        earlier=earlier,
+    )
+
+
+def _in_place(before: Spec, after: Spec) -> Kind:
+    def rest(spec: Spec) -> tuple[object, ...]:
+        return (spec.instance_type, spec.zones, spec.capacity_type)
+
+    renamed = after.name is not None and after.name != before.name
+    only_count = rest(before) == rest(after) and not renamed and before.count != after.count
+    return Kind.SCALE if only_count else Kind.CHANGE
+
+
+def _named(after: Spec | None, before: Spec | None) -> Spec | None:
+    """A claim changed in place keeps its name unless the program gives it one."""
+    if after is None or before is None or after.name is not None:
+        return after
+    return Spec(after.instance_type, after.count, after.zones, after.capacity_type, before.name)
+
+
+def _order(step: Mapping[str, Any], claim: _Claim) -> Order:
+    if claim.created_at is None:
+        return Order.UNKNOWN
+    own = [index for index, deletion in claim.deletions if _id(deletion) == _id(step)]
+    return Order.DELETE_FIRST if own and own[0] < claim.created_at else Order.CREATE_FIRST
+
+
+def _before(step: Mapping[str, Any]) -> Spec | None:
+    """What the state holds: the API's view, or for want of it the inputs."""
+    state = _old(step)
+    if not state:
+        return None
+    return _spec(_object(state, "outputs")) or _spec(_object(state, "inputs")) or _SAYS_NOTHING
+
+
+def _after(step: Mapping[str, Any]) -> Spec | None:
+    """What the program declares."""
+    state = _new(step)
+    return (_spec(_object(state, "inputs")) or _SAYS_NOTHING) if state else None
+
+
+_SAYS_NOTHING: Final = Spec(Unsaid.UNKNOWN, Unsaid.UNKNOWN, Unsaid.UNKNOWN, Unsaid.UNKNOWN)
+
+
+def _spec(properties: Mapping[str, Any]) -> Spec | None:
+    if "resources" not in properties:
+        return None
+    given = properties["resources"]
+    hidden = _unsaid(given)
+    if hidden or not isinstance(given, dict):
+        all_ = hidden or Unsaid.UNKNOWN
+        return Spec(all_, all_, all_, all_, name=_word(properties["name"]) if "name" in properties else None)
+    return Spec(
+        instance_type=_word(given.get("instanceId")),
+        count=_count(given.get("instanceCount")),
+        zones=_zones(given.get("zones")),
+        capacity_type=_word(given.get("capacityType", _MANAGED)),
+        name=_word(properties["name"]) if "name" in properties else None,
+    )
+
+
+def _word(value: object) -> str | Unsaid:
+    return _unsaid(value) or (value if isinstance(value, str) else Unsaid.UNKNOWN)
+
+
+def _count(value: object) -> int | Unsaid:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value < 0:
+        return _unsaid(value) or Unsaid.UNKNOWN
+    return int(value) if value != float("inf") and value == int(value) else Unsaid.UNKNOWN
+
+
+def _zones(value: object) -> tuple[str | Unsaid, ...] | Unsaid:
+    if not isinstance(value, list):
+        return _unsaid(value) or Unsaid.UNKNOWN
+    return tuple(_word(zone) for zone in value)
+
+
+def _unsaid(value: object) -> Unsaid | None:
+    if value == _SECRET or (isinstance(value, dict) and _SIGNATURE in value):
+        return Unsaid.SECRET
+    return Unsaid.UNKNOWN if isinstance(value, str) and value in _UNKNOWN else None
+
+
+def _cut(decoded: dict[str, Any]) -> dict[str, Any]:
+    """A step without what a review does not look at; anything else as it is."""
+    if "op" not in decoded or "urn" not in decoded:
+        return decoded
+    kept: dict[str, Any] = {key: decoded[key] for key in ("op", "urn", "replaceReasons") if key in decoded}
+    if isinstance(decoded["urn"], str) and _parts(decoded["urn"])[2] == CLAIM_TYPE:
+        for side in ("oldState", "newState"):
+            state = decoded.get(side)
+            if isinstance(state, dict):
+                kept[side] = _cut_state(state)
+    return kept
+
+
+def _cut_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: state[key] for key in ("id", "protect", "delete", "retainOnDelete") if key in state}
+    for block in ("inputs", "outputs"):
+        properties = state.get(block)
+        if isinstance(properties, dict):
+            kept[block] = {key: properties[key] for key in ("resources", "name") if key in properties}
+    return kept
+
+
+def _said(diagnostics: Iterable[object], severity: str) -> tuple[str, ...]:
+    """The texts of one severity, each once, without colours and the engine's own prefix."""
+    texts: dict[str, None] = {}
+    for diagnostic in diagnostics:
+        if isinstance(diagnostic, dict) and diagnostic.get("severity") == severity:
+            text = _ANSI.sub("", str(diagnostic.get("message", ""))).strip().removeprefix(f"{severity}: ")
+            texts[text or f"an {severity} without a text"] = None
+    if len(texts) > 1:
+        texts.pop("preview failed", None)  # says nothing that the others do not
+    return tuple(texts)
+
+
+def _parts(urn: str) -> tuple[str, str, str, str]:
+    """Stack, project, type without its parents, and name of a URN; a name may contain anything."""
+    parts = urn.split("::", 3)
+    if len(parts) != 4:
+        return "", "", "", urn
+    stack, project, kinds, name = parts
+    return stack.removeprefix("urn:pulumi:"), project, kinds.rpartition("$")[2], name
+
+
+def _name(urn: str) -> str:
+    return _parts(urn)[3]
+
+
+def _id(step: Mapping[str, Any]) -> str | None:
+    found = _old(step).get("id")
+    return found if isinstance(found, str) else None
+
+
+def _old(step: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _object(step, "oldState")
+
+
+def _new(step: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _object(step, "newState")
+
+
+def _object(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = holder.get(key)
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,60 @@
+"""The writer for a terminal, with rich. No text of others reaches the terminal as a control sequence."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from .document import Bullets, Cell, Document, Paragraph, Quoted, Strong, Table
+from .markdown import visible
+
+_ROWS = 200
+
+
+def show(document: Document, console: Console) -> None:
+    """Print a review."""
+    console.print(_text(document.title, "bold"))
+    for block in document.blocks:
+        if isinstance(block, Paragraph):
+            console.print(_text(block.text))
+        elif isinstance(block, Bullets):
+            for item in block.items[: block.shown]:
+                console.print(Text("• ").append(_text(item)))
+            _count(len(block.items) - block.shown, console)
+        elif isinstance(block, Table):
+            console.print(_table(block))
+            _count(len(block.rows) - _ROWS, console)
+        else:
+            for message in block.texts[:_ROWS]:
+                console.print(Text(visible(message, keep="\n"), "red"))
+            _count(len(block.texts) - _ROWS, console)
+    for line in document.footer:
+        console.print(_text(line, "dim"))
+
+
+def _table(block: Table) -> RichTable:
+    table = RichTable(box=SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(block.columns):
+        table.add_column(column, justify="right" if index in block.numbers else "left", overflow="fold")
+    for row in block.rows[:_ROWS]:
+        table.add_row(*map(_text, row))
+    return table
+
+
+def _count(rest: int, console: Console) -> None:
+    if rest > 0:
+        console.print(f"… and {rest:,} more, not shown here")
+
+
+def _text(cell: Cell, style: str = "") -> Text:
+    text = Text(style=style)
+    for piece in cell:
+        if isinstance(piece, Quoted):
+            text.append(visible(piece.text), "cyan")
+        elif isinstance(piece, Strong):
+            text.append(piece.text, "bold yellow")
+        else:
+            text.append(piece)
+    return text
