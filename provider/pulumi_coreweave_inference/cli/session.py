@@ -1,0 +1,111 @@
+"""What the commands share: the API as the environment says, one-line failures, notes beside the output.
+
+Exit codes of every command: 0 done; 1 done, and what was looked for is not as it should be (each command
+says what that is); 2 not done. Results go to stdout, everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Annotated, Final
+
+import typer
+
+from coreweave_inference import CapacityClaim, Client, CoreweaveError, MissingToken
+from pulumi_coreweave_inference.connection import USER_AGENT, Settings, settings_from
+from pulumi_coreweave_inference.errors import ClaimError
+
+NOT_AS_IT_SHOULD_BE: Final = 1
+NOT_DONE: Final = 2
+_SLOW: Final = 2.0  # seconds after which a person is told what is waited for
+_MANY: Final = 10_000  # claims, whose printing takes a moment
+
+
+class Format(StrEnum):
+    """How a result is written."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="How to write the result.")]
+
+
+class Failure(Exception):
+    """What a command ends with: a text for people, and the exit code."""
+
+    def __init__(self, text: str, code: int = NOT_DONE) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@contextmanager
+def telling_failures() -> Iterator[None]:
+    """Turn what a user, a file or the API can cause into a text on stderr and an exit code."""
+    try:
+        yield
+    except Failure as failure:
+        note(f"capacity-claims: {failure}")
+        raise typer.Exit(failure.code) from None
+    except MissingToken:
+        note("capacity-claims: no API token: set COREWEAVE_API_TOKEN (or CW_API_TOKEN) in the environment")
+        raise typer.Exit(NOT_DONE) from None
+    except (CoreweaveError, ClaimError) as error:
+        note(f"capacity-claims: {printable(str(error))}")
+        raise typer.Exit(NOT_DONE) from None
+
+
+@contextmanager
+def connected() -> Iterator[tuple[Client, Settings]]:
+    """A client made of the environment; a stack's config is not read."""
+    settings = settings_from(lambda key: None)
+    with Client(
+        settings.token,
+        endpoint=settings.endpoint,
+        timeout=settings.timeout,
+        retry=settings.retry,
+        user_agent=USER_AGENT,
+    ) as client:
+        yield client, settings
+
+
+def all_claims(client: Client) -> list[CapacityClaim]:
+    """Every claim of the organization, by name and then id."""
+    with waiting_for(f"all claims from {client.endpoint}"):
+        claims = client.capacity_claims.list()
+    if len(claims) >= _MANY:
+        note(f"{len(claims):,} claims")
+    return sorted(claims, key=lambda claim: (claim.name, claim.id))
+
+
+@contextmanager
+def waiting_for(what: str) -> Iterator[None]:
+    """Say what is waited for, once the wait gets long."""
+    timer = threading.Timer(_SLOW, note, [f"waiting for {what} …"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def note(line: str) -> None:
+    """A line for people, beside the result."""
+    typer.echo(line, err=True)
+
+
+def write_json(value: object) -> None:
+    """A result as JSON."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def printable(text: str) -> str:
+    """A foreign text on one line, without anything that a terminal would obey."""
+    line = " ".join(text.split())
+    return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
