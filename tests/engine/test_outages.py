@@ -1,0 +1,84 @@
+"""A bad network and an API that is down, on the real engine: slower, never doubled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from support.crash import Operation, assert_settled, until
+from support.stack import Stack, claim
+
+from coreweave_inference.emulator import FaultProfile
+
+Start = Callable[..., Stack]
+
+UP = ("up", "--yes", "--skip-preview")
+DOWN = [{"name": "down", "fail": {"code": "unavailable", "form": "html"}}]
+
+
+def test_fifty_claims_come_out_as_fifty_when_every_third_call_fails(start: Start) -> None:
+    stack = start(allocation_delay=1.0)
+    wanted = {f"team-{index}": claim(1) for index in range(50)}
+    stack.declare(**wanted)
+    stack.emulator.set_faults(FaultProfile.random(seed=7, rate=0.3))
+    stack.pulumi(*UP)
+    requests = stack.emulator.requests()
+    assert sum(1 for each in requests if each.fault) > 0.2 * len(requests)
+    stack.emulator.clear_faults()
+    assert len(stack.emulator.claims()) == 50
+    assert_settled(stack, wanted)
+
+
+def test_an_outage_in_the_middle_of_an_up_is_waited_out(start: Start) -> None:
+    stack = start(environment={"COREWEAVE_RETRY_DEADLINE": "30s"})
+    wanted = {f"team-{index}": claim(1) for index in range(8)}
+    stack.declare(**wanted)
+    # Four creates at a time: the first are answered, the rest meets the outage.
+    stack.emulator.set_faults([{"path": "create", "nth": 4, "hold": "after"}])
+    with Operation(stack, *UP) as operation:
+        stack.emulator.wait_for_hold(60)
+        stack.emulator.set_faults(DOWN)
+        stack.emulator.release()
+        end = stack.emulator.requests()[-1].time + 6
+        until(lambda: any(each.time > end for each in stack.emulator.requests()))
+        stack.emulator.clear_faults()
+        assert operation.wait() == 0, operation.output
+    assert_settled(stack, wanted)
+
+
+def test_an_outage_longer_than_the_deadline_fails_cleanly_and_the_next_up_goes_on(start: Start) -> None:
+    stack = start(environment={"COREWEAVE_RETRY_DEADLINE": "2s"})
+    wanted = {f"team-{index}": claim(1) for index in range(8)}
+    stack.declare(**wanted)
+    # The answers of the first creates are lost in the outage; they were committed.
+    stack.emulator.set_faults([{"path": "create", "times": 2, "drop": "after"}, *DOWN])
+    assert stack.pulumi(*UP, check=False).returncode != 0
+    assert "Traceback" not in stack.output
+    assert "unavailable" in stack.output
+    committed = {each.id for each in stack.emulator.claims()}
+    assert len(committed) == 2
+
+    stack.emulator.clear_faults()
+    stack.pulumi(*UP)
+    assert committed <= {each.id for each in stack.emulator.claims()}
+    assert_settled(stack, wanted)
+
+
+def test_an_outage_while_the_program_waits_is_waited_through(start: Start) -> None:
+    stack = start(environment={"COREWEAVE_RETRY_DEADLINE": "1s"})
+    wanted = {"training": claim(2)}
+    stack.declare(**wanted)
+    stack.emulator.set_faults([{"method": "GET", "fail": {"code": "unavailable"}, "times": 3}])
+    stack.pulumi(*UP)
+    assert sum(1 for each in stack.emulator.requests() if each.fault) == 3
+    assert_settled(stack, wanted)
+
+
+def test_a_lost_answer_to_the_post_makes_one_claim(start: Start) -> None:
+    stack = start()
+    wanted = {"training": claim(4)}
+    stack.declare(**wanted)
+    stack.emulator.set_faults([{"path": "create", "nth": 1, "drop": "after"}])
+    stack.pulumi(*UP)
+    posts = [each for each in stack.emulator.requests() if each.method == "POST"]
+    assert [each.committed for each in posts] == [True, False]
+    assert_settled(stack, wanted)

@@ -1,0 +1,350 @@
+"""Random work on a stack of the real engine, in random weather, with random deaths.
+
+    python tests/soak/soak.py --minutes 20 --seed 1
+
+Every step is drawn from the seed alone, so a run is replayed by its seed and number of steps. After each
+step that ends in a clean `pulumi up`, what must always hold is checked; the first violation ends the run
+with the list of all steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from support import invariants
+from support.crash import Operation, assert_settled, entries, locked, state_of, until
+from support.stack import Stack
+
+from coreweave_inference.emulator import Emulator, EmulatorSettings, FaultProfile
+
+ZONES: Final = ("US-WEST-04A", "US-EAST-04A", "US-EAST-02A")
+TYPES: Final = ("gb200-4x", "h100-80gb-sxm5")
+NAMES: Final = tuple("abcdef")
+STOCK: Final = {zone: dict.fromkeys(TYPES, 1000) for zone in ZONES}
+NO_STOCK: Final = {zone: dict.fromkeys(TYPES, 0) for zone in ZONES}
+DEATHS: Final = ("kill", "kill-cli", "kill-provider", "interrupt", "interrupt-twice")
+PATIENCE: Final = {"calm": "30s", "faults": "30s", "death": "30s", "shortage": "2s"}
+
+Claims = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that is done, and what happens meanwhile."""
+
+    changes: tuple[str, ...]
+    declared: Claims
+    command: str
+    weather: str
+    seed: int
+    call: str = ""
+    nth: int = 1
+    when: str = ""
+    death: str = ""
+    settle: bool = True
+
+    def __str__(self) -> str:
+        text = f"{', '.join(self.changes) or 'nothing'}; {self.command}; {self.weather}"
+        if self.weather == "death":
+            text += f": {self.death} at {self.call} call {self.nth}, {self.when} it is taken"
+        return text + ("" if self.settle else "; no clean up after it")
+
+
+@dataclass
+class Program:
+    """What the program declares, as it is edited over time."""
+
+    draw: random.Random
+    claims: Claims = field(default_factory=dict)
+    renamed: set[str] = field(default_factory=set)
+
+    def edit(self) -> str:
+        """One random edit; answers what it was."""
+        draw, claims = self.draw, self.claims
+        free = [name for name in NAMES if name not in claims and name not in self.renamed]
+        kinds = ["declare"] * 2 * bool(free) + ["scale", "reorder", "retype", "remove"] * bool(claims)
+        if claims and len(self.renamed) < len(NAMES) - 3:
+            kinds.append("rename")
+        kind = draw.choice(kinds)
+        if kind == "declare":
+            name = draw.choice(free)
+            claims[name] = {
+                "resources": {
+                    "instance_id": draw.choice(TYPES),
+                    "instance_count": draw.randint(0, 4),
+                    "zones": draw.sample(ZONES, draw.randint(1, 3)),
+                }
+            }
+            return f"declare {name}"
+        name = draw.choice(sorted(claims))
+        resources = dict(claims[name]["resources"])
+        if kind == "remove":
+            del claims[name]
+            return f"remove {name}"
+        if kind == "rename":
+            # The old name is not used again: then its aliases would claim what somebody else declares.
+            new = f"{name[0]}{len(self.renamed) + 1}"
+            old = claims.pop(name)
+            self.renamed.add(name)
+            aliases = [*old.get("opts", {}).get("aliases", []), name]
+            claims[new] = old | {"opts": {"aliases": aliases}}
+            return f"rename {name} to {new}"
+        if kind == "scale":
+            resources["instance_count"] = draw.randint(0, 6)
+        elif kind == "reorder":
+            resources["zones"] = draw.sample(ZONES, draw.randint(1, 3))
+        else:
+            resources["instance_id"] = draw.choice(TYPES)
+        claims[name] = claims[name] | {"resources": resources}
+        return f"{kind} {name}"
+
+
+def steps(seed: int) -> Any:
+    """The endless steps of a seed."""
+    draw = random.Random(seed)
+    program = Program(draw)
+    first = True
+    while True:
+        changes = tuple(program.edit() for _ in range(3 if first else draw.choice((0, 1, 1, 1, 2, 3))))
+        first = False
+        command = draw.choices(
+            ("up", "up with preview", "up --replace", "refresh", "preview", "destroy"), (60, 12, 10, 6, 4, 8)
+        )[0]
+        if command == "up --replace":
+            command += f" {draw.choice(sorted(program.claims))}" if program.claims else " nobody"
+        yield Step(
+            changes,
+            {name: dict(claim) for name, claim in program.claims.items()},
+            command,
+            weather=draw.choices(("death", "faults", "calm", "shortage"), (60, 20, 15, 5))[0],
+            seed=draw.randrange(1 << 30),
+            call=draw.choices(("any", "create", "get", "update", "delete"), (8, 3, 1, 2, 3))[0],
+            nth=draw.choice((1, 1, 1, 2, 3, 4)),
+            when=draw.choice(("before", "after")),
+            death=draw.choices(DEATHS, (50, 15, 15, 15, 5))[0],
+            settle=draw.random() < 0.6,
+        )
+
+
+class Violation(Exception):
+    """Something that must always hold does not."""
+
+
+class Soak:
+    """One stack against one emulator, and what is known of its claims."""
+
+    def __init__(self, seed: int, folder: Path, emulator: Emulator, say: Callable[[str], None]) -> None:
+        self._emulator = emulator
+        self._say = say
+        self._stack = Stack(
+            folder / "program",
+            emulator,
+            {
+                "COREWEAVE_RETRY_DEADLINE": "10s",
+                "COREWEAVE_READ_GRACE": "2s",
+                "COREWEAVE_HTTP_TIMEOUT": "60s",
+            },
+        )
+        self._declared: Claims = {}
+        self._settled: dict[str, tuple[str, str, Mapping[str, Any]]] = {}
+        self.counts: Counter[str] = Counter()
+
+    def take(self, step: Step) -> None:
+        """Do a step, and a clean `up` after it where it says so; raises `Violation`."""
+        self._declare(step.declared, PATIENCE[step.weather])
+        if step.weather == "shortage":
+            self._emulator.set_inventory(NO_STOCK)
+        elif step.weather == "faults":
+            self._emulator.set_faults(FaultProfile.random(step.seed, 0.25))
+        elif step.weather == "death":
+            which = {} if step.call == "any" else {"path": step.call}
+            self._emulator.set_faults([which | {"nth": step.nth, "hold": step.when}])
+        if step.command == "destroy":
+            self._settled = {}
+        ended = self._run(step)
+        self._clear_up()
+        self._say(f"      {ended}")
+        if step.settle:
+            self.settle()
+
+    def settle(self) -> None:
+        """A clean `up` mends whatever was left, and everything holds."""
+        self._declare(self._declared, PATIENCE["calm"])
+        if locked(self._stack):
+            self._command("cancel", "--yes")
+        status, output = self._command("up", "--yes", "--skip-preview")
+        if status and "`pulumi refresh`" in output:
+            # A change that was taken and not written down, then another declaration: a person decides.
+            self.counts["refreshes needed"] += 1
+            self._command("refresh", "--yes", "--skip-preview")
+            status, output = self._command("up", "--yes", "--skip-preview")
+        if status:
+            raise Violation(f"a clean `pulumi up` ended with {status}:\n{output}")
+        try:
+            assert_settled(self._stack, self._declared)
+            invariants.no_second_post(self._emulator.requests())
+            self._nothing_was_lost()
+        except AssertionError as error:
+            raise Violation(str(error)) from error
+        self.counts["clean ups"] += 1
+
+    def end(self) -> None:
+        """A clean `up`, then `destroy` leaves nothing."""
+        self.settle()
+        status, output = self._command("destroy", "--yes", "--skip-preview")
+        if status:
+            raise Violation(f"`pulumi destroy` ended with {status}:\n{output}")
+        try:
+            invariants.nothing_alive(self._emulator.claims(), state_of(self._stack).get("resources", []))
+        except AssertionError as error:
+            raise Violation(str(error)) from error
+
+    def _nothing_was_lost(self) -> None:
+        """A claim whose declaration is what it was keeps its id and its instances."""
+        held = {claim.id: claim for claim in self._emulator.live_claims()}
+        now: dict[str, tuple[str, str, Mapping[str, Any]]] = {}
+        for entry in entries(self._stack):
+            name, claim = invariants.resource_name(entry), held[entry["id"]]
+            created = claim.answer["status"]["createdAt"]  # type: ignore[index]
+            kept = {k: v for k, v in self._declared[name]["resources"].items() if k != "instance_count"}
+            now[name] = (entry["id"], created, kept)
+        for name, before in self._settled.items():
+            if name in now and now[name][2] == before[2]:
+                assert now[name] == before, f"'{name}' was {before} and is {now[name]}"
+        self._settled = now
+
+    def _declare(self, claims: Claims, patience: str) -> None:
+        # A claim that is declared otherwise and then as before may have been replaced meanwhile.
+        for name, claim in self._declared.items():
+            if name not in claims or claims[name]["resources"] != claim["resources"]:
+                self._settled.pop(name, None)
+        self._declared = claims
+        self._stack.declare(**{n: c | {"readiness": {"timeout": patience}} for n, c in claims.items()})
+
+    def _run(self, step: Step) -> str:
+        command, _, argument = step.command.partition(" ")
+        arguments = [command, *(["--yes"] if command != "preview" else [])]
+        if argument.startswith("--replace "):
+            name = argument.removeprefix("--replace ")
+            type_ = "pulumi-python:dynamic/coreweave:CapacityClaim"
+            arguments += ["--replace", f"urn:pulumi:{self._stack.name}::claims::{type_}::{name}"]
+        if command != "preview" and argument != "with preview":
+            arguments.append("--skip-preview")
+        if locked(self._stack):
+            self._command("cancel", "--yes")
+        self.counts["operations"] += 1
+        with Operation(self._stack, *arguments) as operation:
+            if step.weather == "death":
+                until(lambda: operation.ended or bool(self._emulator.holds()), timeout=180)
+                if not operation.ended:
+                    self.counts["deaths"] += 1
+                    return self._die(operation, step)
+            status = operation.wait(180)
+            if "Traceback" in operation.output:
+                raise Violation(f"a traceback:\n{operation.output}")
+            return f"exit {status}"
+
+    def _die(self, operation: Operation, step: Step) -> str:
+        if step.death == "kill":
+            operation.kill()
+        elif step.death == "kill-cli":
+            operation.kill_cli()
+        elif step.death == "kill-provider":
+            operation.kill_provider()
+        else:
+            operation.interrupt()
+            if step.death == "interrupt-twice":
+                operation.interrupt_again()
+        self._clear_up()
+        if step.death in ("kill-provider", "interrupt"):
+            operation.wait(180)
+        return f"died of {step.death}"
+
+    def _clear_up(self) -> None:
+        """Fair weather again; what was sent is taken now."""
+        self._emulator.clear_faults()
+        self._emulator.release()
+        until(lambda: all(each.seconds is not None for each in self._emulator.requests()))
+        self._emulator.set_inventory(STOCK)
+
+    def _command(self, *arguments: str) -> tuple[int, str]:
+        self.counts["operations"] += 1
+        with Operation(self._stack, *arguments) as operation:
+            return operation.wait(240), operation.output
+
+
+def soak(
+    seed: int, say: Callable[[str], None], minutes: float = 1e9, maximum: int = sys.maxsize
+) -> Counter[str]:
+    """Work for so long, or so many steps; answers the counts. Raises `Violation`."""
+    draw = random.Random(f"emulator {seed}")
+    settings = EmulatorSettings(
+        inventory=STOCK,
+        allocation_delay=draw.choice((0.0, 0.3, 1.0)),
+        delete_delay=draw.choice((0.0, 0.0, 0.5)),
+        error_form=draw.choice(("connect", "status")),
+        omit_zeros=draw.choice((True, False)),
+        reuse_ids=draw.choice((True, True, False)),
+        list_lag=draw.choice((0.0, 0.0, 1.0)),
+        stale_status_for=draw.choice((0.0, 0.0, 1.0)),
+    )
+    say(f"seed {seed}: {settings}")
+    until_ = time.monotonic() + minutes * 60
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder, Emulator(settings) as emulator:
+        work = Soak(seed, Path(folder), emulator, say)
+        try:
+            for number, step in enumerate(steps(seed), 1):
+                say(f"{number:4}  {step}")
+                work.take(step)
+                if number >= maximum or time.monotonic() > until_:
+                    break
+            work.end()
+        except (Violation, TimeoutError) as error:
+            work.counts["violations"] += 1
+            log = "\n".join(
+                f"  {each.sequence} {each.method} {each.claim} {each.status} {each.fault or ''} "
+                f"{'committed' if each.committed else ''}"
+                for each in emulator.requests()[-60:]
+            )
+            say(f"the last requests:\n{log}")
+            raise Violation(f"seed {seed}, step {number}: {error}") from error
+        finally:
+            work.counts["faults"] = sum(1 for each in emulator.requests() if each.fault)
+            work.counts["steps"] = number
+    return work.counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--steps", type=int, default=sys.maxsize, help="at most so many")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    given = parser.parse_args()
+    os.environ["PATH"] = f"{os.environ.get('PULUMI_ENGINE_DIR', '')}{os.pathsep}{os.environ['PATH']}"
+
+    def say(line: str) -> None:
+        print(line, flush=True)  # a script that talks to a terminal
+
+    try:
+        counts = soak(given.seed, say, given.minutes, given.steps)
+    except Violation as violation:
+        say(f"\nVIOLATION: {violation}\n\nreplay: python tests/soak/soak.py --seed {given.seed}")
+        sys.exit(1)
+    say("\n" + ", ".join(f"{count} {what}" for what, count in sorted(counts.items())) + ", 0 violations")
+
+
+if __name__ == "__main__":
+    main()
