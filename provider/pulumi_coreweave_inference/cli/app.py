@@ -9,6 +9,12 @@ import typer
 from pulumi_coreweave_inference._version import __version__
 
 from .emulator import emulator
+from .import_ import import_
+from .list import list_
+from .orphans import orphans
+from .release import release
+from .review.command import review
+from .zones import zones
 
 app = typer.Typer(
     name="capacity-claims",
@@ -35,4 +41,10 @@ def options(
     """CoreWeave capacity claims beside Pulumi."""
 
 
+app.command("list")(list_)
+app.command()(zones)
+app.command("import")(import_)
+app.command()(orphans)
+app.command()(release)
 app.command()(emulator)
+app.command()(review)
