@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from coreweave_inference.errors import InvalidEndpoint
 from coreweave_inference.retry import RetryPolicy
@@ -31,6 +31,7 @@ from .errors import InvalidSetting
 USER_AGENT: Final = f"pulumi-coreweave-inference/{__version__}"
 DELETE_TIMEOUT: Final = 20 * 60.0  # seconds; CoreWeave's own provider waits as long for a deletion
 RETRY_DEADLINE: Final = 120.0  # seconds an API call is repeated for before it fails
+CATALOGUE_DEADLINE: Final = 5.0  # seconds a preview spends at most on asking what is offered
 READ_GRACE: Final = 20.0  # seconds a claim that exists but cannot be read yet is looked for
 
 
@@ -45,6 +46,7 @@ class Settings:
     delete_timeout: float = DELETE_TIMEOUT
     read_grace: float = READ_GRACE
     patchable: tuple[str, ...] = PATCHABLE_BY_DEFAULT
+    catalogue: Literal["error", "warn", "off"] | None = None  # None: like "error", but an outage only warns
     overwrite: bool = False  # whether a foreign change may be written over without a refresh
 
     @property
@@ -68,6 +70,7 @@ def settings_from(
         delete_timeout=_duration("deleteTimeout", config, environment, DELETE_TIMEOUT),
         read_grace=_duration("readGrace", config, environment, READ_GRACE),
         patchable=_patchable(config),
+        catalogue=_catalogue(config, environment),
         overwrite=_truth("overwrite", config, environment),
     )
 
@@ -116,6 +119,20 @@ def _duration(
         return parse_duration(given)
     except ValueError as error:
         raise InvalidSetting(source, str(error)) from None
+
+
+def _catalogue(
+    config: Callable[[str], str | None], environment: Mapping[str, str]
+) -> Literal["error", "warn", "off"] | None:
+    given, source = environment.get("COREWEAVE_CATALOGUE_CHECK"), "COREWEAVE_CATALOGUE_CHECK"
+    if not given:
+        given, source = config("catalogueCheck"), "coreweave:catalogueCheck"
+    match given:
+        case None | "":
+            return None
+        case "error" | "warn" | "off":
+            return given
+    raise InvalidSetting(source, f"must be error, warn or off, not {given!r}")
 
 
 def _truth(key: str, config: Callable[[str], str | None], environment: Mapping[str, str]) -> bool:

@@ -41,18 +41,15 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from coreweave_inference import (
-    AlreadyExists,
-    CapacityClaim,
-    CapacityClaimResources,
-    ClaimState,
-    FailedPrecondition,
-    NotFound,
-)
+import coreweave_inference as api
+from coreweave_inference.errors import AlreadyExists, FailedPrecondition, NotFound
 
 from .declaration import claim_name_from
+
+if TYPE_CHECKING:
+    from coreweave_inference import CapacityClaim, CapacityClaimResources
 
 MAXIMUM_ATTEMPTS: Final = 64
 _LOOK_AGAIN_EVERY: Final = 1.0  # seconds
@@ -220,12 +217,12 @@ def obtain(
         if existing is None:
             attempt += 1
             continue
-        if existing.state == ClaimState.FAILED and not existing.status.allocated_instances:
+        if existing.state == api.ClaimState.FAILED and not existing.status.allocated_instances:
             # It never comes to anything, and no state may know it: left alone it would stay for ever.
             claims.delete(claim_id)
             _wait_until_gone(claims, existing, until, clock, sleep)
             continue
-        if existing.state == ClaimState.DELETING:
+        if existing.state == api.ClaimState.DELETING:
             _wait_until_gone(claims, existing, until, clock, sleep)
             continue
         if not declaration.is_content_of(existing):
@@ -293,7 +290,7 @@ def _take_over(
             claim = claims.get(claim_id)
         except NotFound:
             claim = None
-        if claim is not None and claim.state == ClaimState.DELETING:
+        if claim is not None and claim.state == api.ClaimState.DELETING:
             return None
         left = until - clock()
         if left <= 0:

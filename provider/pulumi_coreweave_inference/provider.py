@@ -15,8 +15,8 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from pulumi.dynamic import (
     CheckFailure,
@@ -29,17 +29,11 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from coreweave_inference import (
-    ApiError,
-    CapacityClaim,
-    CapacityClaimResources,
-    Client,
-    CoreweaveError,
-    NotFound,
-    Unavailable,
-)
+import coreweave_inference as api
+from coreweave_inference.errors import ApiError, CoreweaveError, NotFound, Unavailable
 
-from .connection import USER_AGENT, Settings, settings_from
+from . import catalogue
+from .connection import CATALOGUE_DEADLINE, USER_AGENT, Settings, settings_from
 from .declaration import (
     DECLARED_NAME,
     INCARNATION,
@@ -57,6 +51,7 @@ from .errors import (
     described,
     held_resources,
     labelled,
+    lookup_failure,
     show_without_traceback,
     text,
 )
@@ -73,6 +68,9 @@ from .identity import (
 )
 
 _DELETE_POLL: Final = (0.1, 2.0)  # seconds between looks at a claim being deleted: first, at most
+
+if TYPE_CHECKING:
+    from coreweave_inference import CapacityClaim, CapacityClaimParameters, CapacityClaimResources, Client
 
 Properties = dict[str, Any]
 
@@ -95,6 +93,8 @@ class CapacityClaimProvider(ResourceProvider):
         failures = [CheckFailure("", f"{problem.property}: {problem.reason}") for problem in problems]
         if not _process.settings.token:
             failures.append(CheckFailure("", MISSING_TOKEN))
+        if not failures:
+            failures += [CheckFailure("", reason) for reason in _not_offered(_olds, inputs)]
         if _olds.get(NAMESPACE):
             # A namespace that was removed and made anew changes nothing for a claim that exists.
             inputs[NAMESPACE] = _olds[NAMESPACE]
@@ -244,6 +244,10 @@ class _Process:
         self._settings: Settings | None = None
         self._client: Client | None = None
         self._alive: dict[str, _Alive] = {}
+        self._asking = threading.Lock()
+        self._asked = False
+        self._offered: CapacityClaimParameters | None = None
+        self._said: set[str] = set()
 
     @property
     def settings(self) -> Settings:
@@ -258,12 +262,13 @@ class _Process:
                 self._client.close()
             self._client = None
             self._alive.clear()
+            self._asked, self._offered = False, None
 
     def connected(self) -> tuple[Settings, Client]:
         with self._lock:
             settings = self.settings
             if self._client is None:
-                self._client = Client(
+                self._client = api.Client(
                     settings.token,
                     endpoint=settings.endpoint,
                     timeout=settings.timeout,
@@ -289,6 +294,33 @@ class _Process:
                 raise _held_twice(claim_id, key, known.key)
             self._alive[claim_id] = _Alive(olds.get(INCARNATION) or "", key, fresh=False)
 
+    def offered(self) -> CapacityClaimParameters | None:
+        """What the API offers, asked for once; None where it does not say, which is told once.
+
+        Raises `ClaimError` where the setting insists on the answer.
+        """
+        settings, client = self.connected()
+        with self._asking:
+            if not self._asked:
+                try:
+                    policy = replace(settings.retry, deadline=CATALOGUE_DEADLINE)
+                    self._offered = client.capacity_claims.parameters(retry=policy)
+                except CoreweaveError as error:
+                    failure = lookup_failure("looking up what the API offers", error)
+                    if settings.catalogue == "error":
+                        raise failure from None
+                    self.say_once(f"warning: zones and instance types are not checked: {failure}")
+                self._asked = True
+            return self._offered
+
+    def say_once(self, line: str) -> None:
+        """Show a line to the user, but once only in this process."""
+        with self._lock:
+            if line in self._said:
+                return
+            self._said.add(line)
+        _say(line)
+
     def owner(self, claim_id: str) -> str | None:
         """The key of the declaration that holds a claim, as far as this operation has seen."""
         with self._lock:
@@ -313,6 +345,29 @@ class _Process:
 _process: Final = _Process()
 
 
+def _not_offered(olds: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[str]:
+    """What of a declaration the API does not offer; what only deserves a warning is said."""
+    settings = _process.settings
+    resources, before = inputs["resources"], olds.get("resources")
+    if settings.catalogue == "off" or not isinstance(resources, Mapping):
+        return []
+    if isinstance(before, Mapping) and all(
+        before.get(name) == resources.get(name) for name in ("instanceId", "zones")
+    ):
+        return []  # a claim that exists has been accepted already
+    offered = _process.offered()
+    if offered is None:
+        return []
+    findings = catalogue.check(resources, offered)
+    problems = [f"{problem.property}: {problem.reason}" for problem in findings.problems]
+    warnings = [f"{warning.property}: {warning.reason}" for warning in findings.warnings]
+    if settings.catalogue == "warn":
+        problems, warnings = [], problems + warnings
+    for warning in warnings:
+        _process.say_once(f"warning: {labelled(_resource_name(inputs), None)}: {warning}")
+    return problems
+
+
 def _declaration(props: Mapping[str, Any]) -> Declaration:
     namespace, key = props.get(NAMESPACE), props.get(KEY)
     if not isinstance(namespace, str) or not isinstance(key, str):
@@ -324,7 +379,9 @@ def _declaration(props: Mapping[str, Any]) -> Declaration:
 
 
 def _resources(props: Mapping[str, Any]) -> CapacityClaimResources:
-    return CapacityClaimResources.model_validate({name: props["resources"][name] for name in RESOURCE_FIELDS})
+    return api.CapacityClaimResources.model_validate(
+        {name: props["resources"][name] for name in RESOURCE_FIELDS}
+    )
 
 
 def _resource_name(props: Mapping[str, Any]) -> str:
@@ -470,7 +527,7 @@ def _obstructed(
 def _changed_elsewhere(
     resource_name: str, claim: CapacityClaim, last_seen: Mapping[str, Any], declared: CapacityClaimResources
 ) -> ClaimError:
-    before = CapacityClaimResources.model_validate(last_seen)
+    before = api.CapacityClaimResources.model_validate(last_seen)
     return ClaimError(
         text(
             f"{labelled(resource_name, claim.id)} was changed by somebody else since the last update, and "

@@ -138,6 +138,7 @@ def test_a_partial_claim_is_enough_where_the_program_says_so(start: Start) -> No
         ({"resources": {"zones": ["us-west-04a"]}}, 'did you mean "US-WEST-04A"?'),
         ({"resources": {"capacity_type": "CAPACITY_TYPE_SERVERLESS"}}, "must be CAPACITY_TYPE_MANAGED"),
         ({"name": "Train_1"}, 'did you mean "train-1"?'),
+        ({"resources": {"instance_id": "gb200-4"}}, 'did you mean "gb200-4x"?'),
     ],
 )
 def test_bad_input_fails_the_preview_with_the_property_and_a_way_out(

@@ -1,0 +1,80 @@
+"""The check against what the API offers, in the provider process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.plugin import UNKNOWN, Plugin, PluginError, claim_inputs
+
+from coreweave_inference.emulator import Emulator
+
+TYPO = {"instanceId": "gb200-4"}
+
+
+def asked(emulator: Emulator) -> int:
+    return sum(record.operation == "parameters" for record in emulator.requests())
+
+
+def test_a_preview_says_what_was_meant_and_asks_the_api_once(plugin: Plugin, emulator: Emulator) -> None:
+    for _ in range(3):
+        (failure,) = plugin.check({}, claim_inputs(**TYPO)).failures
+        assert 'did you mean "gb200-4x"?' in failure
+        assert "US-EAST-04A  gb200-4x, h100-80gb-sxm5" in failure
+    (failure,) = plugin.check({}, claim_inputs(zones=["US-WEST-4A", "US-EAST-04A"])).failures
+    assert 'resources.zones[0]: "US-WEST-4A" is not a zone' in failure
+    assert asked(emulator) == 1
+
+
+def test_a_zone_without_the_type_is_a_warning_said_once(plugin: Plugin) -> None:
+    for _ in range(2):
+        assert plugin.check({}, claim_inputs(zones=["US-WEST-04A", "RNO2A"])).failures == []
+    assert plugin.close().count('warning: capacity claim \'training\': resources.zones: "gb200-4x"') == 1
+
+
+def test_a_claim_that_exists_unchanged_is_not_looked_up(plugin: Plugin, emulator: Emulator) -> None:
+    held = plugin.check({}, claim_inputs()).inputs
+    with Plugin(emulator.environment()) as another:
+        assert another.check(held, claim_inputs(instanceCount=9.0)).failures == []
+    assert asked(emulator) == 1
+
+
+def test_values_that_are_not_known_yet_are_skipped(plugin: Plugin) -> None:
+    assert plugin.check({}, claim_inputs() | {"resources": UNKNOWN}).failures == []
+    assert plugin.check({}, claim_inputs(instanceId=UNKNOWN)).failures == []
+
+
+@pytest.mark.parametrize("setting", ["warn", "off"])
+def test_the_check_can_be_a_warning_or_off(emulator: Emulator, setting: str) -> None:
+    with Plugin(emulator.environment(), {"coreweave:catalogueCheck": setting}) as plugin:
+        assert plugin.check({}, claim_inputs(**TYPO)).failures == []
+        assert ("did you mean" in plugin.close()) is (setting == "warn")
+    assert asked(emulator) == (setting == "warn")
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ({"fail": {"code": "unavailable", "form": "html"}}, "the API is not available"),
+        ({"fail": {"code": "permission_denied"}}, "the token may not do this"),
+    ],
+)
+def test_an_api_that_does_not_tell_is_a_warning_unless_the_setting_insists(
+    emulator: Emulator, fault: dict[str, Any], reason: str
+) -> None:
+    emulator.set_faults([{"path": "parameters", **fault}])
+    with Plugin(emulator.environment()) as plugin:
+        assert plugin.check({}, claim_inputs()).failures == []
+        assert plugin.check({}, claim_inputs(**TYPO)).failures == []
+        shown = plugin.close()
+    assert shown.count("warning: zones and instance types are not checked") == 1
+    assert reason in shown
+    with Plugin(emulator.environment() | {"COREWEAVE_CATALOGUE_CHECK": "error"}) as plugin:
+        with pytest.raises(PluginError, match=reason):
+            plugin.check({}, claim_inputs())
+
+
+def test_a_setting_that_is_none_of_the_three_is_named(emulator: Emulator) -> None:
+    with Plugin(emulator.environment(), {"coreweave:catalogueCheck": "maybe"}) as plugin:
+        with pytest.raises(PluginError, match="coreweave:catalogueCheck: must be error, warn or off"):
+            plugin.check({}, claim_inputs())
