@@ -630,6 +630,7 @@ __all__ = [
     "Grpc",
     "InProcess",
     "Program",
+    "Start",
     "State",
     "Time",
 ]
