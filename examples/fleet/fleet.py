@@ -1,0 +1,73 @@
+"""A fleet: one intent, "this many instances, spread so", as several claims and a total."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+
+import pulumi_coreweave_inference as inference
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one claim of a fleet gets: how much of it, of which type, and where."""
+
+    weight: int
+    instance_id: str
+    zones: Sequence[str]
+
+
+def split(total: int, weights: Mapping[str, int]) -> dict[str, int]:
+    """Whole numbers in proportion to the weights whose sum is exactly `total`.
+
+    What rounding down leaves goes to the largest remainders, the first named first.
+
+    >>> split(10, {"west": 2, "east": 1})
+    {'west': 7, 'east': 3}
+    """
+    whole = sum(weights.values())
+    if total < 0 or whole <= 0 or min(weights.values()) < 0:
+        raise ValueError("a fleet needs a total of at least 0 and weights that are not all 0")
+    parts = {name: total * weight // whole for name, weight in weights.items()}
+    by_remainder = sorted(weights, key=lambda name: -(total * weights[name] % whole))
+    for name in by_remainder[: total - sum(parts.values())]:
+        parts[name] += 1
+    return parts
+
+
+class Fleet(pulumi.ComponentResource):
+    """Several claims that are declared together. `allocated` and `ready` tell of all of them.
+
+    A share that comes out as 0 declares no claim. Each claim has the fleet as its parent, so that two
+    fleets in one stack may have shares of the same name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        total: int,
+        shares: Mapping[str, Share],
+        readiness: inference.Readiness | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("examples:index:Fleet", name, None, opts)
+        counts = split(total, {share: wanted.weight for share, wanted in shares.items()})
+        self.claims = {
+            share: inference.CapacityClaim(
+                f"{name}-{share}",
+                pulumi.ResourceOptions(parent=self),
+                resources=inference.CapacityClaimResourcesArgs(
+                    instance_id=shares[share].instance_id,
+                    instance_count=count,
+                    zones=list(shares[share].zones),
+                ),
+                readiness=readiness or inference.Readiness(),
+            )
+            for share, count in counts.items()
+            if count
+        }
+        each = self.claims.values()
+        self.allocated = pulumi.Output.all(*(claim.allocated_instances for claim in each)).apply(sum)
+        self.ready = pulumi.Output.all(*(claim.ready for claim in each)).apply(lambda _: self)
+        self.register_outputs({"allocated": self.allocated})

@@ -1,0 +1,16 @@
+"""What the stack reserves, as a function, so that a test can call it."""
+
+import pulumi
+
+import pulumi_coreweave_inference as inference
+
+
+def reserve(instances: int, zones: list[str]) -> inference.CapacityClaim:
+    """Declare the training claim; a protected one from 8 instances on."""
+    return inference.CapacityClaim(
+        "training",
+        pulumi.ResourceOptions(protect=instances >= 8),
+        resources=inference.CapacityClaimResourcesArgs(
+            instance_id="gb200-4x", instance_count=instances, zones=zones
+        ),
+    )
