@@ -67,7 +67,44 @@ demo: install ## a claim's life against a local emulator, without an account
 demo-clean: install ## remove what the demo left
 	@directory="$$($(INSTALL_ENGINE))" && PATH="$$directory:$$PATH" .venv/bin/python tools/demo/demo.py --clean
 
+.PHONY: docs
+docs: install ## build the pages into site, strictly: a dead link is an error
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+
+.PHONY: docs-serve
+docs-serve: install ## show the pages on http://127.0.0.1:8000 while you write
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs serve
+
+.PHONY: wheels
+wheels: install ## build both packages into dist, to the same bytes each time
+	rm -rf dist
+	@for package in sdk provider; do \
+		(cd $$package && SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+			../.venv/bin/python -m hatchling build --directory ../dist/$$package) || exit 1; \
+	done
+
+.PHONY: bench
+bench: install ## measure every operation against as many empty resources; writes docs/benchmarks.md
+	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" .venv/bin/python tests/bench/bench.py --out docs
+
+MINUTES := 20
+.PHONY: soak
+soak: install ## random work with random deaths on the real engine; MINUTES=20 SEED=…
+	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" \
+		.venv/bin/python tests/soak/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+.PHONY: coverage
+coverage: install ## which branches the tests that need no engine leave out
+	.venv/bin/pytest -n 2 --cov --cov-report=term-missing:skip-covered tests/unit tests/contract tests/plugin
+
+.PHONY: api-check
+api-check: install ## compare the public names with the last release
+	@tag="$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)"; \
+	if [ -z "$$tag" ]; then echo "There is no release yet, so nothing to compare with."; exit 0; fi; \
+	.venv/bin/griffe check coreweave_inference --search sdk --against "$$tag" && \
+	.venv/bin/griffe check pulumi_coreweave_inference --search provider --against "$$tag"
+
 .PHONY: clean
 clean: ## remove everything that was installed or cached in this folder
-	rm -rf .venv .uv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .uv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
