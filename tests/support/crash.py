@@ -99,8 +99,9 @@ class Operation:
         until(lambda: _NOTICED in self.output or self.ended)
 
     def interrupt_again(self) -> None:
-        """The second Ctrl-C; returns when the CLI has ended."""
-        os.killpg(self._cli.pid, signal.SIGINT)
+        """The second Ctrl-C, unless the first was enough; returns when the CLI has ended."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._cli.pid, signal.SIGINT)
         self.wait()
 
     def _pids(self) -> Iterator[int]:

@@ -1,0 +1,349 @@
+"""Death at every point of a claim's life: the next `pulumi up` brings everything right.
+
+The emulator holds a call, so every point is exact. `docs/crash-matrix.md` is what these tests have seen:
+`CRASH_MATRIX=write` runs every death at every point and writes it, `CRASH_MATRIX=all` runs as much and
+compares. Without it, SIGKILL of everything runs at every point, and the other deaths where they differ.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from support.crash import Operation, assert_settled, entries, locked, pending, until
+from support.stack import BACKWARD, FORWARD, ROOT, Stack, claim
+
+Start = Callable[..., Stack]
+Claims = Mapping[str, Mapping[str, Any]]
+
+MODE: Final = os.environ.get("CRASH_MATRIX", "")
+MATRIX: Final = ROOT / "docs" / "crash-matrix.md"
+UP: Final = ("up", "--yes", "--skip-preview")
+
+DEATHS: Final = {
+    "kill": "SIGKILL of everything",
+    "kill-cli": "SIGKILL of the CLI",
+    "kill-provider": "SIGKILL of the provider",
+    "interrupt": "Ctrl-C",
+    "interrupt-twice": "Ctrl-C twice",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A call that is held, and the claims declared when it is made.
+
+    `frozen`: the CLI is stopped, then the call is answered. `waits`: the call is the program's own.
+    """
+
+    title: str
+    call: str
+    when: str
+    declared: Claims
+    holds: int = 1
+    frozen: bool = False
+    waits: bool = False
+
+
+@dataclass(frozen=True)
+class Life:
+    """Points that one stack goes through, one death after the other."""
+
+    first: Claims
+    points: tuple[Point, ...]
+
+
+A, B = {"a": claim(1), "b": claim(2)}, {"c": claim(1), "d": claim(2)}
+LIVES: Final = {
+    "create": Life(
+        {},
+        (
+            Point("POST sent, not taken", "create", "before", A, holds=2),
+            Point("POST taken, not answered", "create", "after", A | B, holds=2),
+            Point(
+                "POST answered, state not written",
+                "create",
+                "after",
+                A | B | {"e": claim(1)},
+                frozen=True,
+            ),
+        ),
+    ),
+    "change": Life(
+        {},
+        (
+            Point("state written, waiting for instances", "get", "before", {"a": claim(1)}, waits=True),
+            Point("PATCH sent, not taken", "update", "before", {"a": claim(2)}),
+            Point("PATCH taken, not answered", "update", "after", {"a": claim(3)}),
+            Point("PATCH answered, state not written", "update", "after", {"a": claim(4)}, frozen=True),
+        ),
+    ),
+    "delete": Life(
+        A | B,
+        (
+            Point("DELETE sent, not taken", "delete", "before", {"b": claim(2)} | B, holds=1),
+            Point("DELETE taken, not answered", "delete", "after", B),
+            Point("DELETE answered, state not written", "delete", "after", {"d": claim(2)}, frozen=True),
+        ),
+    ),
+    "replace": Life(
+        {"a": claim(2, FORWARD)},
+        (
+            Point("replacement: POST taken, not answered", "create", "after", {"a": claim(2, BACKWARD)}),
+            Point(
+                "replacement: new one waits for instances",
+                "get",
+                "before",
+                {"a": claim(2, FORWARD[:1])},
+                waits=True,
+            ),
+            Point(
+                "replacement: DELETE of the old one sent, not taken",
+                "delete",
+                "before",
+                {"a": claim(2, BACKWARD[:1])},
+            ),
+            Point(
+                "replacement: DELETE of the old one taken, not answered",
+                "delete",
+                "after",
+                {"a": claim(2, FORWARD)},
+            ),
+        ),
+    ),
+}
+# Where another death than SIGKILL of everything leaves something else behind.
+_DIFFERENT: Final = {
+    ("change", "state written, waiting for instances", "interrupt"),
+    ("create", "POST taken, not answered", "interrupt-twice"),
+    ("replace", "replacement: POST taken, not answered", "interrupt"),
+}
+
+
+def cases() -> list[Any]:
+    """What is declared at first, the points that are run, and the death."""
+    chosen = []
+    for name, life in LIVES.items():
+        before = dict(
+            zip(life.points, (life.first, *(point.declared for point in life.points)), strict=False)
+        )
+        for death in DEATHS:
+            points = tuple(point for point in life.points if is_run(name, point, death))
+            if points:
+                chosen.append(pytest.param(before[points[0]], points, death, id=f"{name}-{death}"))
+    return chosen
+
+
+def is_run(life: str, point: Point, death: str) -> bool:
+    """Whether this run has the cell of the matrix. A frozen CLI can only be killed."""
+    if death == "kill":
+        return True
+    return not point.frozen and (MODE in ("all", "write") or (life, point.title, death) in _DIFFERENT)
+
+
+@pytest.mark.parametrize(("first", "points", "death"), cases())
+def test_after_any_death_the_next_up_brings_everything_right(
+    start: Start, first: Claims, points: tuple[Point, ...], death: str
+) -> None:
+    stack = start(environment={"COREWEAVE_HTTP_TIMEOUT": "120s"})
+    if first:
+        stack.declare(**first)
+        stack.pulumi(*UP)
+    for point in points:
+        check(point, death, die_and_recover(stack, point, death))
+
+    if "creating" in pending(stack):
+        # Only this clears a create that was interrupted; until then each command warns of it.
+        stack.pulumi("refresh", "--yes", "--clear-pending-creates", "--skip-preview")
+        assert pending(stack) == []
+        assert_settled(stack, points[-1].declared)
+    stack.pulumi("destroy", "--yes", "--skip-preview")
+    assert stack.emulator.claims() == []
+    assert entries(stack) == []
+
+
+def die_and_recover(stack: Stack, point: Point, death: str) -> tuple[str, ...]:
+    """Let an `up` die, run the next one, check all invariants; answers the row of the matrix."""
+    emulator = stack.emulator
+    settled, warned_of = live(stack), Counter(pending(stack))
+    emulator.clear_requests()
+    emulator.set_faults([{"path": point.call, "hold": point.when}])
+    stack.declare(**point.declared)
+    with Operation(stack, *UP) as operation:
+        emulator.wait_for_hold(60, count=point.holds)
+        if point.frozen:
+            operation.freeze_cli()
+            answer_all(stack)
+        ended = DYING[death](operation, stack, point)
+        emulator.clear_faults()
+        at_death, known = live(stack), {entry["id"] for entry in entries(stack)}
+        left, commands = left_behind(stack, warned_of), recover(stack)
+    assert_settled(stack, point.declared)
+    after = live(stack)
+    emulator.release()  # what the dead one has sent is taken only now
+    until(lambda: all(each.seconds is not None for each in emulator.requests()))
+    assert_settled(stack, point.declared)
+    taken = [each.claim for each in emulator.requests() if each.method == "POST" and each.committed]
+    assert sorted(map(str, taken)) == sorted(after - settled)
+    fate = {
+        "taken over": len((after & at_death) - known),
+        "made": len(after - at_death),
+        "kept": len(after & at_death & known),
+        "released": len(at_death - after),
+        "gone already": len((known - at_death) - after),
+    }
+    return ended, left, commands, ", ".join(f"{count} {what}" for what, count in fate.items() if count)
+
+
+def live(stack: Stack) -> set[str]:
+    """The ids of the claims that the API holds."""
+    return {held.id for held in stack.emulator.live_claims()}
+
+
+def answer_all(stack: Stack) -> None:
+    """Let the held calls go on, and wait until each has its answer."""
+    emulator = stack.emulator
+    emulator.clear_faults()
+    held = {hold.sequence for hold in emulator.holds()}
+    emulator.release()
+    until(lambda: all(each.seconds is not None for each in emulator.requests() if each.sequence in held))
+
+
+def left_behind(stack: Stack, before: Counter[str]) -> str:
+    """What the dead operation has left: its lock, pending operations, entries that wait for deletion."""
+    parts = ["lock"] if locked(stack) else []
+    parts += [f"{count} {kind}" for kind, count in sorted((Counter(pending(stack)) - before).items())]
+    doomed = sum(1 for entry in entries(stack) if entry.get("delete"))
+    return ", ".join(parts + ([f"{doomed} to be deleted"] if doomed else [])) or "nothing"
+
+
+def recover(stack: Stack) -> str:
+    """Run what a person must run to have everything right again."""
+    commands = []
+    if locked(stack):
+        stack.pulumi("cancel", "--yes")
+        commands.append("`pulumi cancel`")
+    stack.pulumi(*UP)
+    commands.append("`pulumi up`")
+    return ", ".join(commands)
+
+
+def _kill(operation: Operation, stack: Stack, point: Point) -> str:
+    operation.kill()
+    return "at once"
+
+
+def _kill_cli(operation: Operation, stack: Stack, point: Point) -> str:
+    operation.kill_cli()
+    if not point.waits:
+        answer_all(stack)
+    return "at once" if point.waits else "at once; the provider got its answer"
+
+
+def _kill_provider(operation: Operation, stack: Stack, point: Point) -> str:
+    operation.kill_provider()
+    if point.waits:
+        answer_all(stack)
+    return f"exit {operation.wait()}"
+
+
+def _interrupt(operation: Operation, stack: Stack, point: Point) -> str:
+    operation.interrupt()
+    if not point.waits:
+        answer_all(stack)
+    status = operation.wait()
+    return f"exit {status}, " + ("the wait ended" if point.waits else "the call was waited for")
+
+
+def _interrupt_twice(operation: Operation, stack: Stack, point: Point) -> str:
+    operation.interrupt()
+    operation.interrupt_again()
+    return f"exit {operation.wait()}"
+
+
+DYING: Final[Mapping[str, Callable[[Operation, Stack, Point], str]]] = {
+    "kill": _kill,
+    "kill-cli": _kill_cli,
+    "kill-provider": _kill_provider,
+    "interrupt": _interrupt,
+    "interrupt-twice": _interrupt_twice,
+}
+
+HEAD: Final = """# What is left when a `pulumi up` dies, and what the next one does
+
+Written by `make crash-matrix`, which runs every line on the real engine; CI compares a part of them.
+Each line is one `pulumi up` that died at an exact point, because an emulator held that call, and the
+commands that then brought everything right: as many claims as declared, each in the state once under its
+id, no POST taken twice. No line has needed anything but these commands. Where a call was `sent, not
+taken` by an operation killed whole, the API takes it after the recovery, and all must still be right.
+
+- *Left*: `lock` is the lock of the dead CLI, which `pulumi cancel` removes. `creating`, `updating` and
+  `deleting` are operations that the state calls pending. `to be deleted` is the old claim of a
+  replacement, still in the state.
+- *Claims*: `taken over` is a claim that existed, unknown to the state, and was adopted under its id;
+  `made` was not there yet; `kept` was in the state, those of other declarations included; `gone
+  already` was released before the recovery, and only the state had to learn of it.
+- A plain `pulumi up` mends everything, but Pulumi goes on warning about a create that was interrupted
+  until it is told that all is well: `pulumi refresh --clear-pending-creates`.
+
+| point | death | the CLI ended | left | then | claims |
+|---|---|---|---|---|---|
+"""
+
+
+def check(point: Point, death: str, seen: tuple[str, ...]) -> None:
+    """Compare a row with the committed matrix, or write it there."""
+    row = (point.title, DEATHS[death], *seen)
+    if MODE == "write":
+        write(row)
+    else:
+        assert rows(MATRIX)[row[:2]] == row
+
+
+def rows(file: Path) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """The rows of the matrix by point and death."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    table = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines if line[:1] == "|"]
+    return {row[:2]: row for row in table[2:]}
+
+
+def write(row: tuple[str, ...]) -> None:
+    """Put a row into the matrix; several processes may do so."""
+    titles = [point.title for life in LIVES.values() for point in life.points]
+    deaths = list(DEATHS.values())
+    with exclusive(MATRIX.parent):
+        known = rows(MATRIX) | {row[:2]: row}
+        valid = [each for each in known.values() if each[0] in titles and each[1] in deaths]
+        valid.sort(key=lambda each: (titles.index(each[0]), deaths.index(each[1])))
+        MATRIX.write_text(HEAD + "".join(f"| {' | '.join(each)} |\n" for each in valid), encoding="utf-8")
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep other processes out that ask for the same."""
+    folder.mkdir(exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def test_the_matrix_has_a_row_for_every_point_and_death() -> None:
+    told = {
+        (point.title, text)
+        for life in LIVES.values()
+        for point in life.points
+        for death, text in DEATHS.items()
+        if not point.frozen or death == "kill"
+    }
+    assert rows(MATRIX).keys() == told
+    assert MATRIX.read_text(encoding="utf-8").startswith(HEAD)
