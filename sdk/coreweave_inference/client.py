@@ -52,19 +52,19 @@ Resources: TypeAlias = "CapacityClaimResources | Mapping[str, object]"
 class Client:
     """The API for programs with threads; one client may be shared by all of them.
 
-    ``token``            default: COREWEAVE_API_TOKEN, then CW_API_TOKEN; ``MissingToken`` is
-                         raised at the first call, ``InvalidToken`` here
-    ``endpoint``         default: COREWEAVE_API_ENDPOINT, then https://api.coreweave.com; it must be
-                         https, or http on a loopback address, else ``InvalidEndpoint``
-    ``timeout``          seconds for each attempt to connect, and to wait for data; default:
-                         COREWEAVE_HTTP_TIMEOUT, then 10
-    ``retry``            how a failed attempt is repeated
-    ``transport``        an httpx transport, for tests
-    ``user_agent``       added to the User-Agent header
-    ``max_connections``  at most so many at once; further calls wait for a free one
-
     Proxies and CA bundles are taken from the environment (HTTPS_PROXY, SSL_CERT_FILE), except for a
     loopback endpoint. A ``.netrc`` is not read. Redirects are not followed.
+
+    :param token: default: COREWEAVE_API_TOKEN, then CW_API_TOKEN; ``MissingToken`` is raised at the
+        first call, ``InvalidToken`` here
+    :param endpoint: default: COREWEAVE_API_ENDPOINT, then https://api.coreweave.com; it must be https,
+        or http on a loopback address, else ``InvalidEndpoint``
+    :param timeout: seconds for each attempt to connect, and to wait for data; default:
+        COREWEAVE_HTTP_TIMEOUT, then 10
+    :param retry: how a failed attempt is repeated
+    :param transport: an httpx transport, for tests
+    :param user_agent: added to the User-Agent header
+    :param max_connections: at most so many at once; further calls wait for a free one
     """
 
     def __init__(

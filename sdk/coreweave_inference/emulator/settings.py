@@ -31,41 +31,8 @@ ErrorForm = Literal["connect", "status"]
 class EmulatorSettings:
     """Everything that can be set. All times are seconds; the defaults make a quick, friendly API.
 
-    Where nobody outside CoreWeave knows how the API behaves, a setting offers each answer:
-
-    ==================== =========================== ===============================================
-    setting              default                     the question, and the other answers
-    ==================== =========================== ===============================================
-    `error_form`         `"connect"`                 Which form have errors? `"status"`: the form of
-                                                     google.rpc.Status with a numeric code.
-    `omit_zeros`         True                        Are `0`, `""`, `[]` left out? False: written.
-    `empty_list`         `"absent"`                  How does LIST say "none"? `"array"`: `[]`,
-                                                     `"not_found"`: 404.
-    `unique_names`       False                       Is a name that a living claim has refused? True:
-                                                     `already_exists`.
-    `reuse_ids`          True                        May an id be used again once its claim is gone?
-                                                     False: `already_exists`, though GET says 404.
-    `patchable_fields`   {`instanceCount`}           What may PATCH change? Any of
-                                                     `RESOURCE_FIELDS`.
-    `patch_refusal`      `"invalid_argument"`        How is another change refused?
-                                                     `"failed_precondition"`.
-    `ready_when`         `"all"`                     Does READY imply fully allocated? `"any"`: READY
-                                                     with the first instance.
-    `shortage`           `"creating"`                How does a shortage show? `"error"`: STATUS_ERROR
-                                                     until served; `"failed"`: STATUS_FAILED for good
-                                                     after `shortage_failed_after` seconds.
-    `refuse_release`     False                       May instances in use be given back? True: delete
-                                                     and shrink answer `failed_precondition`.
-    `stale_status_for`   0                           Is the status fresh after PATCH and DELETE? > 0:
-                                                     the old status block beside the new spec, so long.
-    `list_lag`           0                           Is LIST as fresh as GET? > 0: it is so old.
-    `max_zones`          None                        How many zones may a claim have? 1, as the schema
-                                                     of 2026-06-29 said.
-    `repeated_delete`    `"not_found"`               What answers DELETE of a claim that is gone?
-                                                     `"last_state"`: 200, like the first. (While it is
-                                                     DELETING a repeat is always answered like the
-                                                     first; an id never seen always with 404.)
-    ==================== =========================== ===============================================
+    Where nobody outside CoreWeave knows how the API behaves, a setting offers each answer: those from
+    `error_form` to `repeated_delete` begin with the question.
     """
 
     host: str = "127.0.0.1"
@@ -95,19 +62,36 @@ class EmulatorSettings:
     """With `shortage="failed"`: seconds of waiting for stock before STATUS_FAILED."""
 
     error_form: ErrorForm = "connect"
+    """Which form have errors? `"status"`: the form of google.rpc.Status with a numeric code."""
     omit_zeros: bool = True
+    """Are `0`, `""` and `[]` left out of answers? False: written."""
     empty_list: Literal["absent", "array", "not_found"] = "absent"
+    """How does LIST say "none"? By leaving the field out, by `[]`, or by 404."""
     unique_names: bool = False
+    """Is a name that a living claim has refused? True: with `already_exists`."""
     reuse_ids: bool = True
+    """May an id be used again once its claim is gone? False: `already_exists`, though GET says 404."""
     patchable_fields: frozenset[str] = frozenset({"instanceCount"})
+    """What may PATCH change? Any of `instanceId`, `instanceCount`, `zones`, `capacityType`."""
     patch_refusal: Literal["invalid_argument", "failed_precondition"] = "invalid_argument"
+    """How is another change refused?"""
     ready_when: Literal["all", "any"] = "all"
+    """Does READY imply fully allocated? `"any"`: READY with the first instance."""
     shortage: Literal["creating", "error", "failed"] = "creating"
+    """How does a shortage show? As CREATING; `"error"`: as STATUS_ERROR until served; `"failed"`: as
+    STATUS_FAILED for good after `shortage_failed_after` seconds."""
     refuse_release: bool = False
+    """May instances in use be given back? True: no; delete and shrink answer `failed_precondition`."""
     stale_status_for: float = 0.0
+    """Is the status fresh after PATCH and DELETE? Above 0: the old status block beside the new spec,
+    so long."""
     list_lag: float = 0.0
+    """Is LIST as fresh as GET? Above 0: it is so old."""
     max_zones: int | None = None
+    """How many zones may a claim have? 1, as the schema of 2026-06-29 said, or None: any number."""
     repeated_delete: Literal["not_found", "last_state"] = "not_found"
+    """What answers DELETE of a claim that is gone? `"last_state"`: 200, like the first. (While it is
+    DELETING a repeat is always answered like the first; an id never seen always with 404.)"""
 
     organization_id: str = "cw0a1b"
     """`organizationId` of every claim."""
