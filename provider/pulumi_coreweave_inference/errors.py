@@ -10,8 +10,6 @@ what the API said; what is still held; what to do next.
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -109,31 +107,6 @@ def described(resources: CapacityClaimResources) -> str:
     """What is reserved and where, in a few words."""
     zones = ", ".join(resources.zones)
     return f"{resources.instance_count} {resources.instance_id} in {zones} ({resources.capacity_type})"
-
-
-def show_without_traceback() -> None:
-    """Make the engine's plugin show a `ClaimError` as its text alone.
-
-    The plugin of the Python SDK answers every exception with `traceback.format_exc()`. Its module's name
-    `traceback` is put in front by one that leaves the frames of a `ClaimError` out and passes everything
-    else on. In a plugin that does not look like that, nothing is done: then the text has frames above it.
-    """
-    plugin = sys.modules.get("__main__")
-    if hasattr(plugin, "DynamicResourceProviderServicer") and (
-        getattr(plugin, "traceback", None) is traceback
-    ):
-        plugin.__dict__["traceback"] = _PlainTraceback()
-
-
-class _PlainTraceback:
-    """The module `traceback`, but for the text of a `ClaimError`."""
-
-    def format_exc(self) -> str:
-        error = sys.exception()
-        return str(error) if isinstance(error, ClaimError) else traceback.format_exc()
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(traceback, name)
 
 
 def _in_short(error: CoreweaveError) -> str:

@@ -4,8 +4,8 @@ The engine stores a provider in every user's state by its class's module and nam
 as are the names of the properties kept in the state. Providers have no attributes of their own: what a
 process needs (settings, client, which claims it has seen alive) lies in `_process`.
 
-A provider never waits for instances: create and update return when the API has taken the claim. Only
-delete waits, until the claim is gone.
+A provider never waits for instances: create and update return when the API has taken the claim. What is
+waited for is the end of a deletion: by delete, and by a create whose id is not free yet.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from pulumi.dynamic import (
@@ -52,7 +53,6 @@ from .errors import (
     held_resources,
     labelled,
     lookup_failure,
-    show_without_traceback,
     text,
 )
 from .identity import (
@@ -66,11 +66,18 @@ from .identity import (
     obtain,
     resource_name_of,
 )
-
-_DELETE_POLL: Final = (0.1, 2.0)  # seconds between looks at a claim being deleted: first, at most
+from .lifeline import end_with_the_engine
+from .plugin import serve_more_at_once, show_without_traceback
+from .reads import Departures, SharedReads
 
 if TYPE_CHECKING:
-    from coreweave_inference import CapacityClaim, CapacityClaimParameters, CapacityClaimResources, Client
+    from coreweave_inference import (
+        CapacityClaim,
+        CapacityClaimParameters,
+        CapacityClaimResources,
+        CapacityClaims,
+        Client,
+    )
 
 Properties = dict[str, Any]
 
@@ -83,6 +90,8 @@ class CapacityClaimProvider(ResourceProvider):
     def configure(self, req: ConfigureRequest) -> None:
         """Read the settings of the stack, once per process."""
         show_without_traceback()
+        serve_more_at_once()
+        end_with_the_engine(_process.abandon)
         _process.configure(settings_from(lambda key: req.config.get(f"coreweave:{key}")))
 
     def check(self, _olds: Properties, news: Properties) -> CheckResult:
@@ -130,14 +139,15 @@ class CapacityClaimProvider(ResourceProvider):
         _say_if_adopted(declaration, obtained)
         outputs = _outputs(obtained.claim, props | {DECLARED_NAME: declaration.name})
         outputs[INCARNATION] = uuid.uuid4().hex
+        _process.reads.wrote(obtained.claim.id)
         _process.saw_created(obtained.claim.id, outputs)
         return CreateResult(obtained.claim.id, outputs)
 
     def read(self, id_: str, props: Properties) -> ReadResult:
         """The claim as the API holds it now, with the inputs that would declare it so."""
-        _, client = _process.connected()
+        _process.connected()
         try:
-            claim = client.capacity_claims.get(id_)
+            claim = _process.reads.read(id_, props.get("updatedAt"))
         except NotFound:
             return _gone(id_, props)
         except CoreweaveError as error:
@@ -163,16 +173,19 @@ class CapacityClaimProvider(ResourceProvider):
         declared = _resources(_news)
         resource_name = _resource_name(_olds)
         try:
-            claim = client.capacity_claims.get(_id)
+            claim = _process.reads.read(_id, _olds.get("updatedAt"))
             live = claim.resources.to_wire()
             if live != declared.to_wire():
                 if live != _olds.get("resources") and not settings.overwrite:
                     raise _changed_elsewhere(resource_name, claim, _olds["resources"], declared)
                 claim = client.capacity_claims.update(_id, declared)
+                _process.reads.wrote(_id)
         except CoreweaveError as error:
             before = "the claim as it was before"
             if isinstance(error, Unavailable):
                 before += ", or changed if only the answer was lost; `pulumi refresh` tells"
+            elif isinstance(error, NotFound):
+                before = "nothing, as far as the API knows; the claim is still in the state"
             raise api_failure("changing", resource_name, _id, error, held=f"{before}.") from None
         carried = {name: _olds.get(name) for name in (KEY, NAMESPACE, INCARNATION)}
         return UpdateResult(_outputs(claim, carried | {DECLARED_NAME: _news.get("name")}))
@@ -188,8 +201,11 @@ class CapacityClaimProvider(ResourceProvider):
             return
         settings, client = _process.connected()
         try:
-            client.capacity_claims.delete(_id)
-            last = _wait_until_gone(client, _id, settings.delete_timeout)
+            known = _process.reads.listed(_id, _props.get("updatedAt")) is not None
+            leaving = client.capacity_claims.delete(_id)
+            _process.reads.wrote(_id)
+            left_at = leaving.status.updated_at if leaving is not None else None
+            last = _process.departures.wait(_id, left_at, known, settings.delete_timeout)
         except NotFound:
             last = None
         except CoreweaveError as error:
@@ -243,6 +259,8 @@ class _Process:
         self._lock = threading.Lock()
         self._settings: Settings | None = None
         self._client: Client | None = None
+        self.reads: SharedReads
+        self.departures: Departures
         self._alive: dict[str, _Alive] = {}
         self._asking = threading.Lock()
         self._asked = False
@@ -275,7 +293,16 @@ class _Process:
                     retry=settings.retry,
                     user_agent=USER_AGENT,
                 )
+                claims = self._client.capacity_claims
+                self.reads = SharedReads(claims.get, _listing(claims), time.monotonic)
+                self.departures = Departures(claims.get, _listing(claims), time.monotonic, time.sleep)
             return settings, self._client
+
+    def abandon(self) -> None:
+        """Make every further call to the API fail: nobody is left to hear of it."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
 
     def saw_created(self, claim_id: str, outputs: Mapping[str, Any]) -> None:
         """Remember a claim that this process has created or taken over."""
@@ -340,6 +367,10 @@ class _Process:
     def forget(self, claim_id: str) -> None:
         with self._lock:
             self._alive.pop(claim_id, None)
+
+
+def _listing(claims: CapacityClaims) -> Callable[[datetime | None], list[CapacityClaim]]:
+    return lambda since: claims.list(updated_after=since)
 
 
 _process: Final = _Process()
@@ -429,21 +460,6 @@ def _gone(claim_id: str, props: Mapping[str, Any]) -> ReadResult:
     )
 
 
-def _wait_until_gone(client: Client, claim_id: str, timeout: float) -> CapacityClaim | None:
-    """None once the API no longer knows the claim, or the claim as it is when the time is over."""
-    until = time.monotonic() + timeout
-    pause, longest = _DELETE_POLL
-    while True:
-        try:
-            claim = client.capacity_claims.get(claim_id)
-        except NotFound:
-            return None
-        if time.monotonic() + pause > until:
-            return claim
-        time.sleep(pause)
-        pause = min(pause * 1.5, longest)
-
-
 def _create_failed(declaration: Declaration, error: CoreweaveError) -> ClaimError:
     held = "nothing new"
     if isinstance(error, Unavailable):
@@ -484,8 +500,8 @@ def _obstructed(
                 said=[f"it is named '{claim.name}': {held_resources(claim)}, zones {zones}"],
                 held="that claim, untouched.",
                 then=[
-                    "if it belongs to this stack and was changed by somebody, run `pulumi refresh`, then "
-                    "`pulumi up`",
+                    "if it belongs to this stack and was changed by somebody, run `pulumi up --refresh`, "
+                    "which makes a new claim and then releases this one",
                     "if the stack's state was copied into another stack, both now compute the same ids: "
                     "remove the claims from one of them with `pulumi state delete`",
                 ],
@@ -530,7 +546,8 @@ def _changed_elsewhere(
     before = api.CapacityClaimResources.model_validate(last_seen)
     return ClaimError(
         text(
-            f"{labelled(resource_name, claim.id)} was changed by somebody else since the last update, and "
+            f"{labelled(resource_name, claim.id)} was changed by somebody else, or by an update that was cut "
+            "off, since the state was written, and "
             "is left as it is.",
             said=[
                 f"the state last saw: {described(before)}",

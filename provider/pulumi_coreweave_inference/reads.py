@@ -1,0 +1,161 @@
+"""Many reads of one operation, answered from few lists.
+
+The engine asks a provider for one claim at a time, some at once. A refresh of 400 claims would be 400 GETs.
+Here the first question is a GET; with the second one the claims are listed, and that list answers what comes
+after it. A list is bounded by when the claims asked for were last changed, as the state knows it, by the
+server's own clock: an organization may hold many other claims.
+
+A list may lag behind. What it does not show is asked for by GET before anybody calls it gone, and what this
+process writes itself is never answered from a list made before.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+import coreweave_inference as api
+from coreweave_inference.errors import NotFound
+
+if TYPE_CHECKING:
+    from coreweave_inference import CapacityClaim
+
+MARGINS: Final = (timedelta(seconds=10), timedelta(hours=1), None)  # how far lists reach back; None: all
+MAXIMUM_AGE: Final = 30.0  # seconds a list is good for
+PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds between looks at what is being deleted
+
+Get = Callable[[str], "CapacityClaim"]
+List = Callable[[datetime | None], Sequence["CapacityClaim"]]
+Clock = Callable[[], float]
+
+
+class SharedReads:
+    """The claims as one operation sees them. Any thread may ask."""
+
+    def __init__(self, get: Get, list_: List, clock: Clock) -> None:
+        self._get = get
+        self._list = list_
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._asked = False
+        self._claims: dict[str, CapacityClaim] = {}
+        self._lists = 0  # how many there have been, up to the one that shows all
+        self._reaches_to: datetime | None = None  # the list shows all changes since then; None: all of them
+        self._listed_at = float("-inf")
+
+    def read(self, claim_id: str, updated_at: str | None) -> CapacityClaim:
+        """The claim, at most half a minute old. `updated_at`: when the state last saw it changed.
+
+        Raises `NotFound` when GET says that it is gone, and whatever else the API answers.
+        """
+        return self.listed(claim_id, updated_at) or self._get(claim_id)
+
+    def listed(self, claim_id: str, updated_at: str | None) -> CapacityClaim | None:
+        """The claim as a list shows it, if one does; for the first claim of all there is none."""
+        with self._lock:
+            if not self._asked:
+                self._asked = True
+                return None
+            if self._clock() - self._listed_at > MAXIMUM_AGE:
+                self._claims, self._lists = {}, 0
+            changed = api.parse_timestamp(updated_at)
+            if claim_id not in self._claims:
+                self._list_back_to(changed)
+            claim = self._claims.get(claim_id)
+            # A list that lags behind the state would turn the last update into drift.
+            return claim if claim is not None and not _is_before(claim, changed) else None
+
+    def wrote(self, claim_id: str) -> None:
+        """Forget what a list said of a claim that this process changes."""
+        with self._lock:
+            self._claims.pop(claim_id, None)
+
+    def _list_back_to(self, changed: datetime | None) -> None:
+        if self._lists == len(MARGINS) or (self._lists and _reaches(self._reaches_to, changed)):
+            return
+        margin = MARGINS[self._lists]
+        since = changed - margin if changed is not None and margin is not None else None
+        self._claims = {claim.id: claim for claim in self._list(since)}
+        self._reaches_to = since
+        self._listed_at = self._clock()
+        self._lists = self._lists + 1 if since is not None else len(MARGINS)
+
+
+class Departures:
+    """Claims that are being deleted, waited for together: one list answers for all of them."""
+
+    def __init__(self, get: Get, list_: List, clock: Clock, sleep: Callable[[float], None]) -> None:
+        self._get = get
+        self._list = list_
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._leaving: dict[str, datetime | None] = {}
+        self._listed: frozenset[str] = frozenset()
+        self._listed_at = float("-inf")
+        self._quiet = 0  # lists since one of the claims was seen to be gone
+
+    def wait(self, claim_id: str, left_at: str | None, known: bool, timeout: float) -> CapacityClaim | None:
+        """None once the claim is gone, or the claim as it is when the time is over.
+
+        `left_at`: when the deletion began, as the API says. `known`: whether a list of this operation has
+        shown the claim before; only then does a list without it say that it is gone.
+        """
+        began = self._clock()
+        with self._lock:
+            self._leaving[claim_id] = api.parse_timestamp(left_at)
+        try:
+            while known:
+                if self._is_gone(claim_id, began):
+                    return None
+                pause = self._pause()
+                if self._clock() + pause > began + timeout:
+                    break
+                self._sleep(pause)
+            return wait_until_gone(self._get, claim_id, began + timeout, self._clock, self._sleep)
+        finally:
+            with self._lock:
+                self._leaving.pop(claim_id, None)
+
+    def _pause(self) -> float:
+        return PAUSES[min(self._quiet, len(PAUSES) - 1)]
+
+    def _is_gone(self, claim_id: str, began: float) -> bool:
+        with self._lock:
+            now = self._clock()
+            if self._listed_at < began or now - self._listed_at >= 0.9 * self._pause():
+                since = list(self._leaving.values())
+                known = [time for time in since if time is not None]
+                bound = min(known) - MARGINS[0] if len(known) == len(since) and MARGINS[0] else None
+                self._listed, before = frozenset(claim.id for claim in self._list(bound)), self._listed
+                self._listed_at = now
+                departed = self._leaving.keys() & (before - self._listed)
+                self._quiet = 0 if departed else self._quiet + 1
+            return claim_id not in self._listed
+
+
+def wait_until_gone(
+    get: Get, claim_id: str, until: float, clock: Clock, sleep: Callable[[float], None]
+) -> CapacityClaim | None:
+    """None once GET no longer finds the claim, or the claim as it is when the clock shows `until`."""
+    for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
+        try:
+            claim = get(claim_id)
+        except NotFound:
+            return None
+        if clock() + pause > until:
+            return claim
+        sleep(pause)
+    raise AssertionError("unreachable: the pauses never end")
+
+
+def _is_before(claim: CapacityClaim, changed: datetime | None) -> bool:
+    seen = api.parse_timestamp(claim.status.updated_at)
+    return seen is not None and changed is not None and seen < changed
+
+
+def _reaches(oldest: datetime | None, changed: datetime | None) -> bool:
+    return oldest is None or (changed is not None and changed >= oldest)

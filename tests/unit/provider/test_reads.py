@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coreweave_inference import CapacityClaim, NotFound
+from pulumi_coreweave_inference.reads import MAXIMUM_AGE, Departures, SharedReads, wait_until_gone
+
+START = datetime(2026, 5, 14, 5, 0, tzinfo=UTC)
+
+
+def at(seconds: float) -> str:
+    return (START + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+
+
+class Api:
+    """Claims by id with the moment of their last change; time passes only in `sleep`."""
+
+    def __init__(self, changed: dict[str, float]) -> None:
+        self.changed = changed
+        self.hidden: set[str] = set()  # from lists
+        self.gone_at: dict[str, float] = {}
+        self.now = 0.0
+        self.calls: list[str] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def claim(self, claim_id: str) -> CapacityClaim:
+        return CapacityClaim.model_validate(
+            {"spec": {"id": claim_id}, "status": {"updatedAt": at(self.changed[claim_id])}}
+        )
+
+    def there(self, claim_id: str) -> bool:
+        return claim_id in self.changed and self.now < self.gone_at.get(claim_id, float("inf"))
+
+    def get(self, claim_id: str) -> CapacityClaim:
+        self.calls.append("GET")
+        if not self.there(claim_id):
+            raise NotFound("gone")
+        return self.claim(claim_id)
+
+    def list(self, since: datetime | None) -> list[CapacityClaim]:
+        self.calls.append("LIST")
+        shown = [
+            claim_id for claim_id in self.changed if self.there(claim_id) and claim_id not in self.hidden
+        ]
+        claims = [self.claim(claim_id) for claim_id in shown]
+        return [
+            claim
+            for claim in claims
+            if since is None or datetime.fromisoformat(str(claim.status.updated_at)) >= since
+        ]
+
+    def reads(self) -> SharedReads:
+        return SharedReads(self.get, self.list, self.clock)
+
+    def departures(self) -> Departures:
+        return Departures(self.get, self.list, self.clock, self.sleep)
+
+
+def many(count: int, apart: float = 0.01) -> Api:
+    return Api({f"c{index}": index * apart for index in range(count)})
+
+
+def test_one_claim_is_one_get() -> None:
+    api = many(1)
+    assert api.reads().read("c0", at(0)).id == "c0"
+    assert api.calls == ["GET"]
+
+
+def test_four_hundred_claims_are_a_get_and_a_list() -> None:
+    api = many(400)
+    reads = api.reads()
+    for index in range(400):
+        assert reads.read(f"c{index}", at(index * 0.01)).id == f"c{index}"
+    assert api.calls == ["GET", "LIST"]
+
+
+def test_claims_of_several_years_are_three_lists_at_most() -> None:
+    api = many(100, apart=86_400 * 10)
+    reads = api.reads()
+    for index in reversed(range(100)):
+        reads.read(f"c{index}", at(index * 86_400 * 10))
+    assert api.calls.count("LIST") == 3
+    assert api.calls.count("GET") == 1
+
+
+def test_a_claim_whose_last_change_is_not_known_makes_the_list_unbounded() -> None:
+    api = many(3)
+    reads = api.reads()
+    for index in range(3):
+        reads.read(f"c{index}", None)
+    assert api.calls == ["GET", "LIST"]
+
+
+def test_what_a_list_does_not_show_is_asked_for_before_it_is_called_gone() -> None:
+    api = many(4)
+    api.hidden = {"c2"}
+    del api.changed["c3"]
+    reads = api.reads()
+    assert [reads.read(f"c{index}", at(0)).id for index in range(3)] == ["c0", "c1", "c2"]
+    with pytest.raises(NotFound):
+        reads.read("c3", at(0))
+    assert api.calls[-1] == "GET"
+
+
+def test_a_list_that_is_older_than_the_state_is_not_believed() -> None:
+    api = many(3)
+    reads = api.reads()
+    for index in range(3):
+        reads.read(f"c{index}", at(100))
+    assert api.calls.count("GET") == 3
+
+
+def test_what_the_process_has_written_is_not_answered_from_an_earlier_list() -> None:
+    api = many(3)
+    reads = api.reads()
+    for index in range(3):
+        reads.read(f"c{index}", at(0))
+    api.changed["c1"] = 50
+    reads.wrote("c1")
+    assert reads.read("c1", at(50)).status.updated_at == at(50)
+
+
+def test_a_list_is_good_for_half_a_minute() -> None:
+    api = many(3)
+    reads = api.reads()
+    reads.read("c0", at(0))
+    reads.read("c1", at(0))
+    api.now += MAXIMUM_AGE + 1
+    reads.read("c2", at(0))
+    assert api.calls.count("LIST") == 2
+
+
+def test_many_threads_share_one_list() -> None:
+    api = many(50)
+    reads = api.reads()
+    threads = [threading.Thread(target=reads.read, args=(f"c{i}", at(i * 0.01))) for i in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert api.calls.count("LIST") <= 2
+    assert api.calls.count("GET") <= 2
+
+
+@given(
+    st.dictionaries(st.sampled_from([f"c{i}" for i in range(8)]), st.floats(0, 1e8), max_size=8),
+    st.lists(
+        st.tuples(st.sampled_from([f"c{i}" for i in range(8)]), st.none() | st.floats(0, 1e8)), max_size=20
+    ),
+    st.sets(st.sampled_from([f"c{i}" for i in range(8)])),
+)
+def test_a_shared_read_answers_as_a_get_would(
+    changed: dict[str, float], asked: list[tuple[str, float | None]], hidden: set[str]
+) -> None:
+    api = Api(changed)
+    api.hidden = hidden
+    reads = api.reads()
+    for claim_id, seen in asked:
+        known = None if seen is None else at(seen)
+        if claim_id in changed:
+            assert reads.read(claim_id, known) == api.claim(claim_id)
+        else:
+            with pytest.raises(NotFound):
+                reads.read(claim_id, known)
+
+
+def leave(api: Api, ids: list[str], known: bool = True, timeout: float = 60.0) -> list[CapacityClaim | None]:
+    departures = api.departures()
+    return [departures.wait(claim_id, at(0), known, timeout) for claim_id in ids]
+
+
+def test_a_claim_that_lists_have_shown_is_gone_when_they_lack_it() -> None:
+    api = many(2)
+    api.gone_at = {"c0": 5.0}
+    assert leave(api, ["c0"]) == [None]
+    assert set(api.calls) == {"LIST"}
+    assert 5 <= api.now < 10
+
+
+def test_a_claim_that_no_list_has_shown_is_asked_for_by_get() -> None:
+    api = many(2)
+    api.hidden = {"c0"}
+    api.gone_at = {"c0": 5.0}
+    assert leave(api, ["c0"], known=False) == [None]
+    assert set(api.calls) == {"GET"}
+    assert api.now >= 5
+
+
+def test_a_departure_that_takes_too_long_answers_with_the_claim_as_it_is() -> None:
+    for known in (True, False):
+        api = many(1)
+        (last,) = leave(api, ["c0"], known=known, timeout=30)
+        assert last is not None
+        assert api.now <= 30
+
+
+def test_a_claim_that_leaves_at_the_last_moment_is_gone() -> None:
+    api = many(1)
+    api.gone_at = {"c0": 29.0}
+    departures: Callable[[float], CapacityClaim | None] = lambda until: wait_until_gone(  # noqa: E731
+        api.get, "c0", until, api.clock, api.sleep
+    )
+    assert departures(40.0) is None
+
+
+def test_four_hundred_departures_share_their_lists() -> None:
+    api = many(400)
+    started = threading.Barrier(400)
+    real = threading.Lock()
+
+    def sleep(seconds: float) -> None:
+        with real:
+            api.now += seconds / 400  # all wait at the same time
+
+    departures = Departures(api.get, api.list, api.clock, sleep)
+    api.gone_at = dict.fromkeys(api.changed, 5.0)
+
+    def wait(claim_id: str) -> None:
+        started.wait()
+        assert departures.wait(claim_id, at(0), True, 600) is None
+
+    threads = [threading.Thread(target=wait, args=(claim_id,)) for claim_id in api.changed]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert api.calls.count("LIST") <= 10
+    assert api.calls.count("GET") == 0
