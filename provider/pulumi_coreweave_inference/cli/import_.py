@@ -34,7 +34,7 @@ from .terraform import NoTerraformState, TerraformClaim, read
 
 def import_(
     claim: Annotated[
-        list[str] | None, typer.Argument(metavar="[CLAIM]...", help="Ids or names of claims.")
+        list[str] | None, typer.Argument(metavar="CLAIM", help="Ids or names of claims.")
     ] = None,
     all_: Annotated[
         bool, typer.Option("--all", help="All claims of the organization that no given stack manages.")
@@ -42,10 +42,7 @@ def import_(
     terraform_state: Annotated[
         Path | None,
         typer.Option(
-            exists=True,
-            dir_okay=False,
             metavar="FILE",
-            allow_dash=True,
             help="The claims in a Terraform or OpenTofu state, version 4; - reads it from stdin.",
         ),
     ] = None,
@@ -196,8 +193,10 @@ def _terraform(path: Path) -> list[TerraformClaim]:
         return read(sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8"))
     except NoTerraformState as error:
         raise Failure(f"{path} is no Terraform state that can be read: {error}") from None
-    except (OSError, ValueError) as error:
-        raise Failure(f"{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise Failure(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Failure(f"{path} is no Terraform state that can be read: it is not text") from None
 
 
 def _write(out: Path, adoptions: Sequence[Adoption]) -> None:

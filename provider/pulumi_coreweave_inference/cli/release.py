@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 
 from coreweave_inference import CapacityClaim, Client, InvalidArgument, NotFound
-from pulumi_coreweave_inference.provider import _wait_until_gone
+from pulumi_coreweave_inference.reads import wait_until_gone
 
 from .list import age, instances
 from .session import (
@@ -27,7 +28,7 @@ from .stacks import AllStacks, StackNames, StackState, StateFiles, read_stacks, 
 
 
 def release(
-    claim_id: Annotated[list[str], typer.Argument(metavar="ID...", help="The ids of the claims.")],
+    claim_id: Annotated[list[str], typer.Argument(metavar="ID", help="The ids of the claims.")],
     state: StateFiles = None,
     stack: StackNames = None,
     all_stacks: AllStacks = False,
@@ -81,7 +82,7 @@ def _refuse_managed(claims: Sequence[CapacityClaim], stacks: Sequence[StackState
 
 
 def _ask(claim: CapacityClaim) -> None:
-    if not sys.stdin.isatty():
+    if not _is_a_person():
         raise Failure("nobody is there to ask; with --yes nobody is asked", NOT_AS_IT_SHOULD_BE)
     resources = claim.resources
     note(
@@ -93,12 +94,18 @@ def _ask(claim: CapacityClaim) -> None:
         raise Failure("that is not its name; nothing is released", NOT_AS_IT_SHOULD_BE)
 
 
+def _is_a_person() -> bool:
+    return sys.stdin.isatty()
+
+
 def _release(client: Client, claim: CapacityClaim, timeout: float) -> None:
     what = f"{printable(claim.name)} ({claim.id})"
     with contextlib.suppress(NotFound):
         client.capacity_claims.delete(claim.id)
     with waiting_for(f"{what} to be gone"):
-        last = _wait_until_gone(client, claim.id, timeout)
+        last = wait_until_gone(
+            client.capacity_claims.get, claim.id, time.monotonic() + timeout, time.monotonic, time.sleep
+        )
     if last is not None:
         raise Failure(f"{what} is {last.state.short}, and not gone after {timeout:g} s")
     note(f"{what} is released")

@@ -1,0 +1,303 @@
+"""The commands against an emulator, as a person or a cron job runs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from coreweave_inference import Client
+from coreweave_inference.emulator import Emulator, EmulatorSettings
+from pulumi_coreweave_inference.cli.app import app
+from pulumi_coreweave_inference.cli.orphans import confirmed
+from pulumi_coreweave_inference.cli.stacks import read_export
+
+TYPE = "pulumi-python:dynamic/coreweave:CapacityClaim"
+TOKEN = "s3cr3t-t0ken-n0b0dy-may-see"
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Emulator]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COREWEAVE_RETRY_DEADLINE", "0")
+    with Emulator(EmulatorSettings(token=TOKEN)) as running:
+        for name, value in running.environment().items():
+            monkeypatch.setenv(name, value)
+        yield running
+
+
+@pytest.fixture
+def ids(emulator: Emulator) -> dict[str, str]:
+    """Three claims, by name."""
+    return {name: post(emulator, name) for name in ("training", "serving", "evaluation")}
+
+
+def post(emulator: Emulator, name: str, **more: Any) -> str:
+    resources = {
+        "instanceId": "gb200-4x",
+        "instanceCount": 2,
+        "zones": ["US-WEST-04A"],
+        "capacityType": "CAPACITY_TYPE_MANAGED",
+    }
+    with Client(emulator.token, endpoint=emulator.url) as client:
+        return client.capacity_claims.create(name, resources | more).id
+
+
+def run(*arguments: str, answer: str | None = None) -> Result:
+    result = CliRunner().invoke(app, arguments, input=answer)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert "Traceback" not in result.output
+    assert TOKEN not in result.output
+    return result
+
+
+def export(path: Path, **claims: str) -> str:
+    resources = [
+        {"urn": f"urn:pulumi:prod::p::{TYPE}::{name}", "type": TYPE, "id": id} for name, id in claims.items()
+    ]
+    path.write_text(json.dumps({"version": 3, "deployment": {"resources": resources}}), encoding="utf-8")
+    return str(path)
+
+
+def writes(emulator: Emulator) -> list[str]:
+    return [record.method for record in emulator.requests() if record.method != "GET"]
+
+
+def test_the_list_has_all_claims_and_its_json_is_stable(emulator: Emulator, ids: dict[str, str]) -> None:
+    lines = run("list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["NAME", "evaluation", "serving", "training"]
+    (only,) = json.loads(run("list", "--name", "train*", "--format", "json").stdout)["claims"]
+    assert sorted(only) == [
+        "allocatedInstances",
+        "conditions",
+        "createdAt",
+        "id",
+        "name",
+        "organizationId",
+        "pendingInstances",
+        "resources",
+        "status",
+        "updatedAt",
+    ]
+    assert only["id"] == ids["training"]
+    assert run("list", "--state", "redy").exit_code == 2
+
+
+def test_zones_show_what_they_offer_and_an_unknown_type_is_not_found(emulator: Emulator) -> None:
+    assert "US-WEST-04A" in run("zones", "--type", "gb200-4x").stdout
+    assert json.loads(run("zones", "--format", "json").stdout)["zones"]["RNO2A"]
+    result = run("zones", "--type", "gb200-4z")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert 'did you mean "gb200-4x"?' in result.stderr
+
+
+@pytest.mark.parametrize("command", [("list",), ("zones",), ("import", "--all")])
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("COREWEAVE_API_TOKEN", "", "COREWEAVE_API_TOKEN (or CW_API_TOKEN)"),
+        ("COREWEAVE_API_TOKEN", "wrong", "unauthenticated"),
+        ("COREWEAVE_API_ENDPOINT", "http://example.com", "https"),
+        ("COREWEAVE_API_ENDPOINT", "http://127.0.0.1:1", "127.0.0.1:1"),
+        ("COREWEAVE_HTTP_TIMEOUT", "soon", "soon"),
+    ],
+)
+def test_what_the_environment_has_wrong_is_one_line_and_exit_code_2(
+    emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    variable: str,
+    value: str,
+    told: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    result = run(*command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert told in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_import_needs_one_source_and_writes_over_nothing(emulator: Emulator, ids: dict[str, str]) -> None:
+    assert run("import").exit_code == 2
+    assert run("import", "training", "--all").exit_code == 2
+    first = run("import", "training", ids["serving"])
+    assert first.exit_code == 0
+    assert "pulumi import --file claims.import.json --generate-code=false" in first.stderr
+    again = run("import", "training")
+    assert again.exit_code == 2
+    assert "exists" in again.stderr
+    assert run("import", "training", "--force").exit_code == 0
+    written = json.loads(Path("claims.import.json").read_text(encoding="utf-8"))
+    assert [each["id"] for each in written["resources"]] == [ids["training"]]
+    assert writes(emulator) == ["POST"] * 3
+
+
+def test_an_import_refuses_what_is_missing_ambiguous_managed_or_being_deleted(
+    emulator: Emulator, ids: dict[str, str]
+) -> None:
+    state = export(Path("prod.json"), training=ids["training"])
+    post(emulator, "serving")
+    emulator.edit_claim(ids["evaluation"], status={"status": "STATUS_DELETING"})
+    for arguments, code, told in (
+        (["nobody"], 1, "nobody"),
+        (["serving"], 2, "2 claims are named 'serving'"),
+        (["training", "--state", state], 1, "manages it as 'training'"),
+        (["evaluation"], 1, "it is being deleted"),
+    ):
+        result = run("import", *arguments)
+        assert (result.exit_code, result.stdout) == (code, ""), result.stderr
+        assert told in result.stderr
+        assert not Path("claims.import.json").exists()
+    left = run("import", "--all", "--state", state)
+    assert left.exit_code == 0
+    assert left.stdout.count("inference.CapacityClaim(") == 2
+    assert left.stderr.count("left out:") == 2
+
+
+def test_names_that_the_stack_has_are_not_used_again(emulator: Emulator, ids: dict[str, str]) -> None:
+    state = export(Path("prod.json"), training="00000000-0000-4000-8000-000000000000")
+    result = run("import", "training", "--state", state, "--format", "json")
+    (only,) = json.loads(result.stdout)["claims"]
+    assert only["resourceName"] == f"training-{ids['training'][:7]}"
+
+
+def terraform(path: Path, *instances: tuple[str, dict[str, Any]]) -> str:
+    resources = [
+        {
+            "mode": "managed",
+            "type": "coreweave_inference_capacity_claim",
+            "name": name,
+            "instances": [{"attributes": {"id": more.pop("id"), "name": name}} | more],
+        }
+        for name, more in instances
+    ]
+    path.write_text(json.dumps({"version": 4, "resources": resources}), encoding="utf-8")
+    return str(path)
+
+
+def test_claims_that_terraform_knows_and_the_api_does_not_stop_the_import_unless_skipped(
+    emulator: Emulator, ids: dict[str, str]
+) -> None:
+    gone = "00000000-0000-4000-8000-000000000000"
+    state = terraform(
+        Path("terraform.tfstate"),
+        ("here", {"id": ids["training"], "index_key": "eu"}),
+        ("gone", {"id": gone}),
+        ("old", {"id": ids["serving"], "deposed": "byebye01"}),
+        ("older", {"id": gone, "deposed": "byebye02"}),
+    )
+    result = run("import", "--terraform-state", state)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"coreweave_inference_capacity_claim.gone ({gone}, named 'gone')" in result.stderr
+    result = run("import", "--terraform-state", state, "--skip-missing", "--format", "json")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert [(each["resourceName"], each["id"]) for each in found["claims"]] == [("here-eu", ids["training"])]
+    assert len(found["skipped"]) == 2
+    assert found["terraform"] == [
+        "terraform state rm 'coreweave_inference_capacity_claim.here[\"eu\"]'",
+    ]
+
+
+def test_a_terraform_state_is_read_from_a_pipe_and_one_claim_is_not_taken_twice(
+    emulator: Emulator, ids: dict[str, str]
+) -> None:
+    state = terraform(Path("s"), ("a", {"id": ids["training"]}), ("b", {"id": ids["training"]}))
+    result = run("import", "--terraform-state", "-", answer=Path(state).read_text(encoding="utf-8"))
+    assert result.exit_code == 2
+    assert "are one claim" in result.stderr
+    assert run("import", "--terraform-state", "-", answer="{}").exit_code == 2
+    nowhere = run("import", "--terraform-state", "nowhere.tfstate")
+    assert (nowhere.exit_code, nowhere.stderr.count("\n")) == (2, 1)
+
+
+def test_orphans_tell_their_exit_codes_apart(emulator: Emulator, ids: dict[str, str]) -> None:
+    emulator.clear_requests()
+    assert run("orphans").exit_code == 2
+    Path("broken.json").write_text("{}", encoding="utf-8")
+    assert run("orphans", "--state", "broken.json").exit_code == 2
+    everything = export(Path("all.json"), **ids)
+    result = run("orphans", "--state", everything)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "nothing found in 3 claims and 1 stack" in result.stderr
+    some = export(Path("some.json"), training=ids["training"], lost="00000000-0000-4000-8000-000000000000")
+    result = run("orphans", "--state", everything, "--state", some)
+    assert result.exit_code == 1
+    assert "1 managed twice, 1 gone in 3 claims and 2 stacks" in result.stderr
+    assert writes(emulator) == []
+
+
+def test_the_same_file_given_twice_is_one_stack(emulator: Emulator, ids: dict[str, str]) -> None:
+    everything = export(Path("all.json"), **ids)
+    assert run("orphans", "--state", everything, "--state", f"./{everything}").exit_code == 0
+
+
+def test_only_what_a_second_look_confirms_is_found(emulator: Emulator, ids: dict[str, str]) -> None:
+    stacks = [read_export(Path(export(Path("s.json"), **ids)).read_text(encoding="utf-8"), "s")]
+    stranger = post(emulator, "stranger")
+    released = post(emulator, "released")
+    with Client(emulator.token, endpoint=emulator.url) as client:
+        # The first list was too early for `training` and `serving`, and for the end of two claims.
+        before = [each for each in client.capacity_claims.list() if each.name not in ("training", "serving")]
+        emulator.edit_claim(released, delete=True)
+        emulator.edit_claim(ids["serving"], delete=True)
+        found = confirmed(before, stacks, client)
+    assert [each.claim.id for each in found.unmanaged] == [stranger]
+    assert [each.entry.claim_id for each in found.gone] == [ids["serving"]]
+
+
+def test_a_release_asks_for_the_name_and_is_refused_in_a_pipe(
+    emulator: Emulator, ids: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = ids["evaluation"]
+    emulator.clear_requests()
+    assert run("release", claim, "--yes").exit_code == 2  # no stack was given
+    assert run("release", claim, "--unchecked", answer="evaluation\n").exit_code == 1
+    assert run("release", "x", "--unchecked", "--yes").exit_code == 2
+    assert writes(emulator) == []
+
+    monkeypatch.setattr("pulumi_coreweave_inference.cli.release._is_a_person", lambda: True)
+    assert run("release", claim, ids["serving"], "--unchecked", answer="evaluation\nno\n").exit_code == 1
+    assert writes(emulator) == []
+    assert run("release", claim, "--unchecked", answer="evaluation\n").exit_code == 0
+    assert writes(emulator) == ["DELETE"]
+    assert claim not in {held.id for held in emulator.claims()}
+    again = run("release", claim, "--unchecked", "--yes")
+    assert again.exit_code == 0
+    assert "gone already" in again.stderr
+
+
+def test_a_managed_claim_is_not_released_and_neither_are_those_beside_it(
+    emulator: Emulator, ids: dict[str, str]
+) -> None:
+    state = export(Path("prod.json"), training=ids["training"])
+    emulator.clear_requests()
+    result = run("release", ids["serving"], ids["training"], "--state", state, "--yes")
+    assert result.exit_code == 1
+    assert "manages it as 'training'" in result.stderr
+    assert writes(emulator) == []
+
+
+def test_a_release_that_takes_too_long_is_told_and_not_a_success(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Emulator(EmulatorSettings(delete_delay=60)) as emulator:
+        for name, value in emulator.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("COREWEAVE_DELETE_TIMEOUT", "0.2")
+        result = run("release", post(emulator, "slow"), "--unchecked", "--yes")
+    assert result.exit_code == 2
+    assert "DELETING" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["list", "zones", "import", "orphans", "release"])
+def test_help_tells_the_exit_codes(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "Exit code" in result.stdout

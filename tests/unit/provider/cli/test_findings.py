@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import itertools
+import json
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coreweave_inference import CapacityClaim
+from pulumi_coreweave_inference.cli.findings import Origin, compare, origin
+from pulumi_coreweave_inference.cli.stacks import Entry, StackState, read_export
+from pulumi_coreweave_inference.identity import Declaration
+
+TYPE = "pulumi-python:dynamic/coreweave:CapacityClaim"
+NAMESPACE = "3fbd2c6e-4f0b-4a33-9a3b-0d8e7b1f2c11"
+
+
+def claim(
+    claim_id: str, name: str = "training", state: str = "STATUS_READY", count: int = 4
+) -> CapacityClaim:
+    resources = {
+        "instanceId": "gb200-4x",
+        "instanceCount": count,
+        "zones": ["US-WEST-04A", "US-EAST-04A"],
+        "capacityType": "CAPACITY_TYPE_MANAGED",
+    }
+    return CapacityClaim.model_validate(
+        {"spec": {"id": claim_id, "name": name, "resources": resources}, "status": {"status": state}}
+    )
+
+
+def entry(stack: str, claim_id: str, waits: bool = False, name: str | None = None) -> Entry:
+    urn = f"urn:pulumi:{stack}::claims::{TYPE}::{name or claim_id}"
+    return Entry(stack, urn, claim_id, f"{TYPE}::{name or claim_id}", name, waits_for_deletion=waits)
+
+
+IDS = st.sampled_from([f"claim-{index}" for index in range(6)])
+STATES = st.sampled_from(["STATUS_READY", "STATUS_CREATING", "STATUS_FAILED", "STATUS_DELETING"])
+
+
+@given(
+    st.dictionaries(IDS, STATES),
+    st.lists(st.lists(st.tuples(IDS, st.booleans()), max_size=5), max_size=3),
+)
+def test_what_is_found_is_what_counting_every_pair_finds(
+    held: dict[str, str], states: list[list[tuple[str, bool]]]
+) -> None:
+    stacks = [
+        StackState(f"s{index}", tuple(entry(f"s{index}", *each) for each in entries))
+        for index, entries in enumerate(states)
+    ]
+    found = compare([claim(id, state=state) for id, state in held.items()], stacks)
+
+    flat = [(f"s{index}", *each) for index, entries in enumerate(states) for each in entries]
+    unmanaged = {
+        id for id, state in held.items() if state != "STATUS_DELETING" and all(each[1] != id for each in flat)
+    }
+    twice = {a[1] for a, b in itertools.combinations(flat, 2) if a[1] == b[1]}
+    gone = [
+        (stack, id)
+        for stack, id, waits in flat
+        if not waits and held.get(id, "STATUS_DELETING") == "STATUS_DELETING"
+    ]
+    settling = {
+        id
+        for id in twice
+        if len({each[0] for each in flat if each[1] == id}) == 1
+        and sum(not each[2] for each in flat if each[1] == id) <= 1
+    }
+    assert {each.claim.id for each in found.unmanaged} == unmanaged
+    assert {each.claim_id for each in found.managed_twice} == twice
+    assert {each.claim_id for each in found.managed_twice if each.settles_itself} == settling
+    assert sorted((each.entry.stack, each.entry.claim_id) for each in found.gone) == sorted(gone)
+    assert bool(found) == bool(unmanaged or twice or gone)
+
+
+@pytest.mark.parametrize("attempt", [0, 3])
+def test_the_origin_of_a_claim_that_the_state_lost_is_told_from_namespace_and_name(attempt: int) -> None:
+    template = claim("x")
+    declaration = Declaration(NAMESPACE, f"{TYPE}::Training_EU", template.resources, None)
+    lost = claim(declaration.claim_id(attempt), declaration.claim_name(declaration.claim_id(attempt)))
+    bystander = StackState("other", namespace=str(uuid.UUID(int=1)))
+    known = StackState("prod", (entry("prod", "older", name="Training_EU"),), NAMESPACE)
+    assert origin(lost, [bystander, known]) == Origin("prod", "Training_EU")
+    interrupted = StackState("prod", namespace=NAMESPACE, cut_off=(f"{TYPE}::Training_EU",))
+    assert origin(lost, [interrupted]) == Origin("prod", "Training_EU", cut_off=True)
+    assert origin(lost, [bystander, StackState("empty")]) is None
+
+
+def test_the_origin_of_a_claim_with_an_explicit_name_is_told_where_its_key_is_known() -> None:
+    declaration = Declaration(NAMESPACE, f"{TYPE}::trainer", claim("x").resources, "training")
+    lost = claim(declaration.claim_id(0), "training")
+    assert origin(lost, [StackState("prod", namespace=NAMESPACE)]) is None
+    cut_off = StackState("prod", namespace=NAMESPACE, cut_off=(f"{TYPE}::trainer",))
+    assert origin(lost, [cut_off]) == Origin("prod", "trainer", cut_off=True)
+
+
+def test_a_claim_with_a_drawn_id_has_no_origin() -> None:
+    assert origin(claim(NAMESPACE), [StackState("prod", namespace=NAMESPACE)]) is None
+    assert origin(claim("no uuid"), [StackState("prod", namespace=NAMESPACE)]) is None
+
+
+def resource(name: str, claim_id: str, **more: Any) -> dict[str, Any]:
+    return {
+        "urn": f"urn:pulumi:prod::claims::{TYPE}::{name}",
+        "type": TYPE,
+        "id": claim_id,
+        "custom": True,
+    } | more
+
+
+def test_an_export_tells_claims_namespace_and_creates_that_were_cut_off() -> None:
+    namespace = {"urn": "u", "type": "pulumi-python:dynamic/coreweave:ClaimNamespace", "id": NAMESPACE}
+    outputs = {"name": "training-1", "__key": "some::key"}
+    export = {
+        "version": 3,
+        "deployment": {
+            "resources": [
+                namespace,
+                resource("training", "1", outputs=outputs),
+                resource("training", "0", outputs=outputs, delete=True),
+                resource("read", "2", external=True),
+                resource("secret", "3", outputs={"name": {"ciphertext": "x"}, "__key": None}),
+                {"urn": "other", "type": "aws:s3:Bucket", "id": "b"},
+            ],
+            "pending_operations": [
+                {"type": "creating", "resource": resource("lost", "")},
+                {"type": "deleting", "resource": resource("training", "1")},
+            ],
+        },
+    }
+    state = read_export(json.dumps(export), "prod")
+    assert state.namespace == NAMESPACE
+    assert state.cut_off == (f"{TYPE}::lost",)
+    assert [(e.claim_id, e.resource_name, e.name, e.waits_for_deletion, e.key) for e in state.entries] == [
+        ("1", "training", "training-1", False, "some::key"),
+        ("0", "training", "training-1", True, "some::key"),
+        ("3", "secret", None, False, f"{TYPE}::secret"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"resources": []}'])
+def test_what_is_no_export_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"deployment|Expecting value"):
+        read_export(text, "x")
+
+
+@pytest.mark.parametrize("deployment", ["null", "{}", '{"resources": null}'])
+def test_a_stack_without_resources_manages_nothing(deployment: str) -> None:
+    assert read_export(f'{{"version": 3, "deployment": {deployment}}}', "x") == StackState("x")

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inline_snapshot import snapshot
+
+from coreweave_inference import CapacityClaim
+from pulumi_coreweave_inference.cli.list import TITLES, age, row, select, troubles
+from pulumi_coreweave_inference.cli.session import printable
+from pulumi_coreweave_inference.cli.table import plain
+from pulumi_coreweave_inference.cli.zones import not_offered, offering
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+
+
+def claim(name: str = "training", **more: Any) -> CapacityClaim:
+    resources = {"instanceId": "gb200-4x", "instanceCount": 4, "zones": ["US-WEST-04A", "US-EAST-04A"]}
+    resources |= more.pop("resources", {})
+    status = {"status": "STATUS_READY", "allocatedInstances": 4, "createdAt": "2026-11-23T09:00:00Z"}
+    return CapacityClaim.model_validate(
+        {
+            "spec": {"id": "6ffb9fce-42ae-4638-add8-09ea8e43ce50", "name": name, "resources": resources},
+            "status": status | more,
+        }
+    )
+
+
+def condition(zone: str, status: str, reason: str) -> dict[str, str]:
+    return {"type": "Ready", "status": status, "reason": reason, "zone": zone}
+
+
+def test_a_pipe_gets_aligned_text_with_the_zones_in_order_and_the_reasons_of_what_is_not_fine() -> None:
+    short = claim(
+        "evaluation",
+        status="STATUS_CREATING",
+        allocatedInstances=1,
+        createdAt="2026-11-21T09:00:00Z",
+        resources={"zones": ["US-EAST-04A", "US-WEST-04A"]},
+        conditions=[
+            condition("US-EAST-04A", "STATUS_FALSE", "InsufficientCapacity"),
+            condition("US-WEST-04A", "STATUS_TRUE", "AllAllocated"),
+            condition("", "False", "Paused"),
+        ],
+    )
+    rows = [row(each, NOW) for each in (claim(), short)]
+    assert plain(TITLES, rows, right=frozenset({"ALLOCATED", "AGE"})) == snapshot(
+        """\
+NAME        ID                                    TYPE      ZONES                     ALLOCATED  STATE     AGE  CONDITIONS
+training    6ffb9fce-42ae-4638-add8-09ea8e43ce50  gb200-4x  US-WEST-04A, US-EAST-04A        4/4  READY      3h  -
+evaluation  6ffb9fce-42ae-4638-add8-09ea8e43ce50  gb200-4x  US-EAST-04A, US-WEST-04A        1/4  CREATING   2d  US-EAST-04A: InsufficientCapacity, Paused
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("created", "shown"),
+    [
+        ("2026-11-23T11:59:18Z", "42s"),
+        ("2026-11-23T11:58:00Z", "2m"),
+        ("2026-11-23T10:00:01Z", "119m"),
+        ("2026-11-23T10:00:00Z", "2h"),
+        ("2026-11-21T12:00:00Z", "2d"),
+        ("2026-11-23T12:00:05Z", "0s"),  # the API's clock is ahead
+        ("soon", ""),
+        (None, ""),
+    ],
+)
+def test_an_age_is_told_in_one_unit_and_an_unknown_one_is_empty(created: str | None, shown: str) -> None:
+    assert age(created, NOW) == shown
+
+
+def test_states_are_found_in_any_spelling_and_names_by_pattern() -> None:
+    claims = [claim("a-1"), claim("a-2", status="STATUS_ERROR"), claim("b", status="STATUS_PAUSED")]
+    chosen: Callable[..., list[str]] = lambda **filters: [c.name for c in select(claims, **filters)]  # noqa: E731
+    assert chosen() == ["a-1", "a-2", "b"]
+    assert chosen(states=["ready", "STATUS_ERROR"]) == ["a-1", "a-2"]
+    assert chosen(states=["Paused"]) == ["b"]
+    assert chosen(names=["a-*"], states=["READY"]) == ["a-1"]
+    assert chosen(zones=["US-EAST-04A", "RNO2A"]) == ["a-1", "a-2", "b"]
+    assert chosen(types=["h100"]) == []
+
+
+def test_a_condition_without_a_reason_is_told_by_its_type() -> None:
+    assert troubles(claim(conditions=[condition("RNO2A", "STATUS_FALSE", "")])) == "RNO2A: Ready"
+
+
+@given(st.lists(st.tuples(st.text(), st.text()), max_size=5))
+def test_a_foreign_text_stays_in_its_row_and_commands_no_terminal(rows: list[tuple[str, str]]) -> None:
+    text = plain(("A", "B"), rows)
+    assert text.count("\n") == len(rows) + 1
+    assert all(line.isprintable() for line in text.split("\n"))
+
+
+def test_what_a_terminal_would_obey_is_not_printed() -> None:
+    assert printable("a\x1b[31mb\n  c\u202e") == "a?[31mb c?"
+
+
+def test_zones_are_those_that_offer_one_of_the_types_with_all_that_they_offer() -> None:
+    offered = {"RNO2A": ["l40s-8x", "h100-80gb-sxm5"], "US-WEST-04A": ["gb200-4x"]}
+    assert json.dumps(offering(offered, [])) == snapshot(
+        '{"RNO2A": ["h100-80gb-sxm5", "l40s-8x"], "US-WEST-04A": ["gb200-4x"]}'
+    )
+    assert offering(offered, ["gb200-4x"]) == {"US-WEST-04A": ["gb200-4x"]}
+    assert offering(offered, ["gb200"]) == {}
+    assert not_offered(offered, ["GB200-4x"]) == snapshot(
+        'no zone offers "GB200-4x"; did you mean "gb200-4x"?'
+    )

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inline_snapshot import snapshot
+
+from pulumi_coreweave_inference.cli.terraform import NoTerraformState, TerraformClaim, read
+
+DATA = Path(__file__).resolve().parents[3] / "data"
+TYPE = "coreweave_inference_capacity_claim"
+
+
+def state(*resources: dict[str, Any], **more: Any) -> str:
+    return json.dumps({"version": 4, "resources": list(resources)} | more)
+
+
+def resource(name: str, *instances: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"mode": "managed", "type": TYPE, "name": name, "instances": list(instances)} | more
+
+
+def instance(claim_id: str, index: object = None, **more: Any) -> dict[str, Any]:
+    keyed = {} if index is None else {"index_key": index}
+    return {"attributes": {"id": claim_id, "name": claim_id}} | keyed | more
+
+
+def names(text: str) -> dict[str, str]:
+    return {claim.address.replace(TYPE, "T"): claim.resource_name for claim in read(text)}
+
+
+def test_the_state_of_the_real_provider_is_read() -> None:
+    claims = read((DATA / "terraform.tfstate").read_text(encoding="utf-8"))
+    assert [(claim.address, claim.resource_name, claim.claim_id, claim.name) for claim in claims] == snapshot(
+        [
+            (
+                'coreweave_inference_capacity_claim.serving["eu"]',
+                "serving-eu",
+                "0846110d-e68c-408c-98a2-047316536c04",
+                "serving-eu",
+            ),
+            (
+                'coreweave_inference_capacity_claim.serving["us"]',
+                "serving-us",
+                "79504dc3-e7f7-47f6-bbe2-519ea1fd9e5d",
+                "serving-us",
+            ),
+            (
+                "coreweave_inference_capacity_claim.training",
+                "training",
+                "6ffb9fce-42ae-4638-add8-09ea8e43ce50",
+                "training",
+            ),
+            (
+                "module.evaluation.coreweave_inference_capacity_claim.this",
+                "evaluation-this",
+                "25d4bfa2-73c1-4d22-bc53-bd178cc82129",
+                "evaluation",
+            ),
+        ]
+    )
+
+
+def test_resources_are_named_after_modules_count_and_for_each() -> None:
+    text = state(
+        resource("plain", instance("1")),
+        resource("counted", instance("2", 0), instance("3", 1)),
+        resource("keyed", instance("4", 'a"b\\c'), instance("5", "0")),
+        resource("this", instance("6"), module='module.regions["eu.west"].module.team[2].module.gpu'),
+        resource("this", instance("7", "x"), module='module.a["module.b"]'),
+    )
+    assert names(text) == snapshot(
+        {
+            "T.plain": "plain",
+            "T.counted[0]": "counted-0",
+            "T.counted[1]": "counted-1",
+            'T.keyed["a\\"b\\\\c"]': 'keyed-a"b\\c',
+            'T.keyed["0"]': "keyed-0",
+            'module.regions["eu.west"].module.team[2].module.gpu.T.this': "regions-eu.west-team-2-gpu-this",
+            'module.a["module.b"].T.this["x"]': "a-module.b-this-x",
+        }
+    )
+
+
+def test_tainted_and_deposed_instances_are_told_apart_from_the_others() -> None:
+    tainted, deposed, current = read(
+        state(
+            resource(
+                "training",
+                instance("1", status="tainted"),
+                instance("2", deposed="byebye01"),
+                instance("3"),
+            )
+        )
+    )
+    assert tainted == TerraformClaim(f"{TYPE}.training", "training", "1", "1", tainted=True)
+    assert deposed.deposed
+    assert not deposed.tainted
+    assert not current.deposed
+    assert not current.tainted
+
+
+def test_other_resources_and_data_sources_are_passed_over() -> None:
+    assert (
+        read(state(resource("a", instance("1"), mode="data"), resource("b", instance("2"), type="x"))) == []
+    )
+    assert read(json.dumps({"version": 4})) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "it is not JSON"),
+        ("[]", "it is not a JSON object"),
+        ('{"version": 3}', "its version is 3, and only 4 is known"),
+        ("{}", "its version is null"),
+        ('{"encrypted_data": "…", "version": 4}', "it is encrypted"),
+        (state(resource("a", {"attributes": {}})), f"{TYPE}.a has no id"),
+        (state(resource("a", {"attributes": None})), f"{TYPE}.a has no id"),
+    ],
+)
+def test_what_is_no_readable_state_is_refused_with_the_reason(text: str, told: str) -> None:
+    with pytest.raises(NoTerraformState) as refusal:
+        read(text)
+    assert told in str(refusal.value)
