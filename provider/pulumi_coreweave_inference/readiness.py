@@ -44,6 +44,7 @@ PROGRESS_EVERY: Final = 15.0  # seconds without a change after which progress is
 _GATHER: Final = 0.05  # seconds to let claims come together before the first look
 _PAUSES: Final = (0.5, 1.0, 2.0, 3.0, 5.0)  # seconds between looks; the last one goes on
 _NAMED: Final = 10  # claims that the text of an interrupt names, of more it says how many
+_REACH_BACK: Final = timedelta(seconds=10)  # how much further a list goes, for claims that join later
 _SETTLE: Final = 60.0  # seconds an answer may lag behind what has just been written
 _FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument)
 
@@ -259,6 +260,8 @@ class Poller:
         self._waits: dict[str, _Wait] = {}
         self._joined = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._listed: dict[str, CapacityClaim] = {}  # what the last list of this run has shown
+        self._listed_at = 0.0
         self._glances: dict[str, Goal] = {}
         self._glance: asyncio.Task[Mapping[str, CapacityClaim]] | None = None
 
@@ -266,6 +269,9 @@ class Poller:
         self, goal: Goal, show: Callable[[str], None], warn: Callable[[str], None]
     ) -> CapacityClaim:
         """The claim once it is ready, or once its time is over where that is only a warning."""
+        known = self._listed.get(goal.claim_id)
+        if known is not None and self._clock() - self._listed_at < _SETTLE and _is_already(known, goal):
+            return known
         loop = asyncio.get_running_loop()
         wait = _Wait(goal, show, warn, self._clock(), loop.create_future())
         self._waits[goal.claim_id] = wait
@@ -363,8 +369,10 @@ class Poller:
         wanted = {goal.claim_id for goal in goals}
         if len(wanted) == 1:
             return await _get(reader, wanted)
+        self._listed_at = self._clock()
         listed = await reader.list(updated_after=_since(goals))
-        found = {claim.id: claim for claim in listed if claim.id in wanted}
+        self._listed = {claim.id: claim for claim in listed}
+        found = {claim_id: self._listed[claim_id] for claim_id in wanted & self._listed.keys()}
         return found | await _get(reader, sorted(wanted - found.keys()))
 
     def _step(self, wait: _Wait, trouble: str, fatal: str) -> None:
@@ -444,11 +452,23 @@ async def _pause(joined: asyncio.Event, seconds: float) -> None:
     await asyncio.sleep(_GATHER)  # where one claim joins, more are about to
 
 
+def _is_already(claim: CapacityClaim, goal: Goal) -> bool:
+    """Whether a claim as it was listed earlier in this run is ready, and no older than the state."""
+    listed, known = api.parse_timestamp(claim.status.updated_at), api.parse_timestamp(goal.updated_at)
+    return (
+        listed is not None
+        and known is not None
+        and listed >= known
+        and _same_resources(claim.resources, goal.resources)
+        and judge(claim, goal) is Verdict.READY
+    )
+
+
 def _since(goals: Iterable[Goal]) -> datetime | None:
     """What LIST may leave out: claims last changed before all of these, by the server's own clock."""
     times = [api.parse_timestamp(goal.updated_at) for goal in goals]
     known = [time for time in times if time is not None]
-    return min(known).astimezone(UTC) - timedelta(seconds=1) if len(known) == len(times) else None
+    return min(known).astimezone(UTC) - _REACH_BACK if len(known) == len(times) else None
 
 
 def _same_resources(ours: CapacityClaimResources, theirs: CapacityClaimResources) -> bool:

@@ -133,7 +133,7 @@ def test_a_timeout_is_given_in_seconds_as_text_or_as_a_timedelta() -> None:
 
 def test_progress_names_state_allocation_reasons_and_time_left() -> None:
     line = progress(claim("STATUS_CREATING", 2, conditions=SHORT), goal(), 2665)
-    assert line == snapshot('CREATING, 2 of 4 gb200-4x, 44m25s left; US-EAST-04A: 0 of 2 gb200-4x free')
+    assert line == snapshot("CREATING, 2 of 4 gb200-4x, 44m25s left; US-EAST-04A: 0 of 2 gb200-4x free")
 
 
 def test_the_text_of_a_timeout() -> None:
@@ -266,7 +266,7 @@ def test_many_claims_are_one_list_a_round_bounded_by_the_servers_own_time() -> N
     results, script, _, clock = wait_for(creating_until(30, "c1", "c2", "c3"), *map(goal, ["c1", "c2", "c3"]))
     assert [result.id for result in results] == ["c1", "c2", "c3"]
     assert {call for call, _ in script.calls} == {"LIST"}
-    assert {after.isoformat() for _, after in script.calls} == {"2026-05-14T05:31:55.123456+00:00"}
+    assert {after.isoformat() for _, after in script.calls} == {"2026-05-14T05:31:46.123456+00:00"}
     assert len(script.calls) <= 3 + clock.now / 3
 
 
@@ -394,3 +394,32 @@ interrupted while waiting for 2 capacity claims.
 """)
     many = interrupted((None, goal(f"c{index}")) for index in range(12))
     assert "and 2 more" in many
+
+
+def test_a_claim_that_joins_after_a_list_has_shown_it_ready_needs_no_read_of_its_own() -> None:
+    async def main() -> tuple[list[Any], list[Any]]:
+        clock = Clock()
+        script = Script(clock, creating_until(0, "c1", "c2", "c3"))
+        poller = Poller(lambda: script, clock, clock.pause)
+        ignore = Shown().lines.append
+        first = await asyncio.gather(*(poller.wait(goal(name), ignore, ignore) for name in ("c1", "c2")))
+        later = await poller.wait(goal("c3"), ignore, ignore)
+        return [*first, later], script.calls
+
+    seen, calls = asyncio.run(main())
+    assert [found.id for found in seen] == ["c1", "c2", "c3"]
+    assert [call for call, _ in calls] == ["LIST"]
+
+
+def test_an_earlier_list_says_nothing_of_a_claim_that_was_changed_since() -> None:
+    async def main() -> list[Any]:
+        clock = Clock()
+        script = Script(clock, creating_until(0, "c1", "c2", "c3"))
+        poller = Poller(lambda: script, clock, clock.pause)
+        ignore = Shown().lines.append
+        await asyncio.gather(*(poller.wait(goal(name), ignore, ignore) for name in ("c1", "c2")))
+        changed = Goal("c3", "c3", goal("c3").resources, Readiness(), "2026-05-14T06:00:00Z")
+        await poller.wait(changed, ignore, ignore)
+        return script.calls
+
+    assert [call for call, _ in asyncio.run(main())] == ["LIST", "GET"]
