@@ -25,6 +25,7 @@ from unittest import mock
 import httpx
 from pulumi.output import Unknown
 
+from coreweave_inference import RetryPolicy
 from coreweave_inference.client import CapacityClaims
 from coreweave_inference.emulator import ClaimRecord, Emulator, FaultProfile, FaultRule
 from coreweave_inference.transport import Connection, Transport
@@ -125,7 +126,7 @@ Start = Callable[[Death | None], Process]
 
 
 class Time:
-    """Time that passes only when somebody sleeps."""
+    """Time that passes only when somebody sleeps, and a little when somebody looks."""
 
     def __init__(self) -> None:
         self._now = 1_780_000_000.0
@@ -134,6 +135,7 @@ class Time:
         return int(self._now * 1e9)
 
     def monotonic(self) -> float:
+        self._now += 1e-6  # no two looks at a clock are the same
         return self._now
 
     def sleep(self, seconds: float) -> None:
@@ -153,15 +155,7 @@ class InProcess:
         settings = settings_from(lambda _: None, environment)
         self._memory = provider_module._Process()
         self._memory.configure(settings)
-        transport = Transport(
-            Connection(settings.endpoint, settings.token, settings.timeout),
-            http=_Mortal(http, death),
-            clock=time.monotonic,
-            sleep=time.sleep,
-            random=lambda: 0.5,
-        )
-        claims = CapacityClaims(transport, settings.retry)
-        self._memory._client = SimpleNamespace(capacity_claims=claims, close=lambda: None)  # type: ignore[assignment]
+        self._http = _Mortal(http, death)
 
     def check(self, olds: Properties, news: Properties) -> Checked:
         with self._running():
@@ -200,13 +194,29 @@ class InProcess:
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        with mock.patch.multiple(
-            provider_module, _process=self._memory, time=self._time, _say=self._said.append
+        with (
+            mock.patch.multiple(
+                provider_module, _process=self._memory, time=self._time, _say=self._said.append
+            ),
+            mock.patch.object(provider_module.api, "Client", self._client),
         ):
             try:
                 yield
             except ClaimError as error:
                 raise PluginError(str(error)) from None
+
+    def _client(
+        self, token: str, *, endpoint: str, timeout: float, retry: RetryPolicy, user_agent: str
+    ) -> SimpleNamespace:
+        """The client, on this process's network and in its time."""
+        transport = Transport(
+            Connection(endpoint, token, timeout, user_agent),
+            http=self._http,
+            clock=self._time.monotonic,
+            sleep=self._time.sleep,
+            random=lambda: 0.5,
+        )
+        return SimpleNamespace(capacity_claims=CapacityClaims(transport, retry), close=lambda: None)
 
 
 class _Mortal(httpx.BaseTransport):

@@ -59,6 +59,7 @@ class Plugin:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("COREWEAVE", "CW_"))}
         self._process = subprocess.Popen(
             [sys.executable, "-u", "-m", "pulumi.dynamic"],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=inherited | dict(environment or {}),

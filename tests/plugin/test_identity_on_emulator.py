@@ -1,0 +1,367 @@
+"""How a claim gets its id, against the emulator: the three meanings of `already_exists` and then 404, two
+declarations that must not share a claim, and what a person is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from inline_snapshot import snapshot
+from support.plugin import Plugin, PluginError, claim_inputs
+
+from coreweave_inference import Client
+from coreweave_inference.emulator import Emulator, EmulatorSettings
+
+PARENT = "my:index:Team$pulumi-python:dynamic/coreweave:CapacityClaim::training"
+TYPE = "pulumi-python:dynamic/coreweave:CapacityClaim"
+ANSWER_LOST = {"path": "create", "nth": 1, "fail": {"when": "after"}}
+
+Start = Callable[..., tuple[Emulator, Plugin]]
+Again = Callable[[Emulator], Plugin]
+
+
+@pytest.fixture
+def running() -> Iterator[ExitStack]:
+    with ExitStack() as running:
+        yield running
+
+
+@pytest.fixture
+def again(running: ExitStack) -> Again:
+    """Start a provider process, as every operation has one of its own."""
+
+    def again(emulator: Emulator, grace: str = "1s") -> Plugin:
+        settings = {
+            "COREWEAVE_CATALOGUE_CHECK": "off",
+            "COREWEAVE_DELETE_TIMEOUT": "2s",
+            "COREWEAVE_READ_GRACE": grace,
+            "COREWEAVE_RETRY_DEADLINE": "3s",
+        }
+        return running.enter_context(Plugin(emulator.environment() | settings))
+
+    return again
+
+
+@pytest.fixture
+def start(running: ExitStack, again: Callable[..., Plugin]) -> Start:
+    """Start an emulator with the given settings, and a provider process against it."""
+
+    def start(grace: str = "1s", **settings: Any) -> tuple[Emulator, Plugin]:
+        emulator = running.enter_context(Emulator(EmulatorSettings(**settings)))
+        return emulator, again(emulator, grace)
+
+    return start
+
+
+def create(plugin: Plugin, namespace: str, **changes: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The id, the inputs and the outputs of a claim as the engine creates it."""
+    checked = plugin.check({}, claim_inputs(namespace, **changes))
+    assert checked.failures == []
+    claim_id, outputs = plugin.create(checked.inputs)
+    return claim_id, checked.inputs, outputs
+
+
+def told(plugin: Plugin, namespace: str, **changes: Any) -> str:
+    """The text of the error that a create ends with, ids by order of appearance."""
+    with pytest.raises(PluginError) as error:
+        create(plugin, namespace, **changes)
+    return plain(str(error.value))
+
+
+def plain(text: str) -> str:
+    seen: dict[str, str] = {}
+    text = re.sub(
+        r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+        lambda found: seen.setdefault(found[0], f"<id {len(seen) + 1}>"),
+        text,
+    )
+    text = re.sub(r"\d+ attempts?, request id emulator-\d+", "<n> attempts, request id <request>", text)
+    return re.sub(r"\b(training|renamed|a)-[0-9a-f]{7}\b", r"\1-<digits>", text)
+
+
+def posts(emulator: Emulator) -> list[str | None]:
+    """The ids that were posted, one after the other."""
+    return list(dict.fromkeys(record.claim for record in emulator.requests() if record.method == "POST"))
+
+
+# `already_exists`, and then 404
+
+
+@pytest.mark.parametrize("reads", ["get", "list", "both"])
+def test_a_stale_read_after_a_lost_answer_makes_no_second_claim(
+    start: Start, namespace: str, reads: str
+) -> None:
+    emulator, plugin = start(grace="20s")
+    emulator.set_faults([ANSWER_LOST | {"stale_reads": {"seconds": 0.5, "reads": reads}}])
+    claim_id, _, outputs = create(plugin, namespace)
+    assert posts(emulator) == [claim_id]
+    assert [claim.id for claim in emulator.claims()] == [claim_id]
+    assert outputs["resources"]["instanceCount"] == 4
+
+
+def test_a_taken_name_is_told_with_its_holder_and_the_ways_out(start: Start, namespace: str) -> None:
+    emulator, plugin = start(unique_names=True)
+    claim_id, _, _ = create(plugin, namespace, name="training")
+    assert told(plugin, namespace, name="training", zones=["US-WEST-04A"]) == snapshot("""\
+creating capacity claim 'training' failed: the name 'training' is taken.
+  it belongs to the claim <id 1> (4 of 4 gb200-4x instances, STATUS_READY)
+  Held: nothing new.
+  Next: leave `name` out, then each claim gets a name of its own, or choose another one
+        where that claim is the one being replaced: ResourceOptions(delete_before_replace=True) releases it first\
+""")
+    assert [claim.id for claim in emulator.claims()] == [claim_id]
+
+
+def test_an_id_that_cannot_be_used_again_is_passed_over(start: Start, namespace: str) -> None:
+    emulator, plugin = start(reuse_ids=False)
+    first, _, outputs = create(plugin, namespace)
+    plugin.delete(first, outputs)
+    second, _, _ = create(plugin, namespace)
+    assert second != first
+    assert posts(emulator) == [first, second]
+
+
+def test_an_id_is_used_again_where_it_may_be(start: Start, namespace: str) -> None:
+    emulator, plugin = start()
+    first, _, outputs = create(plugin, namespace)
+    plugin.delete(first, outputs)
+    second, _, _ = create(plugin, namespace)
+    assert second == first
+    assert [claim.id for claim in emulator.claims()] == [first]
+
+
+def test_a_claim_that_is_gone_and_that_the_list_still_shows_is_not_taken_over(
+    start: Start, namespace: str
+) -> None:
+    emulator, plugin = start(reuse_ids=False, list_lag=3600)
+    first, inputs, outputs = create(plugin, namespace)
+    emulator.advance_clock(3601)
+    plugin.delete(first, outputs)
+    assert told(plugin, namespace) == snapshot("""\
+creating capacity claim 'training' (id <id 1>) failed: a claim with this id exists, and the API does not answer for it.
+  the list of claims has it as 'training-<digits>': 4 of 4 gb200-4x instances, STATUS_READY
+  Held: that claim, if the list is right; nothing new.
+  Next: wait a minute and run `pulumi up` again: it takes the claim over, or makes a new one once the list no longer has it\
+""")
+    emulator.advance_clock(3601)
+    assert plugin.create(inputs)[0] != first
+    assert len(emulator.claims()) == 1
+
+
+def test_a_claim_that_is_leaving_and_reads_alive_is_not_taken_over(
+    start: Start, namespace: str, client_of: Callable[[Emulator], Client]
+) -> None:
+    emulator, plugin = start(delete_delay=1.0, stale_status_for=0.5)
+    first, inputs, _ = create(plugin, namespace)
+    client_of(emulator).capacity_claims.delete(first)
+    assert plugin.create(inputs)[0] == first
+    assert [claim.id for claim in emulator.live_claims()] == [first]
+    assert posts(emulator) == [first]
+    emulator.advance_clock(3600)
+    assert [claim.id for claim in emulator.live_claims()] == [first]
+
+
+def test_a_deletion_that_does_not_end_is_told_and_no_other_claim_is_made(
+    start: Start, namespace: str, client_of: Callable[[Emulator], Client]
+) -> None:
+    emulator, plugin = start(delete_delay=3600)
+    first, _, _ = create(plugin, namespace)
+    client_of(emulator).capacity_claims.delete(first)
+    assert told(plugin, namespace) == snapshot("""\
+creating capacity claim 'training' (id <id 1>) has to wait: the claim that had this id is still being deleted.
+  the API holds it as 4 of 4 gb200-4x instances, STATUS_DELETING
+  Held: nothing new.
+  Next: run `pulumi up` again to go on waiting (coreweave:deleteTimeout is for how long)\
+""")
+    assert posts(emulator) == [first]
+
+
+# Who may have which id
+
+
+def test_two_stacks_with_the_same_names_have_claims_of_their_own(start: Start, namespace: str) -> None:
+    emulator, plugin = start()
+    ours, _, outputs = create(plugin, namespace)
+    theirs, _, _ = create(plugin, "0" * 8 + namespace[8:])
+    assert ours != theirs
+    plugin.delete(ours, outputs)
+    assert [claim.id for claim in emulator.claims()] == [theirs]
+
+
+def test_the_same_name_below_another_parent_is_another_claim(start: Start, namespace: str) -> None:
+    emulator, plugin = start()
+    assert create(plugin, namespace)[0] != create(plugin, namespace, key=PARENT)[0]
+    assert len(emulator.claims()) == 2
+
+
+def test_a_rename_by_an_alias_is_no_difference_and_no_call(
+    start: Start, namespace: str, again: Again
+) -> None:
+    emulator, plugin = start()
+    claim_id, inputs, outputs = create(plugin, namespace)
+    emulator.clear_requests()
+    plugin = again(emulator)
+    renamed = plugin.check(inputs, claim_inputs(namespace, key=f"{TYPE}::renamed"))
+    assert plugin.diff(claim_id, outputs, renamed.inputs).changes == "none"
+    assert emulator.requests() == []
+
+
+def test_a_new_claim_with_a_name_that_is_free_again_leaves_the_renamed_one_alone(
+    start: Start, namespace: str, again: Again
+) -> None:
+    emulator, plugin = start()
+    first, inputs, outputs = create(plugin, namespace)
+    plugin = again(emulator)
+    renamed = plugin.check(inputs, claim_inputs(namespace, key=f"{TYPE}::renamed"))
+    plugin.diff(first, outputs, renamed.inputs)
+    second, _, second_outputs = create(plugin, namespace)
+    assert second != first
+    plugin.delete(second, second_outputs)
+    assert [claim.id for claim in emulator.claims()] == [first]
+
+
+def test_a_renamed_claim_that_a_new_one_took_over_is_told_of(
+    start: Start, namespace: str, again: Again
+) -> None:
+    emulator, plugin = start()
+    first, inputs, outputs = create(plugin, namespace)
+    plugin = again(emulator)
+    create(plugin, namespace)  # declared before the renamed one, so nothing is known of that yet
+    renamed = plugin.check(inputs, claim_inputs(namespace, key=f"{TYPE}::renamed"))
+    with pytest.raises(PluginError) as error:
+        plugin.diff(first, outputs, renamed.inputs)
+    assert plain(str(error.value)) == snapshot("""\
+capacity claim 'renamed' (id <id 1>) was taken over by the resource 'training' just now.
+  'renamed' once had the name 'training', and a new claim was declared with that old name
+  Held: the claim, untouched; the state names it for 'renamed' and for 'training'.
+  Next: remove 'training' from the state only, with `pulumi state delete URN`, and declare it after 'renamed' or with a name that no claim of the stack has had\
+""")
+    assert [claim.id for claim in emulator.claims()] == [first]
+
+
+def test_a_claim_with_our_id_and_other_content_is_told_of_and_left_alone(
+    start: Start, namespace: str, again: Again
+) -> None:
+    emulator, plugin = start()
+    claim_id, _, _ = create(plugin, namespace)
+    emulator.edit_claim(claim_id, spec={"resources": {"zones": ["US-EAST-04A"]}})
+    emulator.clear_requests()
+    assert told(again(emulator), namespace) == snapshot("""\
+creating capacity claim 'training' (id <id 1>) failed: a claim with this id exists and is not what is declared.
+  it is named 'training-<digits>': 4 of 4 gb200-4x instances, STATUS_READY, zones US-EAST-04A
+  Held: that claim, untouched.
+  Next: if it belongs to this stack and was changed by somebody, run `pulumi up --refresh`, which makes a new claim and then releases this one
+        if the stack's state was copied into another stack, both now compute the same ids: remove the claims from one of them with `pulumi state delete`\
+""")
+    assert [record.method for record in emulator.requests()] == ["POST", "GET"]
+
+
+def test_a_namespace_removed_by_hand_changes_nothing_for_a_claim_that_exists(
+    start: Start, namespace: str
+) -> None:
+    _, plugin = start()
+    claim_id, inputs, outputs = create(plugin, namespace)
+    other = "0" * 8 + namespace[8:]
+    checked = plugin.check(inputs, claim_inputs(other))
+    assert checked.inputs == inputs
+    assert plugin.diff(claim_id, outputs, checked.inputs).changes == "none"
+
+
+# What the API's errors look like
+
+
+@pytest.mark.parametrize("form", ["connect", "status"])
+def test_a_refused_field_is_told_in_the_programs_spelling(start: Start, namespace: str, form: str) -> None:
+    emulator, plugin = start(error_form=form, max_zones=1)
+    assert told(plugin, namespace, instanceId="b300-8x") == snapshot("""\
+creating capacity claim 'training' (id <id 1>) failed: the API refused the request as invalid.
+  invalid_argument: validation error: resources.zones: value must contain no more than 1 item(s)
+  resources.zones: value must contain no more than 1 item(s)
+  (<n> attempts, request id <request>)
+  Held: nothing new.
+  Next: change the declaration as said above and run `pulumi up` again\
+""")
+    assert emulator.claims() == []
+
+
+def test_an_outage_tells_that_nothing_is_done_twice(start: Start, namespace: str) -> None:
+    emulator, plugin = start()
+    emulator.set_faults([{"path": "create", "fail": {"when": "after", "message": "try later"}}])
+    assert told(plugin, namespace) == snapshot("""\
+creating capacity claim 'training' (id <id 1>) failed: the API is not available.
+  unavailable: try later
+  (<n> attempts, request id <request>)
+  Held: nothing that is known of; if only the answer was lost, the next `pulumi up` takes that claim over and makes no second one.
+  Next: run `pulumi up` again when the API answers; nothing is done twice\
+""")
+    emulator.clear_faults()
+    create(plugin, namespace)
+    assert len(emulator.claims()) == 1
+
+
+def test_an_exhausted_quota_tells_how_long_to_wait(start: Start, namespace: str) -> None:
+    emulator, plugin = start()
+    refusal = {"code": "resource_exhausted", "message": "quota of gb200-4x", "retry_after": 300}
+    emulator.set_faults([{"path": "create", "fail": refusal}])
+    assert told(plugin, namespace) == snapshot("""\
+creating capacity claim 'training' (id <id 1>) failed: a quota or rate limit of the API is exhausted.
+  resource_exhausted: quota of gb200-4x
+  (<n> attempts, request id <request>)
+  Held: nothing new.
+  Next: wait 300 seconds and run `pulumi up` again\
+""")
+
+
+def test_a_viewers_token_is_told_to_be_one(namespace: str) -> None:
+    with Emulator() as emulator:
+        token = {"COREWEAVE_API_TOKEN": emulator.settings.viewer_token}
+        with Plugin(emulator.environment() | token) as plugin:
+            assert told(plugin, namespace) == snapshot("""\
+creating capacity claim 'training' (id <id 1>) failed: the token may not do this.
+  permission_denied: create a capacity claim: needs the role "Inference Admin"
+  (<n> attempts, request id <request>)
+  Held: nothing new.
+  Next: use a token with the role Inference Admin, which may write; Inference Viewer only reads\
+""")
+
+
+def test_a_claim_that_is_gone_cannot_be_scaled_and_refresh_is_named(start: Start, namespace: str) -> None:
+    emulator, plugin = start()
+    claim_id, inputs, outputs = create(plugin, namespace)
+    emulator.edit_claim(claim_id, delete=True)
+    scaled = plugin.check(inputs, claim_inputs(namespace, instanceCount=6)).inputs
+    with pytest.raises(PluginError) as error:
+        plugin.update(claim_id, outputs, scaled)
+    assert plain(str(error.value)) == snapshot("""\
+changing capacity claim 'training' (id <id 1>) failed: the API does not know the claim.
+  not_found: capacity claim <id 1> not found
+  (<n> attempts, request id <request>)
+  Held: the claim as it was before.
+  Next: run `pulumi refresh` to see what the API holds, then `pulumi up`\
+""")
+
+
+def test_a_claim_that_may_not_be_released_stays_in_the_state(start: Start, namespace: str) -> None:
+    emulator, plugin = start(refuse_release=True)
+    claim_id, _, outputs = create(plugin, namespace)
+    emulator.advance_clock(1)
+    with pytest.raises(PluginError) as error:
+        plugin.delete(claim_id, outputs)
+    assert plain(str(error.value)) == snapshot("""\
+releasing capacity claim 'training' (id <id 1>) failed: the API refused it in the claim's present state.
+  failed_precondition: a capacity claim with instances in use cannot be deleted
+  (<n> attempts, request id <request>)
+  Held: the claim, as far as is known; it stays in the state.
+  Next: run `pulumi refresh` to see what the API holds, then `pulumi up`\
+""")
+    assert len(emulator.live_claims()) == 1
+
+
+@pytest.fixture
+def client_of() -> Iterator[Callable[[Emulator], Client]]:
+    """Somebody else who uses an emulator's API."""
+    with ExitStack() as running:
+        yield lambda emulator: running.enter_context(Client(emulator.token, endpoint=emulator.url))
