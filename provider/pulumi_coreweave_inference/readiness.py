@@ -269,8 +269,8 @@ class Poller:
         self, goal: Goal, show: Callable[[str], None], warn: Callable[[str], None]
     ) -> CapacityClaim:
         """The claim once it is ready, or once its time is over where that is only a warning."""
-        known = self._listed.get(goal.claim_id)
-        if known is not None and self._clock() - self._listed_at < _SETTLE and _is_already(known, goal):
+        known = self._from_list(goal)
+        if known is not None and judge(known, goal) is Verdict.READY:
             return known
         loop = asyncio.get_running_loop()
         wait = _Wait(goal, show, warn, self._clock(), loop.create_future())
@@ -280,11 +280,23 @@ class Poller:
             self._task = loop.create_task(self._run())
         return await wait.result
 
+    def _from_list(self, goal: Goal) -> CapacityClaim | None:
+        """The claim as an earlier list of this run has shown it, if that is no older than the state."""
+        claim = self._listed.get(goal.claim_id)
+        if claim is None or self._clock() - self._listed_at > _SETTLE:
+            return None
+        listed, known = api.parse_timestamp(claim.status.updated_at), api.parse_timestamp(goal.updated_at)
+        is_current = listed is not None and known is not None and listed >= known
+        return claim if is_current and _same_resources(claim.resources, goal.resources) else None
+
     async def glance(self, goal: Goal) -> CapacityClaim | None:
         """The claim as it is now, for a preview; None where that cannot be told.
 
         Claims that ask at the same time share one read. A preview does not fail because of it.
         """
+        known = self._from_list(goal)
+        if known is not None:
+            return known
         self._glances[goal.claim_id] = goal
         while goal.claim_id in self._glances:
             if self._glance is None:
@@ -450,18 +462,6 @@ async def _pause(joined: asyncio.Event, seconds: float) -> None:
     except TimeoutError:
         return
     await asyncio.sleep(_GATHER)  # where one claim joins, more are about to
-
-
-def _is_already(claim: CapacityClaim, goal: Goal) -> bool:
-    """Whether a claim as it was listed earlier in this run is ready, and no older than the state."""
-    listed, known = api.parse_timestamp(claim.status.updated_at), api.parse_timestamp(goal.updated_at)
-    return (
-        listed is not None
-        and known is not None
-        and listed >= known
-        and _same_resources(claim.resources, goal.resources)
-        and judge(claim, goal) is Verdict.READY
-    )
 
 
 def _since(goals: Iterable[Goal]) -> datetime | None:
