@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import io
 import re
 import sys
 from pathlib import Path
@@ -71,7 +70,7 @@ def review(
         _refuse(f"{prices}: {error}")
     try:
         if preview is None or str(preview) == "-":
-            plan = read(io.BufferedReader(sys.stdin.buffer))  # type: ignore[arg-type]  # any binary stream will do
+            plan = read(sys.stdin.buffer)
         else:
             with preview.open("rb") as file:
                 plan = read(file)

@@ -220,14 +220,15 @@ def _cost_answer(cost: Cost) -> Cell:
 
 
 def _changes(plan: Plan) -> Table:
+    asks = plan.asks
     return Table(
         ("Claim", "What", "Instances", "Peak", "Zones, preferred first", "If nothing is found"),
-        tuple(_row(change, plan) for change in plan.altered),
+        tuple(_row(change, asks) for change in plan.altered),
         numbers=frozenset({3}),
     )
 
 
-def _row(change: Change, plan: Plan) -> tuple[Cell, ...]:
+def _row(change: Change, asks: bool) -> tuple[Cell, ...]:
     peak = Amount()
     for phase in change.phases:
         peak = peak.most(sum_of(phase))
@@ -237,7 +238,7 @@ def _row(change: Change, plan: Plan) -> tuple[Cell, ...]:
         _instances(change),
         (_number(peak),),
         _zones(change),
-        _failure(change, plan),
+        _failure(change, asks),
     )
 
 
@@ -305,11 +306,11 @@ def _ordered(zones: tuple[str | Unsaid, ...] | Unsaid) -> str:
     return ", ".join(map(_said, zones[:_ZONES_SHOWN])) + more
 
 
-def _failure(change: Change, plan: Plan) -> Cell:
+def _failure(change: Change, asks: bool) -> Cell:
     """What is left of a claim when none of the instances asked for are found."""
-    if not plan.asks:
+    if not asks:
         return ("–",)
-    left = change.on_failure
+    left = change.on_failure(asks)
     if change.kind is Kind.RELEASE:
         return ("not released yet: ", *_held(left[0])) if left else ("–",)
     if change.kind is Kind.CREATE:
@@ -342,9 +343,9 @@ def _totals(review: Review) -> Table:
 
 
 def _sums(sums: Sum, places: int = 2) -> Iterable[Cell]:
-    more = "+ ?" if sums.partial else ""
-    for value in sums[:3]:
-        yield (_money(value, places) + more,)
+    for index, value in enumerate(sums[:3]):
+        partial = sums.partial if index else sums.partial_before
+        yield (_money(value, places) + (" + ?" if partial else ""),)
 
 
 def _drift(plan: Plan) -> list[Block]:

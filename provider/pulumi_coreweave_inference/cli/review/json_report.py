@@ -20,6 +20,7 @@ def json_report(review: Review) -> str:
     """A review as JSON text. Names are as they are: escape them where they are shown."""
     plan = review.plan
     found = counts(plan)
+    asks = plan.asks
     certain, perhaps = plan.released_first()
     report = {
         "version": VERSION,
@@ -51,14 +52,14 @@ def json_report(review: Review) -> str:
             }
             for kind, total in review.totals.items()
         ],
-        "claims": [_change(change) for change in plan.altered],
+        "claims": [_change(change, asks) for change in plan.altered],
         "drift": [_drift(drift) for drift in plan.drift],
         "cost": _cost(review),
     }
     return json.dumps(report, indent=2) + "\n"
 
 
-def _change(change: Change) -> Mapping[str, object]:
+def _change(change: Change, asks: bool) -> Mapping[str, object]:
     peak = Amount()
     for phase in change.phases:
         peak = peak.most(sum_of(phase))
@@ -75,7 +76,7 @@ def _change(change: Change) -> Mapping[str, object]:
         "before": _spec(change.before),
         "after": _spec(change.after),
         "peak": _amount(peak),
-        "ifNothingIsFound": _amount(sum_of(change.on_failure)),
+        "ifNothingIsFound": _amount(sum_of(change.on_failure(asks))),
     }
 
 
@@ -103,7 +104,7 @@ def _cost(review: Review) -> Mapping[str, object] | None:
 
 def _sum(sums: Sum) -> Mapping[str, object]:
     texts = {name: _decimal(getattr(sums, name)) for name in ("before", "after", "peak")}
-    return {**texts, "partial": sums.partial}
+    return {**texts, "partial": sums.partial, "partialBefore": sums.partial_before}
 
 
 def _decimal(value: Decimal) -> str:

@@ -120,9 +120,8 @@ class Change:
             self.kind is Kind.CHANGE and self.before != self.after
         )
 
-    @property
-    def on_failure(self) -> tuple[Spec, ...]:
-        """What it holds for certain when none of the instances the plan asks for are found.
+    def on_failure(self, plan_asks: bool) -> tuple[Spec, ...]:
+        """What it holds for certain when none of the instances that its plan asks for are found.
 
         Then the update fails, and with it everything that it does last: releases.
         """
@@ -130,7 +129,7 @@ class Change:
             if self.kind is Kind.REPLACE and self.order is not Order.CREATE_FIRST and not self.retained:
                 return ()
             return self.phases[0]
-        return self.phases[0] if self.kind is Kind.RELEASE else self.phases[-1]
+        return self.phases[0] if self.kind is Kind.RELEASE and plan_asks else self.phases[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,29 +173,19 @@ class Plan:
         """
         certain: list[Change] = []
         perhaps: list[Change] = []
+        asking = sum(change.asks for change in self.changes)
         for change in self.changes:
-            others_ask = any(other.asks and other is not change for other in self._asking())
             if change.kind is Kind.REPLACE and not change.retained:
                 if change.order is Order.DELETE_FIRST:
                     certain.append(change)
                 elif change.order is Order.UNKNOWN:
                     perhaps.append(change)
-            elif change.kind in (Kind.SCALE, Kind.CHANGE) and others_ask:
+            elif change.kind in (Kind.SCALE, Kind.CHANGE) and asking > change.asks:
                 if change.growth is None:
                     perhaps.append(change)
                 elif change.growth < 0:
                     certain.append(change)
         return certain, perhaps
-
-    def _asking(self) -> list[Change]:
-        """Two that ask are enough to know whether another one does."""
-        found: list[Change] = []
-        for change in self.changes:
-            if change.asks:
-                found.append(change)
-                if len(found) == 2:
-                    break
-        return found
 
 
 class Amount(NamedTuple):
@@ -243,9 +232,10 @@ def sum_of(specs: Iterable[Spec]) -> Amount:
 def totals(plan: Plan) -> dict[InstanceType, Total]:
     """Instances by type, sorted; what has no known type comes last."""
     sums: dict[InstanceType, Total] = {}
+    asks = plan.asks
     for change in plan.changes:
         phases = [_by_type(phase) for phase in change.phases]
-        failed = _by_type(change.on_failure)
+        failed = _by_type(change.on_failure(asks))
         for kind in {kind for phase in phases for kind in phase}:
             peak = _NONE
             for phase in phases:

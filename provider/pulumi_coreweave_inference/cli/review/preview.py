@@ -8,13 +8,11 @@ states of a `refresh` step are equal: what a refresh found shows only in the old
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from .plan import Change, Drift, Kind, Order, Plan, Spec, Unsaid
 
@@ -47,17 +45,15 @@ class NotAPreview(Exception):
     """The input is not what `pulumi preview --json` prints; the text says why, in one line."""
 
 
-def read(stream: io.BufferedReader) -> Plan:
+def read(stream: IO[bytes]) -> Plan:
     """Read a preview in any encoding of JSON. Raises `NotAPreview`."""
-    text = io.StringIO()
-    decoded = io.TextIOWrapper(stream, encoding=json.detect_encoding(stream.peek(4)[:4]))
+    data = stream.read()
     try:
-        shutil.copyfileobj(decoded, text, 1 << 20)  # so that bytes and text are never both held whole
+        text = data.decode(json.detect_encoding(data))
     except UnicodeDecodeError as error:
-        raise NotAPreview(f"the input is not text: {error.reason}") from None
-    finally:
-        decoded.detach()
-    return parse(text.getvalue())
+        raise NotAPreview(f"the input is not text: {error.reason} at byte {error.start}") from None
+    del data
+    return parse(text)
 
 
 def parse(text: str) -> Plan:

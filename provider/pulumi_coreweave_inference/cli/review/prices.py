@@ -36,11 +36,12 @@ class Sum(NamedTuple):
     after: Decimal
     peak: Decimal
     partial: bool
+    partial_before: bool = False  # whether that is so of `before`, too
 
     def per_month(self) -> Sum:
         """The same, of a cost per hour, per month of 730 hours."""
         before, after, peak = (value * HOURS_PER_MONTH for value in (self.before, self.after, self.peak))
-        return Sum(before, after, peak, self.partial)
+        return Sum(before, after, peak, self.partial, self.partial_before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +86,15 @@ def cost(plan: Plan, book: PriceBook) -> Cost:
 
 def _sum(plan: Plan, weights: Mapping[str, Decimal]) -> Sum:
     before = after = peak = Decimal(0)
-    partial = bool(plan.hidden)
+    partial = partial_before = bool(plan.hidden)
     for change in plan.changes:
         phases = [_weigh(phase, weights) for phase in change.phases]
         before += phases[0][0]
         after += phases[-1][0]
         peak += max(weight for weight, _ in phases)
+        partial_before = partial_before or phases[0][1]
         partial = partial or any(missing for _, missing in phases)
-    return Sum(before, after, peak, partial)
+    return Sum(before, after, peak, partial, partial_before)
 
 
 def _weigh(specs: Iterable[Spec], weights: Mapping[str, Decimal]) -> tuple[Decimal, bool]:
@@ -112,6 +114,6 @@ def _numbers(given: Mapping[str, Any], key: str, *kinds: type[int] | type[Decima
         raise BadPrices(f"{key} must be a table of instance types")
     for name, value in table.items():
         right = isinstance(value, kinds) and not isinstance(value, bool)
-        if not right or not 0 <= Decimal(value) < Decimal("inf"):
+        if not right or not Decimal(value).is_finite() or value < 0:
             raise BadPrices(f"{key}.{name} must be a number, 0 or more, not {value!s}")
     return table

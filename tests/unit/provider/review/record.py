@@ -7,6 +7,7 @@ Source positions outside the program are shortened to their file names; nothing 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ from typing import Any
 from pulumi import automation
 from support.stack import BACKWARD, FORWARD, ROOT, Stack, claim
 
+from coreweave_inference import CapacityClaimResources, Client
 from coreweave_inference.emulator import Emulator, EmulatorSettings
 
 DATA = Path(__file__).parent / "data"
@@ -121,6 +123,14 @@ def main() -> None:
         stack.declare(batch=claim(2))
         record("protect", stack)
 
+    with _stack() as stack:
+        stack.declare(training=claim(4, opts={"retain_on_delete": True}))
+        stack.up()
+        request = _import_request(stack)
+        record("import", stack, "import", "-f", str(request), "--generate-code=false", "--preview-only")
+        stack.declare()
+        record("retain", stack)
+
     with _stack(inventory={"US-WEST-04A": {"gb200-4x": 6}, "US-EAST-04A": {"gb200-4x": 0}}) as stack:
         stack.declare(training=claim(4))
         stack.up()
@@ -168,6 +178,25 @@ def record(name: str, stack: Stack, *command: str) -> None:
             raise SystemExit(f"{name}: the preview contains {private!r}")
     (DATA / f"{name}.json").write_text(text, encoding="utf-8")
     sys.stdout.write(f"{name}: exit {done.returncode}, {len(text)} characters\n")
+
+
+def _import_request(stack: Stack) -> Path:
+    """Make a claim by hand, and say in a file how it is imported as `batch`."""
+    entry = stack.resources()["training"]
+    with Client(stack.emulator.token, endpoint=stack.emulator.url) as client:
+        resources = CapacityClaimResources.model_validate(entry["inputs"]["resources"])
+        made = client.capacity_claims.create("made-by-hand", resources)
+    inputs = entry["inputs"] | {"__key": entry["inputs"]["__key"].replace("training", "batch")}
+    imported = {
+        "type": entry["type"],
+        "name": "batch",
+        "id": made.id,
+        "inputs": inputs,
+        "outputs": inputs | {"name": made.name, "status": str(made.state)},
+    }
+    request = stack.folder / "import.json"
+    request.write_text(json.dumps({"resources": [imported]}), encoding="utf-8")
+    return request
 
 
 @contextmanager

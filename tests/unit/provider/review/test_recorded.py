@@ -1,0 +1,164 @@
+"""Previews as the real engine prints them; `record.py` records them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from inline_snapshot import external_file
+
+from pulumi_coreweave_inference.capacity_claim import TYPE
+from pulumi_coreweave_inference.cli import review as package
+from pulumi_coreweave_inference.cli.review.document import document
+from pulumi_coreweave_inference.cli.review.json_report import json_report
+from pulumi_coreweave_inference.cli.review.markdown import markdown
+from pulumi_coreweave_inference.cli.review.plan import Plan, totals
+from pulumi_coreweave_inference.cli.review.preview import CLAIM_TYPE, parse
+from pulumi_coreweave_inference.cli.review.prices import load as load_prices
+from pulumi_coreweave_inference.cli.review.review import Review, review
+from pulumi_coreweave_inference.cli.review.rules import load as load_rules
+
+DATA = Path(__file__).parent / "data"
+NAMES = sorted(path.stem for path in DATA.glob("*.json"))
+SCHEMA = json.loads((Path(package.__path__[0]) / "review.schema.json").read_text(encoding="utf-8"))
+
+PRICES = load_prices('currency = "USD"\n[per_hour]\n"gb200-4x" = 40.5\n[gpus]\n"gb200-4x" = 4\n')
+RULES = load_rules('replace = "create-first"\nmin_zones = 2\n[max_peak]\nstack = 9\n')
+
+GB200, H100 = "gb200-4x", "h100-80gb-sxm5"
+# by preview and instance type: before, after, peak, held when nothing is found
+TOTALS: dict[str, dict[str, tuple[int, int, int, int]]] = {
+    "add-zone": {GB200: (6, 6, 10, 6)},
+    "change-type": {GB200: (6, 2, 6, 6), H100: (0, 4, 4, 0)},
+    "create": {GB200: (0, 6, 6, 0)},
+    "delete": {GB200: (6, 4, 6, 4)},
+    "drift": {GB200: (11, 6, 11, 6)},
+    "drift-gone": {GB200: (9, 11, 11, 9)},
+    "drift-only": {GB200: (11, 11, 11, 11)},
+    "import": {GB200: (4, 4, 4, 4)},
+    "mixed": {GB200: (6, 6, 6, 4)},
+    "plain-flags": {GB200: (6, 7, 11, 2)},
+    "protect": {GB200: (6, 2, 6, 2)},
+    "refresh-only": {GB200: (9, 9, 9, 9)},
+    "release-first": {GB200: (6, 7, 7, 2)},
+    "rename": {GB200: (6, 6, 10, 6)},
+    "reorder-zones": {GB200: (6, 6, 10, 6)},
+    "retain": {GB200: (4, 4, 4, 4)},
+    "scale-down": {GB200: (6, 3, 6, 3)},
+    "scale-up": {GB200: (6, 8, 8, 6)},
+    "unfinished-replacement": {GB200: (8, 4, 8, 4)},
+}
+
+
+def text_of(name: str) -> str:
+    return (DATA / f"{name}.json").read_text(encoding="utf-8")
+
+
+def plan_of(name: str) -> Plan:
+    return parse(text_of(name))
+
+
+def reviewed(name: str) -> Review:
+    return review(plan_of(name), RULES, PRICES)
+
+
+def test_the_type_of_a_claim_is_the_one_the_provider_registers() -> None:
+    assert CLAIM_TYPE == TYPE
+
+
+def test_every_recorded_preview_has_its_totals_written_down() -> None:
+    assert list(TOTALS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_comment_is_as_reviewed(name: str) -> None:
+    assert markdown(document(reviewed(name))) == external_file(f"data/{name}.md", format=".txt")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_totals_are_those_counted_by_hand(name: str) -> None:
+    found = {kind: tuple(amount.known for amount in total) for kind, total in totals(plan_of(name)).items()}
+    assert found == TOTALS[name]
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"import", "retain", "refresh-only", "protect"}))
+def test_totals_are_those_of_replaying_the_steps(name: str) -> None:
+    moments = list(replayed(json.loads(text_of(name))["steps"]))
+    (total,) = [total for kind, total in totals(plan_of(name)).items() if kind == GB200]
+    assert moments[0] == total.before.known
+    if name != "plain-flags":  # where the steps that create and release are not shown
+        assert moments[-1] == total.after.known
+    assert max(moments) <= total.peak.known
+
+
+def replayed(steps: list[dict[str, Any]]) -> Iterator[int]:
+    """How many gb200-4x are held before the first step and after each."""
+
+    def held(state: dict[str, Any]) -> int:
+        resources = (state.get("outputs") or state["inputs"]).get("resources") or state["inputs"]["resources"]
+        count = resources["instanceCount"]
+        return int(count) if resources["instanceId"] == GB200 and isinstance(count, (int, float)) else 0
+
+    steps = [step for step in steps if step["urn"].split("::")[2] == TYPE and step["op"] != "refresh"]
+    holding = {step["oldState"]["id"]: held(step["oldState"]) for step in steps if "oldState" in step}
+    yield sum(holding.values())
+    for step in steps:
+        if step["op"] in ("update", "same"):
+            holding[step["oldState"]["id"]] = held(step["newState"])
+        elif step["op"] in ("create", "create-replacement"):
+            holding[f"new {step['urn']}"] = held(step["newState"])
+        elif step["op"] in ("delete", "delete-replaced"):
+            holding[step["oldState"]["id"]] = 0
+        yield sum(holding.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_json_report_follows_its_schema(name: str) -> None:
+    jsonschema_rs.Draft202012Validator(SCHEMA).validate(json.loads(json_report(reviewed(name))))
+    jsonschema_rs.Draft202012Validator(SCHEMA).validate(json.loads(json_report(review(plan_of(name)))))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_of_the_state_but_the_claims_shows(name: str) -> None:
+    shown = markdown(document(reviewed(name))) + json_report(reviewed(name))
+    for hidden in ("gASV", "__", "cw0a1b", "sourcePosition", "STATUS_", "\x1b"):
+        assert hidden not in shown
+
+
+def test_a_secret_and_an_unknown_count_are_named_as_such() -> None:
+    shown = markdown(document(reviewed("mixed")))
+    assert "`sized-later`: instance count is unknown until apply" in shown
+    assert "`sized-secretly`: instance count is secret" in shown
+
+
+def test_the_order_of_steps_and_unchanged_claims_do_not_change_the_fingerprint() -> None:
+    document = json.loads(text_of("rename"))
+    mark = review(parse(json.dumps(document))).fingerprint
+    document["steps"].reverse()
+    assert review(parse(json.dumps(document))).fingerprint == mark
+    document["steps"] = [step for step in document["steps"] if step["op"] != "same"]
+    document["duration"] = 1
+    assert review(parse(json.dumps(document))).fingerprint == mark
+
+
+def test_no_two_recorded_changes_have_one_fingerprint() -> None:
+    changing = [name for name in NAMES if plan_of(name).altered]
+    assert len({reviewed(name).fingerprint for name in changing}) == len(changing)
+
+
+def test_a_failed_preview_shows_its_errors_first_and_is_never_fine() -> None:
+    found = reviewed("protect")
+    assert found.exit_code == 2
+    shown = markdown(document(found))
+    assert shown.index("cannot be deleted") < shown.index("released")
+    assert "preview failed\n" not in shown
+
+
+def test_release_before_grant_is_told_from_release_after_it() -> None:
+    assert [c.name for c in plan_of("release-first").released_first()[0]] == ["training"]
+    assert plan_of("reorder-zones").released_first() == ([], [])
+    assert [c.name for c in plan_of("plain-flags").released_first()[1]] == ["training"]
