@@ -202,10 +202,10 @@ class CapacityClaimProvider(ResourceProvider):
         settings, client = _process.connected()
         try:
             known = _process.reads.listed(_id, _props.get("updatedAt")) is not None
-            leaving = client.capacity_claims.delete(_id)
+            client.capacity_claims.delete(_id)
             _process.reads.wrote(_id)
-            left_at = leaving.status.updated_at if leaving is not None else None
-            last = _process.departures.wait(_id, left_at, known, settings.delete_timeout)
+            updated_at = _props.get("updatedAt")
+            last = _process.departures.wait(_id, updated_at, known, settings.delete_timeout)
         except NotFound:
             last = None
         except CoreweaveError as error:

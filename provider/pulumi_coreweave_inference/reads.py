@@ -23,9 +23,10 @@ from coreweave_inference.errors import NotFound
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim
 
-MARGINS: Final = (timedelta(seconds=10), timedelta(hours=1), None)  # how far lists reach back; None: all
+_REACH_BACK: Final = timedelta(seconds=10)
+MARGINS: Final = (_REACH_BACK, timedelta(hours=1), None)  # how far lists reach back, one after the other
 MAXIMUM_AGE: Final = 30.0  # seconds a list is good for
-PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # seconds between looks at what is being deleted
+PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 2.0, 5.0)  # seconds between looks at what is being deleted
 
 Get = Callable[[str], "CapacityClaim"]
 List = Callable[[datetime | None], Sequence["CapacityClaim"]]
@@ -85,7 +86,11 @@ class SharedReads:
 
 
 class Departures:
-    """Claims that are being deleted, waited for together: one list answers for all of them."""
+    """Claims that are being deleted, waited for together.
+
+    Where the API deletes at once, a GET for each is cheapest. As soon as one claim is still there after its
+    DELETE, all that wait share lists instead, the more seldom the longer nothing happens.
+    """
 
     def __init__(self, get: Get, list_: List, clock: Clock, sleep: Callable[[float], None]) -> None:
         self._get = get
@@ -93,48 +98,78 @@ class Departures:
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
+        self._scout = threading.Lock()
+        self._at_once: bool | None = None  # whether claims are gone right after their DELETE
+        self._usual = float("inf")  # seconds the quickest departure took that was waited for
         self._leaving: dict[str, datetime | None] = {}
         self._listed: frozenset[str] = frozenset()
         self._listed_at = float("-inf")
         self._quiet = 0  # lists since one of the claims was seen to be gone
 
-    def wait(self, claim_id: str, left_at: str | None, known: bool, timeout: float) -> CapacityClaim | None:
+    def wait(
+        self, claim_id: str, updated_at: str | None, known: bool, timeout: float
+    ) -> CapacityClaim | None:
         """None once the claim is gone, or the claim as it is when the time is over.
 
-        `left_at`: when the deletion began, as the API says. `known`: whether a list of this operation has
-        shown the claim before; only then does a list without it say that it is gone.
+        `updated_at`: when the state last saw the claim changed: as of then a list that lags may show it.
+        `known`: whether a list of this operation has shown the claim before; only then does a list without
+        it say that it is gone.
         """
         began = self._clock()
+        if self._gone_at_once(claim_id):
+            return None
+        if not known:
+            return wait_until_gone(self._get, claim_id, began + timeout, self._clock, self._sleep)
         with self._lock:
-            self._leaving[claim_id] = api.parse_timestamp(left_at)
+            self._leaving[claim_id] = api.parse_timestamp(updated_at)
         try:
-            while known:
-                if self._is_gone(claim_id, began):
-                    return None
+            if self._usual < timeout:
+                self._sleep(0.9 * self._usual)
+            while not self._is_gone(claim_id, began):
                 pause = self._pause()
                 if self._clock() + pause > began + timeout:
-                    break
+                    return wait_until_gone(self._get, claim_id, began + timeout, self._clock, self._sleep)
                 self._sleep(pause)
-            return wait_until_gone(self._get, claim_id, began + timeout, self._clock, self._sleep)
+            self._usual = min(self._usual, self._clock() - began)
+            return None
         finally:
             with self._lock:
                 self._leaving.pop(claim_id, None)
+
+    def _gone_at_once(self, claim_id: str) -> bool:
+        if self._at_once is None:
+            with self._scout:  # one GET tells for all that are deleted at the same time
+                if self._at_once is None:
+                    self._at_once = self._is_unknown(claim_id)
+                    return self._at_once
+        if not self._at_once:
+            return False
+        self._at_once = self._is_unknown(claim_id)
+        return self._at_once
+
+    def _is_unknown(self, claim_id: str) -> bool:
+        try:
+            self._get(claim_id)
+        except NotFound:
+            return True
+        return False
 
     def _pause(self) -> float:
         return PAUSES[min(self._quiet, len(PAUSES) - 1)]
 
     def _is_gone(self, claim_id: str, began: float) -> bool:
+        """Whether a list that was made after `began` lacks the claim."""
         with self._lock:
             now = self._clock()
-            if self._listed_at < began or now - self._listed_at >= 0.9 * self._pause():
+            if now - self._listed_at >= 0.9 * self._pause():
                 since = list(self._leaving.values())
                 known = [time for time in since if time is not None]
-                bound = min(known) - MARGINS[0] if len(known) == len(since) and MARGINS[0] else None
+                bound = min(known) - _REACH_BACK if len(known) == len(since) else None
                 self._listed, before = frozenset(claim.id for claim in self._list(bound)), self._listed
                 self._listed_at = now
                 departed = self._leaving.keys() & (before - self._listed)
                 self._quiet = 0 if departed else self._quiet + 1
-            return claim_id not in self._listed
+            return self._listed_at >= began and claim_id not in self._listed
 
 
 def wait_until_gone(

@@ -184,8 +184,26 @@ def test_a_claim_that_lists_have_shown_is_gone_when_they_lack_it() -> None:
     api = many(2)
     api.gone_at = {"c0": 5.0}
     assert leave(api, ["c0"]) == [None]
-    assert set(api.calls) == {"LIST"}
-    assert 5 <= api.now < 10
+    assert api.calls == ["GET"] + ["LIST"] * 6
+    assert 5 <= api.now < 7
+
+
+def test_claims_that_are_gone_at_once_are_a_get_each() -> None:
+    api = many(9)
+    api.gone_at = dict.fromkeys(api.changed, 0.0)
+    assert leave(api, list(api.changed)) == [None] * 9
+    assert api.calls == ["GET"] * 9
+    assert api.now == 0
+
+
+def test_what_a_departure_usually_takes_is_learnt() -> None:
+    api = many(3)
+    departures = api.departures()
+    for index, began in enumerate((0.0, 100.0, 200.0)):
+        api.now = began
+        api.gone_at[f"c{index}"] = began + 5
+        assert departures.wait(f"c{index}", at(0), True, 60) is None
+    assert api.calls.count("LIST") <= 6 + 2 + 2
 
 
 def test_a_claim_that_no_list_has_shown_is_asked_for_by_get() -> None:
@@ -236,4 +254,4 @@ def test_four_hundred_departures_share_their_lists() -> None:
     for thread in threads:
         thread.join()
     assert api.calls.count("LIST") <= 10
-    assert api.calls.count("GET") == 0
+    assert api.calls.count("GET") == 1
