@@ -69,7 +69,7 @@ demo-clean: install ## remove what the demo left
 
 .PHONY: docs
 docs: install ## build the pages into site, strictly: a dead link is an error
-	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 .PHONY: docs-serve
 docs-serve: install ## show the pages on http://127.0.0.1:8000 while you write

@@ -1,0 +1,87 @@
+"""The tutorial: every command of the page is run in one shell, and what it promises is looked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pytest
+from support.stack import ROOT
+
+PAGE: Final = ROOT / "docs" / "tutorial.md"
+_FENCE = re.compile(
+    r'(?P<fails><!-- fails -->\n)?```(?P<kind>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)```\n',
+    re.DOTALL,
+)
+_MARK: Final = "#=#=#"
+
+
+@dataclass
+class Step:
+    """The commands of one block, whether the last one fails, and what they have to show."""
+
+    commands: str
+    fails: bool
+    shows: list[str] = field(default_factory=list)
+
+
+def steps() -> list[Step]:
+    """The blocks of the page in their order; files are written where they stand."""
+    found: list[Step] = []
+    for block in _FENCE.finditer(PAGE.read_text(encoding="utf-8")):
+        if block["title"]:
+            found.append(Step(f"cat > {block['title']} <<'END'\n{block['text']}END\n", fails=False))
+        elif block["kind"] == "sh":
+            found.append(Step(block["text"], fails=bool(block["fails"])))
+        else:
+            assert block["kind"] == "text", block[0]
+            found[-1].shows += block["text"].splitlines()
+    return found
+
+
+def test_every_command_of_the_tutorial_does_what_the_page_says(tmp_path: Path) -> None:
+    current = subprocess.run(
+        ["make", "--question", ".venv/.installed"], cwd=ROOT, capture_output=True, check=False
+    )
+    if current.returncode:
+        pytest.fail("run `make install` first: the tutorial's `make engine` would change .venv")
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    for path in ROOT.iterdir():
+        if path.name not in (".git", ".demo"):
+            (clone / path.name).symlink_to(path)
+    done = steps()
+    script = "".join(f"echo '{_MARK}'\n{step.commands}echo \"status $?\"\n" for step in done)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("COREWEAVE_", "CW_", "PULUMI_", "PYTEST_", "MAKE"))
+    } | {"PULUMI_SKIP_UPDATE_CHECK": "true", "COLUMNS": "200", "NO_COLOR": "1"}
+    (tmp_path / "tutorial.sh").write_text(f"exec 2>&1\n{script}", encoding="utf-8")
+    ran = subprocess.run(
+        [shutil.which("bash") or "bash", str(tmp_path / "tutorial.sh")],
+        cwd=clone,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    shown = ran.stdout.split(f"{_MARK}\n")[1:]
+    assert len(shown) == len(done), ran.stdout
+    wrong = []
+    for step, output in zip(done, shown, strict=True):
+        said, _, status = output.rpartition("status ")
+        if (status.strip() != "0") != step.fails:
+            wrong.append(f"$ {step.commands}{output}")
+        missing = [line for line in step.shows if line not in said]
+        if missing:
+            wrong.append(f"not shown: {missing}\n$ {step.commands}{said}")
+    assert not wrong, "\n".join(wrong)
+    assert not (clone / "tutorial").exists()

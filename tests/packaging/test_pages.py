@@ -1,0 +1,173 @@
+"""The pages say what is so: commands, settings, public names, tests they refer to.
+
+`CLI_PAGE=write pytest tests/packaging/test_pages.py` writes the page of the command line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Final
+
+import pytest
+from typer.testing import CliRunner
+
+import coreweave_inference
+import coreweave_inference.emulator
+import pulumi_coreweave_inference
+from pulumi_coreweave_inference.cli.app import app
+from pulumi_coreweave_inference.connection import settings_from
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+DOCS: Final = ROOT / "docs"
+CLI_PAGE: Final = DOCS / "reference" / "cli.md"
+INTRODUCTION: Final = """# Command line
+
+`capacity-claims` comes with `pip install 'pulumi-coreweave-inference[cli]'`. Token and endpoint are those of the
+[settings](settings.md), from the environment. This page is what `--help` says.
+"""
+
+
+def test_the_page_of_the_command_line_is_what_help_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    commands = [command.name or command.callback.__name__.strip("_") for command in app.registered_commands]  # type: ignore[union-attr]
+    shown = INTRODUCTION + "".join(section(*words) for words in [(), *((name,) for name in commands)])
+    if os.environ.get("CLI_PAGE") == "write":
+        CLI_PAGE.write_text(shown, encoding="utf-8")
+    assert CLI_PAGE.read_text(encoding="utf-8") == shown
+
+
+def section(*words: str) -> str:
+    result = CliRunner().invoke(app, [*words, "--help"], prog_name="capacity-claims")
+    assert result.exit_code == 0, result.output
+    title = " ".join(("capacity-claims", *words))
+    return f"\n## {title}\n\n```text\n{result.stdout.strip()}\n```\n"
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    missing = []
+    for page in pages():
+        for file, name in re.findall(r"(tests/[\w/]+\.py)::(\w+)", page.read_text(encoding="utf-8")):
+            path = ROOT / file
+            if not path.exists() or f"def {name}(" not in path.read_text(encoding="utf-8"):
+                missing.append(f"{page.name}: {file}::{name}")
+    assert missing == []
+
+
+def test_every_row_about_the_api_has_a_kind_and_a_test() -> None:
+    text = (DOCS / "explanation" / "api.md").read_text(encoding="utf-8")
+    rows = [row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("| ")][1:]
+    assert len(rows) > 20
+    for row in rows:
+        assert len(row) == 3, row
+        assert row[1] in ("documented", "schema", "assumed", "verified"), row
+        assert "::test_" in row[2], row
+
+
+@pytest.mark.parametrize(
+    ("package", "sources"),
+    [
+        (pulumi_coreweave_inference, ("resource.md", "lookups.md")),
+        (coreweave_inference, ("client.md",)),
+        (coreweave_inference.emulator, ("emulator.md",)),
+    ],
+)
+def test_the_reference_has_every_public_name_and_no_other(package: object, sources: tuple[str, ...]) -> None:
+    text = "".join((DOCS / "reference" / source).read_text(encoding="utf-8") for source in sources)
+    prefix: str = package.__name__  # type: ignore[attr-defined]
+    shown = set(re.findall(rf"^::: {re.escape(prefix)}\.(\w+)$", text, re.MULTILINE)) - {"errors"}
+    listed = text.partition("The other exceptions add nothing of their own:")[2]
+    shown |= set(re.findall(r"`(\w+)`", listed))
+    public: set[str] = set(package.__all__)  # type: ignore[attr-defined]
+    assert shown == public - {"__version__"}
+
+
+def test_the_typed_program_uses_every_public_name() -> None:
+    text = (ROOT / "tests" / "packaging" / "typed_program.py").read_text(encoding="utf-8")
+    for prefix, package in (("inference", pulumi_coreweave_inference), ("api", coreweave_inference)):
+        used = set(re.findall(rf"\b{prefix}\.(\w+)", text))
+        assert set(package.__all__) - used == set(), prefix
+
+
+def test_the_typed_program_passes_strict_type_checking() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "tests/packaging/typed_program.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/reference/settings.md"])
+def test_the_settings_are_the_ones_that_are_read(page: str) -> None:
+    asked: list[str] = []
+
+    class Environment(dict[str, str]):
+        def get(self, name: str, default: object = None) -> object:  # type: ignore[override]
+            asked.append(name)
+            return default
+
+    def config(key: str) -> None:
+        asked.append(f"coreweave:{key}")
+
+    settings_from(config, Environment())
+    text = (ROOT / page).read_text(encoding="utf-8")
+    table = [line for line in text.splitlines() if line.startswith("|") and "coreweave:" in line]
+    written = set(re.findall(r"`(COREWEAVE_\w+|CW_\w+|coreweave:\w+)`", "\n".join(table)))
+    assert written == set(asked)
+
+
+def pages() -> list[Path]:
+    return [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+
+
+class _Loads(HTMLParser):
+    """What a page makes a browser fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag in ("script", "img", "iframe", "source"):
+            self.found.append(given.get("src") or "")
+        if tag == "link" and given.get("rel") in ("stylesheet", "preconnect", "icon", "preload"):
+            self.found.append(given.get("href") or "")
+
+
+def test_the_pages_build_strictly_and_load_nothing_from_elsewhere(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "mkdocs",
+            "build",
+            "--strict",
+            "--quiet",
+            "--site-dir",
+            str(site),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    built = list(site.rglob("*.html"))
+    assert len(built) > 15
+    for page in built:
+        loads = _Loads()
+        loads.feed(page.read_text(encoding="utf-8"))
+        assert [url for url in loads.found if "//" in url] == [], page.name
