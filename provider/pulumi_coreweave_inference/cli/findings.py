@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,8 +83,9 @@ def compare(claims: Iterable[CapacityClaim], stacks: Sequence[StackState]) -> Fi
     for stack in stacks:
         for entry in stack.entries:
             held[entry.claim_id].append(entry)
+    origins = Origins(stacks)
     unmanaged = (
-        Unmanaged(claim, origin(claim, stacks))
+        Unmanaged(claim, origins.of(claim))
         for claim in known.values()
         if claim.id not in held and claim.state != ClaimState.DELETING
     )
@@ -102,29 +103,37 @@ def compare(claims: Iterable[CapacityClaim], stacks: Sequence[StackState]) -> Fi
     return Findings(tuple(unmanaged), tuple(twice), tuple(gone))
 
 
-def origin(claim: CapacityClaim, stacks: Iterable[StackState]) -> Origin | None:
-    """The declaration that a claim's id comes from, if one of the stacks has the namespace and the key."""
-    if not _is_computed(claim.id):
+class Origins:
+    """Finds the declaration that a claim's id comes from, where a stack has the namespace and the key."""
+
+    def __init__(self, stacks: Iterable[StackState]) -> None:
+        self._stacks = [(stack, stack.namespace, _keys(stack)) for stack in stacks]
+
+    def of(self, claim: CapacityClaim) -> Origin | None:
+        """The origin of a claim; None where none of the stacks tells it."""
+        if not _is_computed(claim.id):
+            return None
+        name = own_name(claim)
+        declared_name = claim.name if name is None else None
+        for stack, namespace, keys in self._stacks:
+            if namespace is None:
+                continue
+            likely = {f"{TYPE}::{name or claim.name}"} | keys[name or claim.name] | keys[None]
+            for key in sorted(likely):
+                declaration = Declaration(namespace, key, claim.resources, declared_name)
+                if any(declaration.claim_id(attempt) == claim.id for attempt in range(_ATTEMPTS)):
+                    return Origin(stack.stack, declaration.resource_name, key in stack.cut_off)
         return None
-    declared_name = None if own_name(claim) is not None else claim.name
-    for stack in stacks:
-        if stack.namespace is None:
-            continue
-        for key in sorted(_likely_keys(claim, stack)):
-            declaration = Declaration(stack.namespace, key, claim.resources, declared_name)
-            if any(declaration.claim_id(attempt) == claim.id for attempt in range(_ATTEMPTS)):
-                return Origin(stack.stack, declaration.resource_name, key in stack.cut_off)
-    return None
 
 
-def _likely_keys(claim: CapacityClaim, stack: StackState) -> set[str]:
-    """The declarations of a stack that may have given the claim its name."""
-    name = own_name(claim)
-    if name is None:
-        keys = {entry.key for entry in stack.entries if entry.name == claim.name} | set(stack.cut_off)
-    else:
-        keys = {key for key in stack.keys if claim_name_from(resource_name_of(key)) in (name, "")}
-    return keys | {f"{TYPE}::{name or claim.name}"}
+def _keys(stack: StackState) -> Mapping[str | None, set[str]]:
+    """The declarations of a stack by the names that their claims may have; None: any name."""
+    keys: dict[str | None, set[str]] = defaultdict(set)
+    keys[None].update(stack.cut_off)
+    for entry in stack.entries:
+        keys[claim_name_from(resource_name_of(entry.key)) or "claim"].add(entry.key)
+        keys[entry.name or ""].add(entry.key)
+    return keys
 
 
 def _is_computed(claim_id: str) -> bool:

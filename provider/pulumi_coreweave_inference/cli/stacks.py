@@ -77,11 +77,6 @@ class StackState:
     namespace: str | None = None
     cut_off: tuple[str, ...] = ()
 
-    @property
-    def keys(self) -> frozenset[str]:
-        """The declarations that the state still tells of."""
-        return frozenset(self.cut_off) | {entry.key for entry in self.entries}
-
 
 def want_stacks(files: object, names: object, everything: bool, otherwise: str = "") -> None:
     """Raise `Failure` where no stack is given."""

@@ -301,3 +301,37 @@ def test_help_tells_the_exit_codes(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
     assert "Exit code" in result.stdout
+
+
+def fake_pulumi(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    directory.mkdir()
+    program = directory / "pulumi"
+    program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
+
+
+def test_all_stacks_are_read_and_one_that_cannot_be_read_stops_the_comparison(
+    emulator: Emulator, ids: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = Path(export(Path("prod.json"), **ids)).resolve()
+    script = f"""case "$*" in
+      "stack ls --all --json --non-interactive") echo '[{{"name": "prod"}}, {{"name": "org/p/broken"}}]';;
+      "stack export --stack=prod --non-interactive") cat {state};;
+      *) echo "some warning" >&2; echo "error: no stack named 'broken' found" >&2; exit 255;;
+    esac"""
+    fake_pulumi(tmp_path / "bin", monkeypatch, script)
+    assert run("orphans", "--stack", "prod").exit_code == 0
+    result = run("orphans", "--all-stacks")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no stack named 'broken' found" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_without_pulumi_a_stack_is_asked_for_as_a_file(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = run("orphans", "--all-stacks")
+    assert result.exit_code == 2
+    assert "pulumi stack export > FILE" in result.stderr

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coreweave_inference import CapacityClaim
-from pulumi_coreweave_inference.cli.findings import Origin, compare, origin
+from pulumi_coreweave_inference.cli.findings import Origin, Origins, compare
 from pulumi_coreweave_inference.cli.stacks import Entry, StackState, read_export
 from pulumi_coreweave_inference.identity import Declaration
 
@@ -84,23 +84,23 @@ def test_the_origin_of_a_claim_that_the_state_lost_is_told_from_namespace_and_na
     lost = claim(declaration.claim_id(attempt), declaration.claim_name(declaration.claim_id(attempt)))
     bystander = StackState("other", namespace=str(uuid.UUID(int=1)))
     known = StackState("prod", (entry("prod", "older", name="Training_EU"),), NAMESPACE)
-    assert origin(lost, [bystander, known]) == Origin("prod", "Training_EU")
+    assert Origins([bystander, known]).of(lost) == Origin("prod", "Training_EU")
     interrupted = StackState("prod", namespace=NAMESPACE, cut_off=(f"{TYPE}::Training_EU",))
-    assert origin(lost, [interrupted]) == Origin("prod", "Training_EU", cut_off=True)
-    assert origin(lost, [bystander, StackState("empty")]) is None
+    assert Origins([interrupted]).of(lost) == Origin("prod", "Training_EU", cut_off=True)
+    assert Origins([bystander, StackState("empty")]).of(lost) is None
 
 
 def test_the_origin_of_a_claim_with_an_explicit_name_is_told_where_its_key_is_known() -> None:
     declaration = Declaration(NAMESPACE, f"{TYPE}::trainer", claim("x").resources, "training")
     lost = claim(declaration.claim_id(0), "training")
-    assert origin(lost, [StackState("prod", namespace=NAMESPACE)]) is None
+    assert Origins([StackState("prod", namespace=NAMESPACE)]).of(lost) is None
     cut_off = StackState("prod", namespace=NAMESPACE, cut_off=(f"{TYPE}::trainer",))
-    assert origin(lost, [cut_off]) == Origin("prod", "trainer", cut_off=True)
+    assert Origins([cut_off]).of(lost) == Origin("prod", "trainer", cut_off=True)
 
 
 def test_a_claim_with_a_drawn_id_has_no_origin() -> None:
-    assert origin(claim(NAMESPACE), [StackState("prod", namespace=NAMESPACE)]) is None
-    assert origin(claim("no uuid"), [StackState("prod", namespace=NAMESPACE)]) is None
+    assert Origins([StackState("prod", namespace=NAMESPACE)]).of(claim(NAMESPACE)) is None
+    assert Origins([StackState("prod", namespace=NAMESPACE)]).of(claim("no uuid")) is None
 
 
 def resource(name: str, claim_id: str, **more: Any) -> dict[str, Any]:
