@@ -11,9 +11,10 @@ import httpx
 import pytest
 from support import invariants
 from support.model import Death, Declared, Died, Engine, Failed, Grpc, InProcess, Start, Time
+from support.plugin import Plugin, claim_inputs
 
 from coreweave_inference import Client
-from coreweave_inference.emulator import Emulator
+from coreweave_inference.emulator import Emulator, EmulatorSettings
 
 FORWARD = {"instanceId": "gb200-4x", "instanceCount": 4, "zones": ["US-WEST-04A", "US-EAST-04A"]}
 BACKWARD = FORWARD | {"zones": ["US-EAST-04A", "US-WEST-04A"]}
@@ -238,3 +239,16 @@ def test_a_create_that_was_killed_is_taken_over_by_the_next_up(stack: Stack, whe
     stack.assert_settled()
     stack.engine.destroy()
     invariants.nothing_alive(stack.emulator.claims(), stack.engine.state.exported())
+
+
+def test_a_delete_is_not_over_because_a_list_lags_behind_it() -> None:
+    with Emulator(EmulatorSettings(list_lag=3.0, delete_delay=0.8)) as emulator:
+        with Plugin(emulator.environment()) as plugin:
+            keys = [f"x::{name}" for name in ("a", "b", "c")]
+            made = [plugin.create(plugin.check({}, claim_inputs(key=key)).inputs) for key in keys]
+            emulator.advance_clock(3600)
+            for claim_id, outputs in made:
+                plugin.read(claim_id, outputs)
+            for claim_id, outputs in made:
+                plugin.delete(claim_id, outputs)
+                assert claim_id not in {claim.id for claim in emulator.claims()}

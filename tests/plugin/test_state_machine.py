@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import sys
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
-from support.machine import Histories
+from support.machine import Histories, ProcessHistories
 
 
-def test_every_history_keeps_one_claim_per_declaration() -> None:
-    Histories.steps = 0
+@pytest.mark.parametrize(
+    ("histories", "examples", "length", "steps"),
+    [(Histories, 150, 50, 5_000), (ProcessHistories, 3, 8, 12)],
+    ids=["in this process", "in a process of its own"],
+)
+def test_every_history_keeps_one_claim_per_declaration(
+    histories: type[Histories], examples: int, length: int, steps: int
+) -> None:
+    before = Histories.steps
     run_state_machine_as_test(
-        Histories,
+        histories,
         settings=settings(
-            max_examples=150,
-            stateful_step_count=50,
+            max_examples=examples,
+            stateful_step_count=length,
             deadline=None,
-            derandomize=True,
+            derandomize=True,  # the same histories in every run
             database=None,
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         ),
     )
+    made = Histories.steps - before
     sys.stdout.write(
-        f"{Histories.steps} steps, {Histories.operations} operations, {Histories.died} deaths, "
+        f"{made} steps, {Histories.operations} operations, {Histories.died} deaths, "
         f"{Histories.lost} of them with a claim the state did not know\n"
     )
-    assert Histories.steps >= 5_000
+    assert made >= steps
