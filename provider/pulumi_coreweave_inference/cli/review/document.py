@@ -165,6 +165,9 @@ def _answers(review: Review) -> Iterable[Cell]:
         f" {_number(sums[0])} → {_number(sums[1])}{_by(sums[0], sums[1])}, "
         f"at most {_number(sums[2])} during the update{shown}",
     )
+    if review.cost and review.cost.gpus:
+        before, after, peak = (cell[0] for cell in _sums(review.cost.gpus, places=0))
+        yield (Strong("GPUs:"), f" {before} → {after}, at most {peak} during the update")
     first = _asked_first(plan)
     if first:
         yield (Strong("Asked for first in:"), " ", *_listed(first))
@@ -337,12 +340,10 @@ def _totals(review: Review) -> Table:
         cost, currency = review.cost, Quoted(review.cost.currency or "cost")
         rows.append(((currency, " an hour"), *_sums(cost.per_hour), *blank))
         rows.append(((currency, " a month"), *_sums(cost.per_hour.per_month()), *blank))
-        if cost.gpus:
-            rows.append((("GPUs",), *_sums(cost.gpus, places=0), *blank))
     return Table(columns, tuple(rows), numbers=frozenset(range(1, len(columns))))
 
 
-def _sums(sums: Sum, places: int = 2) -> Iterable[Cell]:
+def _sums(sums: Sum, places: int = 2) -> Iterable[tuple[str]]:
     for index, value in enumerate(sums[:3]):
         partial = sums.partial if index else sums.partial_before
         yield (_money(value, places) + (" + ?" if partial else ""),)
