@@ -39,7 +39,8 @@ class CapacityClaimResourcesArgs:
         zones: pulumi.Input[Sequence[pulumi.Input[str]]],
         capacity_type: pulumi.Input[str] | None = None,
     ) -> None:
-        """
+        """The rules are those of the API's schema of 2026-06-29 and of its docs page "Create capacity claim".
+
         :param instance_id: The instance type, such as `gb200-4x`; one that at least one of the zones
                offers (`capacity-claims zones` shows which). A change replaces the claim.
         :param instance_count: How many instances, 0 to 4294967295. A change is made in place.
@@ -47,8 +48,6 @@ class CapacityClaimResourcesArgs:
                such as `["US-WEST-04A", "US-EAST-04A"]`. A change, of the order too, replaces the claim.
         :param capacity_type: `CAPACITY_TYPE_MANAGED`, which is the default and since 2026-07-21 the only
                type the API accepts. A change replaces the claim.
-
-        Source: the API's schema of 2026-06-29 and its docs page "Create capacity claim".
         """
         pulumi.set(self, "instance_id", instance_id)
         pulumi.set(self, "instance_count", instance_count)
@@ -155,7 +154,8 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
         name: pulumi.Input[str] | None = None,
         readiness: Readiness | None = _DEFAULT_READINESS,
     ) -> None:
-        """
+        """It raises nothing by itself: what is wrong with the declaration fails in the preview.
+
         :param resource_name: The name of the resource in the stack. The claim's id depends on it.
         :param opts: Options that control the resource's behaviour.
         :param resources: What to reserve, and where; also as a dict in either spelling.
@@ -164,8 +164,6 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
                claim of a replacement have different names. A change replaces the claim.
         :param readiness: When the claim counts as ready and how long to wait for it, 45 minutes by
                default. None does not wait: then the live outputs tell of a moment after the creation.
-
-        Raises nothing by itself: what is wrong with the declaration fails in the preview.
         """
         self._resource_name = resource_name
         self._readiness = readiness

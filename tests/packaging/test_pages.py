@@ -154,7 +154,6 @@ def test_the_pages_build_strictly_and_load_nothing_from_elsewhere(tmp_path: Path
             "mkdocs",
             "build",
             "--strict",
-            "--quiet",
             "--site-dir",
             str(site),
         ],

@@ -36,8 +36,8 @@ Faults = FaultProfile | Iterable[FaultRule | Mapping[str, object]]
 class Emulator:
     """An emulator in a thread of this process.
 
-    >>> with Emulator(EmulatorSettings(allocation_delay=2)) as emulator:
-    ...     os.environ |= emulator.environment()
+        with Emulator(EmulatorSettings(allocation_delay=2)) as emulator:
+            os.environ |= emulator.environment()
 
     All methods may be called from any thread. `start` and `stop` are what `with` calls.
     """
