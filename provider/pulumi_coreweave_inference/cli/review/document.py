@@ -146,9 +146,9 @@ def _headline(plan: Plan) -> Cell:
     found = counts(plan)
     unchanged = found.pop(Kind.SAME, 0)
     if plan.refresh:
-        drifted = f"{len(plan.drift)} of {unchanged + sum(1 for d in plan.drift if d.live is None)}"
-        words = f"A refresh, which changes the state only: {drifted} claims differ from the state."
-        return (words if plan.drift else f"A refresh: all {unchanged} claims are as the state has them.",)
+        known = unchanged + sum(drift.live is None for drift in plan.drift)
+        differ = f"Claims that differ from it: {len(plan.drift)} of {known}."
+        return (f"A refresh, which changes the state only. {differ}",)
     rest = f"{unchanged} unchanged" if unchanged else ""
     if not found:
         return ("No claim changes" + (f"; {rest}." if rest else "."),)

@@ -162,3 +162,17 @@ def test_release_before_grant_is_told_from_release_after_it() -> None:
     assert [c.name for c in plan_of("release-first").released_first()[0]] == ["training"]
     assert plan_of("reorder-zones").released_first() == ([], [])
     assert [c.name for c in plan_of("plain-flags").released_first()[1]] == ["training"]
+
+
+def test_the_documentation_shows_what_the_example_says() -> None:
+    root = DATA.parents[4]
+    rules, prices = (
+        (root / "examples" / "ci-review" / f"{name}.toml").read_text(encoding="utf-8")
+        for name in ("rules", "prices")
+    )
+    found = review(plan_of("release-first"), load_rules(rules), load_prices(prices))
+    comment = (root / "docs" / "images" / "review-comment.md").read_text(encoding="utf-8")
+    assert markdown(document(found)) == comment
+    page = (root / "docs" / "review.md").read_text(encoding="utf-8")
+    for part in (rules.rstrip(), prices.rstrip(), found.fingerprint):
+        assert part in page
