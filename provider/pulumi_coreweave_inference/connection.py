@@ -17,9 +17,9 @@ from coreweave_inference.retry import RetryPolicy
 from coreweave_inference.settings import (
     DEFAULT_ENDPOINT,
     DEFAULT_TIMEOUT,
+    TIMEOUT_VARIABLE,
     endpoint_from,
     parse_duration,
-    timeout_from,
     token_from,
     validate_endpoint,
 )
@@ -65,7 +65,7 @@ def settings_from(
     return Settings(
         token=token_from(environment) or (config("token") or "").strip() or None,
         endpoint=_endpoint(config, environment),
-        timeout=_timeout(config, environment),
+        timeout=_duration("httpTimeout", config, environment, DEFAULT_TIMEOUT, TIMEOUT_VARIABLE),
         retry_deadline=_duration("retryDeadline", config, environment, RETRY_DEADLINE),
         delete_timeout=_duration("deleteTimeout", config, environment, DELETE_TIMEOUT),
         read_grace=_duration("readGrace", config, environment, READ_GRACE),
@@ -94,23 +94,15 @@ def _endpoint(config: Callable[[str], str | None], environment: Mapping[str, str
         raise InvalidSetting(source, str(error)) from None
 
 
-def _timeout(config: Callable[[str], str | None], environment: Mapping[str, str]) -> float:
-    try:
-        given = timeout_from(environment)
-    except ValueError as error:
-        raise InvalidSetting("COREWEAVE_HTTP_TIMEOUT", str(error)) from None
-    if given is not None:
-        return given
-    return _duration("httpTimeout", config, {}, DEFAULT_TIMEOUT)
-
-
 def _duration(
     key: str,
     config: Callable[[str], str | None],
     environment: Mapping[str, str],
     default: float,
+    variable: str | None = None,
 ) -> float:
-    given, source = environment.get(_variable(key)), _variable(key)
+    variable = variable or _variable(key)
+    given, source = environment.get(variable), variable
     if not given:
         given, source = config(key), f"coreweave:{key}"
     if not given:

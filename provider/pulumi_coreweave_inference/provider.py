@@ -104,9 +104,10 @@ class CapacityClaimProvider(ResourceProvider):
             failures.append(CheckFailure("", MISSING_TOKEN))
         if not failures:
             failures += [CheckFailure("", reason) for reason in _not_offered(_olds, inputs)]
-        if _olds.get(NAMESPACE):
-            # A namespace that was removed and made anew changes nothing for a claim that exists.
-            inputs[NAMESPACE] = _olds[NAMESPACE]
+        if _olds:
+            # A namespace that was made anew, or after an import, changes nothing for a claim that exists.
+            inputs.pop(NAMESPACE, None)
+            inputs |= {name: value for name, value in _olds.items() if name == NAMESPACE and value}
         return CheckResult(inputs, failures)
 
     def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
