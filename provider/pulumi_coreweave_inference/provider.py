@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -104,7 +105,7 @@ class CapacityClaimProvider(ResourceProvider):
             failures.append(CheckFailure("", MISSING_TOKEN))
         if not failures:
             failures += [CheckFailure("", reason) for reason in _not_offered(_olds, inputs)]
-        if _olds:
+        if "resources" in _olds:
             # A namespace that was made anew, or after an import, changes nothing for a claim that exists.
             inputs.pop(NAMESPACE, None)
             inputs |= {name: value for name, value in _olds.items() if name == NAMESPACE and value}
@@ -157,6 +158,7 @@ class CapacityClaimProvider(ResourceProvider):
             ) from None
         if claim.state == "STATUS_DELETING":
             return _gone(id_, props)
+        _process.saw_read(id_)
         outputs = _outputs(claim, props)
         inputs: Properties = {
             name: outputs[name] for name in ("resources", KEY, NAMESPACE) if name in outputs
@@ -246,11 +248,12 @@ class ClaimNamespaceProvider(ResourceProvider):
 
 @dataclass(frozen=True)
 class _Alive:
-    """The living incarnation of a claim, the key of its declaration, and whether it was made just now."""
+    """The living incarnation of a claim, the key of its declaration, and whether the program declares it
+    so, or only a refresh has met it so."""
 
     incarnation: str
     key: str | None
-    fresh: bool
+    declared: bool
 
 
 class _Process:
@@ -263,6 +266,7 @@ class _Process:
         self.reads: SharedReads
         self.departures: Departures
         self._alive: dict[str, _Alive] = {}
+        self._refreshed: Counter[str] = Counter()
         self._asking = threading.Lock()
         self._asked = False
         self._offered: CapacityClaimParameters | None = None
@@ -281,6 +285,7 @@ class _Process:
                 self._client.close()
             self._client = None
             self._alive.clear()
+            self._refreshed.clear()
             self._asked, self._offered = False, None
 
     def connected(self) -> tuple[Settings, Client]:
@@ -308,19 +313,26 @@ class _Process:
     def saw_created(self, claim_id: str, outputs: Mapping[str, Any]) -> None:
         """Remember a claim that this process has created or taken over."""
         with self._lock:
-            self._alive[claim_id] = _Alive(outputs[INCARNATION], outputs.get(KEY), fresh=True)
+            self._alive[claim_id] = _Alive(outputs[INCARNATION], outputs.get(KEY), declared=True)
+
+    def saw_read(self, claim_id: str) -> None:
+        """Remember that an entry of the state was read: a refresh then asks for its difference, too."""
+        with self._lock:
+            self._refreshed[claim_id] += 1
 
     def saw_declared(self, claim_id: str, olds: Mapping[str, Any], news: Mapping[str, Any]) -> None:
         """Remember a claim that the state holds for a declaration.
 
-        Raises `ClaimError` when another declaration has taken the claim over in this very operation.
+        Raises `ClaimError` when the program declares the claim under another key, too.
         """
         key = news.get(KEY) or olds.get(KEY)
         with self._lock:
+            declared = not self._refreshed[claim_id]
+            self._refreshed[claim_id] = max(0, self._refreshed[claim_id] - 1)
             known = self._alive.get(claim_id)
-            if known is not None and known.fresh and key != known.key:
+            if declared and known is not None and known.declared and key != known.key:
                 raise _held_twice(claim_id, key, known.key)
-            self._alive[claim_id] = _Alive(olds.get(INCARNATION) or "", key, fresh=False)
+            self._alive[claim_id] = _Alive(olds.get(INCARNATION) or "", key, declared)
 
     def offered(self) -> CapacityClaimParameters | None:
         """What the API offers, asked for once; None where it does not say, which is told once.
@@ -564,16 +576,16 @@ def _changed_elsewhere(
     )
 
 
-def _held_twice(claim_id: str, key: str | None, taken_by: str | None) -> ClaimError:
-    old, new = resource_name_of(key or "unnamed"), resource_name_of(taken_by or "unnamed")
+def _held_twice(claim_id: str, one: str | None, other: str | None) -> ClaimError:
+    first, second = resource_name_of(one or "unnamed"), resource_name_of(other or "unnamed")
     return ClaimError(
         text(
-            f"{labelled(old, claim_id)} was taken over by the resource '{new}' just now.",
-            said=[f"'{old}' once had the name '{new}', and a new claim was declared with that old name"],
-            held=f"the claim, untouched; the state names it for '{old}' and for '{new}'.",
+            f"{labelled(first, claim_id)} is held by the resource '{second}', too.",
+            said=["this happens when a resource was renamed and a new claim is declared with the old name"],
+            held=f"the claim, untouched; the state names it for '{first}' and for '{second}'.",
             then=[
-                f"remove '{new}' from the state only, with `pulumi state delete URN`, and declare it "
-                f"after '{old}' or with a name that no claim of the stack has had",
+                "remove the new one of the two from the state only, with `pulumi state delete URN`, and "
+                "declare it with depends_on the renamed one, or with a name that no claim of the stack has had",
             ],
         )
     )
