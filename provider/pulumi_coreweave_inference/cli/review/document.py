@@ -105,7 +105,8 @@ def document(review: Review) -> Document:
     if plan.errors:
         blocks += [Paragraph((Strong("The preview failed; this plan cannot be applied."),))]
         blocks += [Verbatim(plan.errors)]
-    blocks += [Paragraph(_headline(plan))]
+    so_far: Cell = ("As far as the preview got: ",) if plan.errors else ()
+    blocks += [Paragraph((*so_far, *_headline(plan)))]
     if review.broken:
         many = len(review.broken)
         blocks += [
@@ -151,7 +152,7 @@ def _headline(plan: Plan) -> Cell:
         return (f"A refresh, which changes the state only. {differ}",)
     rest = f"{unchanged} unchanged" if unchanged else ""
     if not found:
-        return ("No claim changes" + (f"; {rest}." if rest else "."),)
+        return ("No claim changes" if not plan.errors else "no claim changes", f"; {rest}." if rest else ".")
     text = ", ".join(f"{number} {_DONE[kind]}" for kind, number in found.items())
     return (Strong(text), f"; {rest}." if rest else ".")
 

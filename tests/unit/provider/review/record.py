@@ -93,6 +93,10 @@ def main() -> None:
                 "training": claim(4, resources={"instance_id": "h100-80gb-sxm5"}),
                 "batch": claim(2),
             },
+            "wrong-type": {
+                "training": claim(4, resources={"instance_id": "gb200-4"}),
+                "batch": claim(2),
+            },
             "rename": {"trainer": claim(4), "batch": claim(2)},
             "delete": {"training": claim(4)},
             "release-first": {

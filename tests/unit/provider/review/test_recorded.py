@@ -51,6 +51,7 @@ TOTALS: dict[str, dict[str, tuple[int, int, int, int]]] = {
     "scale-down": {GB200: (6, 3, 6, 3)},
     "scale-up": {GB200: (6, 8, 8, 6)},
     "unfinished-replacement": {GB200: (8, 4, 8, 4)},
+    "wrong-type": {},
 }
 
 
@@ -85,7 +86,9 @@ def test_totals_are_those_counted_by_hand(name: str) -> None:
     assert found == TOTALS[name]
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES} - {"import", "retain", "refresh-only", "protect"}))
+@pytest.mark.parametrize(
+    "name", sorted({*NAMES} - {"import", "retain", "refresh-only", "protect", "wrong-type"})
+)
 def test_totals_are_those_of_replaying_the_steps(name: str) -> None:
     moments = list(replayed(json.loads(text_of(name))["steps"]))
     (total,) = [total for kind, total in totals(plan_of(name)).items() if kind == GB200]
@@ -176,3 +179,9 @@ def test_the_documentation_shows_what_the_example_says() -> None:
     page = (root / "docs" / "review.md").read_text(encoding="utf-8")
     for part in (rules.rstrip(), prices.rstrip(), found.fingerprint):
         assert part in page
+
+
+def test_a_wrong_instance_type_is_told_with_the_suggestion_of_the_preview() -> None:
+    found = reviewed("wrong-type")
+    assert found.exit_code == 2
+    assert 'did you mean "gb200-4x"' in markdown(document(found))

@@ -399,3 +399,14 @@ def test_no_shape_of_a_state_makes_the_reader_fail(anything: Any) -> None:
     for side in ("oldState", "newState"):
         step[side] = {"outputs": anything, "inputs": {"resources": anything}, "id": anything}
     markdown(document(review(plan([step]))))
+
+
+def test_what_an_earlier_replacement_left_is_released_beside_the_next_replacement() -> None:
+    urn = REPLACED[0]["urn"]
+    left = {"id": "id-older", "delete": True, "outputs": {"resources": resources(3)}}
+    found = plan(REPLACED, [{"op": "delete-replaced", "urn": urn, "oldState": left}])
+    assert [(change.kind.value, change.earlier) for change in found.changes] == [
+        ("replace", False),
+        ("release", True),
+    ]
+    assert [amount.known for amount in totals(found)["gb200-4x"]] == [7, 4, 11, 7]
