@@ -9,6 +9,7 @@ from pulumi.output import UNKNOWN
 
 from pulumi_coreweave_inference.declaration import (
     PATCHABLE_BY_DEFAULT,
+    Problem,
     claim_name_from,
     compare,
     normalize,
@@ -184,3 +185,13 @@ def test_no_input_makes_the_check_fail_with_an_exception(resources: dict[str, An
 def test_paths_are_told_in_the_programs_spelling() -> None:
     assert program_spelling("resources.instanceId") == "resources.instance_id"
     assert program_spelling("resources.zones") == "resources.zones"
+
+
+def test_a_name_that_is_no_text_is_told() -> None:
+    _, problems = normalize({"name": 5.0, "resources": dict(GOOD)})
+    assert problems == [Problem("name", "must be a string, not 5")]
+
+
+def test_a_declaration_without_resources_is_compared_by_its_name_alone() -> None:
+    difference = compare({"name": "a", "resources": dict(GOOD)}, {"name": "b"}, ["instanceCount"])
+    assert difference.changed == difference.replaces == ("name",)

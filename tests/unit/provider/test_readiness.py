@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +18,7 @@ from coreweave_inference import (
     CapacityClaimResources,
     ClaimState,
     CoreweaveError,
+    MissingToken,
     NotFound,
     Unauthenticated,
     Unavailable,
@@ -423,3 +426,101 @@ def test_an_earlier_list_says_nothing_of_a_claim_that_was_changed_since() -> Non
         return script.calls
 
     assert [call for call, _ in asyncio.run(main())] == ["LIST", "GET"]
+
+
+def test_a_preview_reads_nothing_that_a_list_of_the_same_run_has_shown() -> None:
+    async def main() -> tuple[CapacityClaim | None, list[Any]]:
+        clock = Clock()
+        script = Script(clock, creating_until(0, "c1", "c2"))
+        poller = Poller(lambda: script, clock, clock.pause)
+        ignore = Shown().lines.append
+        await asyncio.gather(*(poller.wait(goal(name), ignore, ignore) for name in ("c1", "c2")))
+        return await poller.glance(goal("c2")), script.calls
+
+    seen, calls = asyncio.run(main())
+    assert seen is not None
+    assert seen.id == "c2"
+    assert [call for call, _ in calls] == ["LIST"]
+
+
+def test_ctrl_c_ends_every_wait_with_what_is_held() -> None:
+    async def main() -> list[Any]:
+        clock = Clock()
+        script = Script(clock, creating_until(100, "c1", "c2"))
+
+        async def pause(joined: asyncio.Event, seconds: float) -> None:
+            await clock.pause(joined, seconds)
+            if clock.now > 5:
+                signal.raise_signal(signal.SIGINT)
+                await asyncio.sleep(0.01)
+
+        poller = Poller(lambda: script, clock, pause)
+        ignore = Shown().lines.append
+        waits = [poller.wait(goal(name), ignore, ignore) for name in ("c1", "c2")]
+        return await asyncio.gather(*waits, return_exceptions=True)
+
+    for ended in asyncio.run(main()):
+        assert isinstance(ended, pulumi.RunError)
+        assert str(ended).startswith("interrupted while waiting for 2 capacity claims.")
+
+
+def test_a_wait_in_another_thread_goes_without_the_signal() -> None:
+    with ThreadPoolExecutor(1) as threads:
+        (result,), *_ = threads.submit(wait_for, creating_until(3, "c1"), goal()).result()
+    assert result.id == "c1"
+
+
+def test_a_claim_that_joins_a_wait_is_looked_at_before_the_pause_is_over() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        looks = 0
+        thrice = asyncio.Event()  # from then on the pauses are seconds
+
+        def at(_: float) -> list[CapacityClaim]:
+            nonlocal looks
+            looks += 1
+            if looks == 3:
+                thrice.set()
+            return [claim("STATUS_CREATING", 1, id="c1"), claim(id="c2")]
+
+        script = Script(Clock(), at)
+        poller = Poller(lambda: script, loop.time)
+        ignore = Shown().lines.append
+        first = asyncio.create_task(poller.wait(goal("c1"), ignore, ignore))
+        await thrice.wait()
+        begun = loop.time()
+        await poller.wait(goal("c2"), ignore, ignore)
+        first.cancel()
+        return loop.time() - begun
+
+    assert asyncio.run(main()) < 1
+
+
+def test_a_wait_that_was_given_up_does_not_disturb_the_end_of_the_others() -> None:
+    async def main() -> list[Any]:
+        clock = Clock()
+        given_up: list[asyncio.Task[CapacityClaim]] = []
+
+        def at(now: float) -> list[CapacityClaim] | CoreweaveError:
+            if now > 5:
+                given_up[0].cancel()
+                return Unauthenticated("the token is refused")
+            return [claim("STATUS_CREATING", 1, id=id) for id in ("c1", "c2")]
+
+        poller = Poller(lambda: Script(clock, at), clock, clock.pause)
+        ignore = Shown().lines.append
+        waits = [asyncio.create_task(poller.wait(goal(name), ignore, ignore)) for name in ("c1", "c2")]
+        given_up.append(waits[0])
+        return await asyncio.gather(*waits, return_exceptions=True)
+
+    first, second = asyncio.run(main())
+    assert isinstance(first, asyncio.CancelledError)
+    assert isinstance(second, pulumi.RunError)
+
+
+def test_an_error_that_is_no_answer_of_the_api_is_shown_and_waited_through() -> None:
+    (result,), _, shown, _ = wait_for(
+        lambda now: MissingToken("no token yet") if now < 3 else [claim()], goal()
+    )
+    assert result.id == "c1"
+    assert "the API cannot be asked at present (no token yet)" in shown.lines[0]
