@@ -1,0 +1,33 @@
+"""A hook of mkdocs: links to files of the repository that are no pages.
+
+Read in the repository, `[rules](../examples/ci-review/rules.toml)` leads to the file. A built page has no
+such file beside it, so there the text is followed by the file's name. A file that does not exist is a
+warning, which `--strict` makes an error.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+_LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<target>\.\./[^)#\s]+)\)")
+_LOG = logging.getLogger("mkdocs.hooks")
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """Replace the links of one page."""
+    docs = Path(config.docs_dir).resolve()
+    folder = Path(page.file.abs_src_path).resolve().parent
+
+    def replaced(link: re.Match[str]) -> str:
+        target = (folder / link["target"]).resolve()
+        if target.is_relative_to(docs):
+            return link[0]
+        if not target.exists():
+            _LOG.warning("%s links to %s, which does not exist", page.file.src_uri, link["target"])
+        name = f"`{target.relative_to(docs.parent)}`"
+        return name if Path(link["text"].strip("`")).name == target.name else f"{link['text']} ({name})"
+
+    return _LINK.sub(replaced, markdown)
