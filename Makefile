@@ -22,7 +22,7 @@ LINT = .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: .venv/.installed ## create .venv from uv.lock
@@ -86,6 +86,11 @@ wheels: install ## build both packages into dist, to the same bytes each time
 .PHONY: bench
 bench: install ## measure every operation against as many empty resources; writes docs/benchmarks.md
 	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" .venv/bin/python tests/bench/bench.py --out docs
+
+.PHONY: crash-matrix
+crash-matrix: install ## every death at every point of a claim's life; writes docs/crash-matrix.md
+	@directory="$$($(INSTALL_ENGINE))" && CRASH_MATRIX=write PULUMI_ENGINE_DIR="$$directory" \
+		.venv/bin/pytest tests/engine/test_crashes.py
 
 MINUTES := 20
 .PHONY: soak
