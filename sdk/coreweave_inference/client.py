@@ -80,7 +80,7 @@ class Client:
     ) -> None:
         self._connection = _connection(token, endpoint, timeout, user_agent, max_connections)
         self._transport = Transport(self._connection, http=transport)
-        self.capacity_claims = CapacityClaims(self._transport, retry)
+        self.capacity_claims: CapacityClaims = CapacityClaims(self._transport, retry)
 
     @property
     def endpoint(self) -> str:
@@ -128,7 +128,7 @@ class AsyncClient:
     ) -> None:
         self._connection = _connection(token, endpoint, timeout, user_agent, max_connections)
         self._transport = AsyncTransport(self._connection, http=transport)
-        self.capacity_claims = AsyncCapacityClaims(self._transport, retry)
+        self.capacity_claims: AsyncCapacityClaims = AsyncCapacityClaims(self._transport, retry)
 
     @property
     def endpoint(self) -> str:

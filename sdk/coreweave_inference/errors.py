@@ -145,7 +145,7 @@ class ApiError(CoreweaveError):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.code = code or self.CODE
+        self.code: str = code or self.CODE
         self.http_status = http_status
         self.violations = violations
         self.details = details
@@ -183,97 +183,97 @@ class ApiError(CoreweaveError):
 class Canceled(ApiError):
     """The API or a proxy gave the request up."""
 
-    CODE = "canceled"
+    CODE: ClassVar[str] = "canceled"
 
 
 class InvalidArgument(ApiError):
     """A field is refused: see ``violations``. With ``attempts == 0`` it was refused here."""
 
-    CODE = "invalid_argument"
+    CODE: ClassVar[str] = "invalid_argument"
 
 
 class DeadlineExceeded(ApiError):
     """The API ran out of its own time; the operation may have happened."""
 
-    CODE = "deadline_exceeded"
+    CODE: ClassVar[str] = "deadline_exceeded"
 
 
 class NotFound(ApiError):
     """The API says there is no such claim (its own words, not a proxy's 404)."""
 
-    CODE = "not_found"
+    CODE: ClassVar[str] = "not_found"
 
 
 class AlreadyExists(ApiError):
     """The id is taken (get tells by whom), or the name is."""
 
-    CODE = "already_exists"
+    CODE: ClassVar[str] = "already_exists"
 
 
 class PermissionDenied(ApiError):
     """The token is known and lacks the role: Inference Viewer to read, Inference Admin to write."""
 
-    CODE = "permission_denied"
+    CODE: ClassVar[str] = "permission_denied"
 
 
 class ResourceExhausted(ApiError):
     """Too many requests, or a quota is used up (then ``details`` has a QuotaFailure)."""
 
-    CODE = "resource_exhausted"
+    CODE: ClassVar[str] = "resource_exhausted"
 
 
 class FailedPrecondition(ApiError):
     """The claim's state forbids the operation."""
 
-    CODE = "failed_precondition"
+    CODE: ClassVar[str] = "failed_precondition"
 
 
 class Aborted(ApiError):
     """Another change of the same claim came in between; safe to repeat."""
 
-    CODE = "aborted"
+    CODE: ClassVar[str] = "aborted"
 
 
 class OutOfRange(ApiError):
     """A value lies beyond what the API can take."""
 
-    CODE = "out_of_range"
+    CODE: ClassVar[str] = "out_of_range"
 
 
 class Unimplemented(ApiError):
     """The API has no such operation; never repeated."""
 
-    CODE = "unimplemented"
+    CODE: ClassVar[str] = "unimplemented"
 
 
 class Internal(ApiError):
     """The API failed within; the operation may have happened."""
 
-    CODE = "internal"
+    CODE: ClassVar[str] = "internal"
 
 
 class DataLoss(ApiError):
     """The API lost or damaged data."""
 
-    CODE = "data_loss"
+    CODE: ClassVar[str] = "data_loss"
 
 
 class Unauthenticated(ApiError):
     """The token is missing, wrong or expired."""
 
-    CODE = "unauthenticated"
+    CODE: ClassVar[str] = "unauthenticated"
 
 
 class UnknownCode(ApiError):
     """A code this version does not know, kept as given in ``code``."""
 
-    CODE = "unknown"
+    CODE: ClassVar[str] = "unknown"
 
 
 class Unavailable(ApiError):
     """The API cannot be reached or does not make sense now; says nothing about any claim."""
 
-    CODE = "unavailable"
+    CODE: ClassVar[str] = "unavailable"
 
 
 class ConnectionFailed(Unavailable):

@@ -16,7 +16,7 @@ from .release import release
 from .review.command import review
 from .zones import zones
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="capacity-claims",
     help="CoreWeave capacity claims beside Pulumi.",
     no_args_is_help=True,

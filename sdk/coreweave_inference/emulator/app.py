@@ -70,9 +70,9 @@ class EmulatorApp:
     def __init__(self, settings: EmulatorSettings, store: Store) -> None:
         self.settings = settings
         self.store = store
-        self.log = RequestLog(settings.log_limit)
-        self.holds = Holds()
-        self.faults = FaultState()
+        self.log: RequestLog = RequestLog(settings.log_limit)
+        self.holds: Holds = Holds()
+        self.faults: FaultState = FaultState()
         self._admin = b"Bearer " + settings.token.encode()
         self._viewer = b"Bearer " + settings.viewer_token.encode()
         self._secrets = [

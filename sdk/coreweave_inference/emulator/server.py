@@ -53,7 +53,7 @@ class Emulator:
 
         Raises ValueError if `settings.host` is not a loopback address.
         """
-        self.settings = settings or EmulatorSettings()
+        self.settings: EmulatorSettings = settings or EmulatorSettings()
         _refuse_other_hosts(self.settings.host)
         self._profile = FaultProfile.of(faults)
         self._clock = clock
