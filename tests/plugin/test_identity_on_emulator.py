@@ -223,23 +223,32 @@ def test_a_new_claim_with_a_name_that_is_free_again_leaves_the_renamed_one_alone
     assert [claim.id for claim in emulator.claims()] == [first]
 
 
-def test_a_renamed_claim_that_a_new_one_took_over_is_told_of(
+def test_a_renamed_claim_that_a_new_one_took_over_is_told_of_until_that_is_put_right(
     start: Start, namespace: str, again: Again
 ) -> None:
     emulator, plugin = start()
     first, inputs, outputs = create(plugin, namespace)
     plugin = again(emulator)
-    create(plugin, namespace)  # declared before the renamed one, so nothing is known of that yet
+    # The new one comes before the renamed one, or without it, so nothing is known of that yet.
+    _, new_inputs, new_outputs = create(plugin, namespace)
     renamed = plugin.check(inputs, claim_inputs(namespace, key=f"{TYPE}::renamed"))
     with pytest.raises(PluginError) as error:
         plugin.diff(first, outputs, renamed.inputs)
     assert plain(str(error.value)) == snapshot("""\
-capacity claim 'renamed' (id <id 1>) was taken over by the resource 'training' just now.
-  'renamed' once had the name 'training', and a new claim was declared with that old name
+capacity claim 'renamed' (id <id 1>) is held by the resource 'training', too.
+  this happens when a resource was renamed and a new claim is declared with the old name
   Held: the claim, untouched; the state names it for 'renamed' and for 'training'.
-  Next: remove 'training' from the state only, with `pulumi state delete URN`, and declare it after 'renamed' or with a name that no claim of the stack has had\
+  Next: remove the new one of the two from the state only, with `pulumi state delete URN`, and declare it with depends_on the renamed one, or with a name that no claim has had\
 """)
     assert [claim.id for claim in emulator.claims()] == [first]
+
+    plugin = again(emulator)
+    for entry in (outputs, new_outputs):  # a refresh meets both, and does not mind
+        _, read, _ = plugin.read(first, entry)
+        plugin.diff(first, read, inputs)
+    plugin.diff(first, new_outputs, new_inputs)
+    with pytest.raises(PluginError, match="is held by the resource 'training', too"):
+        plugin.diff(first, outputs, renamed.inputs)
 
 
 def test_a_claim_with_our_id_and_other_content_is_told_of_and_left_alone(
@@ -339,7 +348,7 @@ def test_a_claim_that_is_gone_cannot_be_scaled_and_refresh_is_named(start: Start
 changing capacity claim 'training' (id <id 1>) failed: the API does not know the claim.
   not_found: capacity claim <id 1> not found
   (<n> attempts, request id <request>)
-  Held: the claim as it was before.
+  Held: nothing, as far as the API knows; the claim is still in the state.
   Next: run `pulumi refresh` to see what the API holds, then `pulumi up`\
 """)
 

@@ -18,7 +18,7 @@ def test_a_bug_put_in_on_purpose_is_found(mutant: str) -> None:
         run_state_machine_as_test(
             Histories,
             settings=settings(
-                max_examples=150,
+                max_examples=300,
                 stateful_step_count=50,
                 deadline=None,
                 derandomize=True,

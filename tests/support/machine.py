@@ -94,7 +94,7 @@ _EXPECTED: Final = (
     "is not what is declared",
     "does not answer for it",
     "is not finished",
-    "was taken over by the resource",
+    "is held by the resource",
 )
 
 
@@ -167,7 +167,8 @@ class Histories(RuleBasedStateMachine):
     def rename(self, old: str, first: bool) -> None:
         Histories.steps += 1
         self._change()
-        if old in self.program and "r" not in self.program:
+        # An explicit name would go with it, and two declarations could then post the same.
+        if old in self.program and "r" not in self.program and self.program[old].name is None:
             entry = self.engine.state.current(old)
             if entry is None:
                 return
@@ -256,6 +257,27 @@ class Histories(RuleBasedStateMachine):
         if len(self.before) > 1 and "r" not in self.before[-2] and "r" not in self.program:
             self.program = dict(self.before[-2])
         self._up(death=death)
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        resources=contents,
+        death=st.sampled_from([None, Death("create", 2), Death("create", when="answered"), Death("delete")]),
+        seconds=st.sampled_from([0.0, 20.0]),
+    )
+    def waver(self, name: str, resources: dict[str, Any], death: Death | None, seconds: float) -> None:
+        """Replace a claim, be killed while the old one is being released, and want it back at once."""
+        self._change()
+        self.emulator.set_inventory(STOCK)
+        self._up()
+        earlier = dict(self.program)
+        self.declare(name, resources, 2)
+        self._up(death=Death("delete"))
+        if self.engine.cut_off:
+            return
+        self.program = earlier
+        self._up(death=death)
+        self.emulator.advance_clock(seconds)
+        self._up()
 
     @rule(replaced=st.sets(st.sampled_from(NAMES), max_size=1))
     def preview(self, replaced: set[str]) -> None:
@@ -437,7 +459,7 @@ class Histories(RuleBasedStateMachine):
         """What the error's text says, or what somebody who read it would do."""
         for name in list(self.program):
             declared = self.program[name]
-            if "was taken over by the resource" in self.error and name != "r":
+            if "is held by the resource" in self.error and name != "r":
                 self.engine.forget(name)
             elif f"'{name}'" in self.error and ("is taken" in self.error or "STATUS_FAILED" in self.error):
                 if "STATUS_FAILED" in self.error:
