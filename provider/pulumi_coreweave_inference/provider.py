@@ -585,7 +585,7 @@ def _held_twice(claim_id: str, one: str | None, other: str | None) -> ClaimError
             held=f"the claim, untouched; the state names it for '{first}' and for '{second}'.",
             then=[
                 "remove the new one of the two from the state only, with `pulumi state delete URN`, and "
-                "declare it with depends_on the renamed one, or with a name that no claim of the stack has had",
+                "declare it with depends_on the renamed one, or with a name that no claim has had",
             ],
         )
     )

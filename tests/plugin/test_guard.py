@@ -242,7 +242,7 @@ def test_a_create_that_was_killed_is_taken_over_by_the_next_up(stack: Stack, whe
 
 
 def test_a_delete_is_not_over_because_a_list_lags_behind_it() -> None:
-    with Emulator(EmulatorSettings(list_lag=3.0, delete_delay=0.8)) as emulator:
+    with Emulator(EmulatorSettings(list_lag=1.5, delete_delay=0.6)) as emulator:
         with Plugin(emulator.environment()) as plugin:
             keys = [f"x::{name}" for name in ("a", "b", "c")]
             made = [plugin.create(plugin.check({}, claim_inputs(key=key)).inputs) for key in keys]
