@@ -1,0 +1,105 @@
+"""The settings of a stack: where each comes from, and how a wrong one is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from coreweave_inference.settings import DEFAULT_ENDPOINT, DEFAULT_TIMEOUT
+from pulumi_coreweave_inference import InvalidSetting
+from pulumi_coreweave_inference.connection import (
+    DELETE_TIMEOUT,
+    READ_GRACE,
+    RETRY_DEADLINE,
+    Settings,
+    settings_from,
+)
+
+
+def read(config: dict[str, str] | None = None, environment: dict[str, str] | None = None) -> Settings:
+    return settings_from((config or {}).get, environment or {})
+
+
+def test_without_any_setting_the_defaults_hold() -> None:
+    assert read() == Settings(
+        None, DEFAULT_ENDPOINT, DEFAULT_TIMEOUT, RETRY_DEADLINE, DELETE_TIMEOUT, READ_GRACE
+    )
+    assert read().retry.deadline == RETRY_DEADLINE
+
+
+@pytest.mark.parametrize(
+    ("key", "variable", "field", "value", "expected"),
+    [
+        ("token", "COREWEAVE_API_TOKEN", "token", "t", "t"),
+        ("token", "CW_API_TOKEN", "token", "t", "t"),
+        ("endpoint", "COREWEAVE_API_ENDPOINT", "endpoint", "https://a.example/", "https://a.example"),
+        ("httpTimeout", "COREWEAVE_HTTP_TIMEOUT", "timeout", "1m30s", 90),
+        ("retryDeadline", "COREWEAVE_RETRY_DEADLINE", "retry_deadline", "5", 5),
+        ("deleteTimeout", "COREWEAVE_DELETE_TIMEOUT", "delete_timeout", "1h", 3600),
+        ("readGrace", "COREWEAVE_READ_GRACE", "read_grace", "250ms", 0.25),
+        ("catalogueCheck", "COREWEAVE_CATALOGUE_CHECK", "catalogue", "warn", "warn"),
+        ("overwrite", "COREWEAVE_OVERWRITE", "overwrite", "True", True),
+    ],
+)
+def test_a_setting_is_read_from_config_or_environment(
+    key: str, variable: str, field: str, value: str, expected: object
+) -> None:
+    assert getattr(read({key: value}), field) == expected
+    assert getattr(read({}, {variable: value}), field) == expected
+
+
+def test_the_environment_comes_first() -> None:
+    config = {"token": "old", "endpoint": "https://old.example", "httpTimeout": "1s", "overwrite": "true"}
+    settings = read(
+        config,
+        {
+            "COREWEAVE_API_TOKEN": "new",
+            "COREWEAVE_API_ENDPOINT": "https://new.example",
+            "COREWEAVE_HTTP_TIMEOUT": "2s",
+            "COREWEAVE_OVERWRITE": "false",
+        },
+    )
+    assert (settings.token, settings.endpoint, settings.timeout) == ("new", "https://new.example", 2)
+    assert not settings.overwrite
+
+
+def test_the_fields_that_the_api_patches_are_a_json_list() -> None:
+    assert read({"patchableFields": '["instanceCount", "zones"]'}).patchable == ("instanceCount", "zones")
+    assert read({"patchableFields": "[]"}).patchable == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("endpoint", "http://api.example"),
+        ("httpTimeout", "soon"),
+        ("retryDeadline", "-1"),
+        ("overwrite", "maybe"),
+        ("catalogueCheck", "on"),
+        ("patchableFields", "zones"),
+        ("patchableFields", '"zones"'),
+        ("patchableFields", '["color"]'),
+    ],
+)
+def test_a_config_value_that_cannot_be_understood_is_named_by_its_key(key: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"^coreweave:{key}: ") as raised:
+        read({key: value})
+    assert raised.value.source == f"coreweave:{key}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("COREWEAVE_API_ENDPOINT", "http://api.example"),
+        ("COREWEAVE_HTTP_TIMEOUT", "soon"),
+        ("COREWEAVE_READ_GRACE", "later"),
+        ("COREWEAVE_OVERWRITE", "1"),
+        ("COREWEAVE_CATALOGUE_CHECK", "none"),
+    ],
+)
+def test_a_variable_that_cannot_be_understood_is_named(variable: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"^{variable}: "):
+        read({}, {variable: value})
+
+
+def test_the_token_is_in_no_representation() -> None:
+    assert "s3cret" not in repr(read({"token": "s3cret"}))

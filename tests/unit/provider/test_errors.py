@@ -1,0 +1,80 @@
+"""The errors a person sees: each kind has words of its own and says what to do next."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from coreweave_inference import (
+    Aborted,
+    ApiError,
+    ConnectionFailed,
+    CoreweaveError,
+    FailedPrecondition,
+    FieldViolation,
+    InvalidArgument,
+    MissingToken,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
+from pulumi_coreweave_inference import ClaimError, InvalidSetting
+from pulumi_coreweave_inference.errors import api_failure, lookup_failure
+
+
+@pytest.mark.parametrize(
+    ("error", "headline", "then"),
+    [
+        (MissingToken(), "there is no API token", "set COREWEAVE_API_TOKEN"),
+        (ConnectionFailed("refused"), "the API cannot be reached", "nothing is done twice"),
+        (Unauthenticated("no"), "the API does not accept the token", "a token that is still valid"),
+        (PermissionDenied("no"), "the token may not do this", "Inference Admin"),
+        (InvalidArgument("no"), "the API refused the request as invalid", "change the declaration"),
+        (FailedPrecondition("no"), "the API refused it in the claim's present state", "may be in use"),
+        (ResourceExhausted("no"), "a quota or rate limit of the API is exhausted", "nothing is done twice"),
+        (ResourceExhausted("no", retry_after=90.4), "a quota or rate limit", "wait 90 seconds"),
+        (NotFound("no"), "the API does not know the claim", "`pulumi refresh`"),
+        (Unavailable("no"), "the API is not available", "nothing is done twice"),
+        (Aborted("no"), "the API answered with an error", "`pulumi refresh`"),
+    ],
+)
+def test_each_kind_of_error_says_what_happened_and_what_to_do(
+    error: CoreweaveError, headline: str, then: str
+) -> None:
+    told = str(api_failure("creating", "training", "id-1", error, held="nothing new."))
+    first, *rest = told.splitlines()
+    assert first.startswith(f"creating capacity claim 'training' (id id-1) failed: {headline}")
+    assert "  Held: nothing new." in rest
+    assert then in told.partition("Next: ")[2]
+    assert headline in str(lookup_failure("looking it up", error))
+
+
+def test_what_the_api_said_stands_there_in_the_programs_spelling() -> None:
+    error = InvalidArgument(
+        "bad request",
+        violations=(FieldViolation("resources.instanceId", "is not offered"),),
+        request_id="r-1",
+        attempts=3,
+    )
+    told = str(api_failure("scaling", "training", None, error, held=""))
+    assert "  invalid_argument: bad request\n" in told
+    assert "  resources.instance_id: is not offered\n" in told
+    assert "  (3 attempts, request id r-1)\n" in told
+    assert "Held" not in told
+
+
+def test_an_error_without_a_message_is_told_by_its_code() -> None:
+    assert "\n  unavailable\n  (1 attempt)\n" in str(lookup_failure("reading", Unavailable()))
+    assert isinstance(lookup_failure("reading", ApiError()), ClaimError)
+
+
+def test_a_setting_that_cannot_be_understood_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(InvalidSetting("coreweave:endpoint", "is empty")))
+    assert (error.source, error.reason, str(error)) == (
+        "coreweave:endpoint",
+        "is empty",
+        "coreweave:endpoint: is empty",
+    )
