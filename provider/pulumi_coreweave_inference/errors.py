@@ -159,6 +159,8 @@ def _next(error: CoreweaveError) -> list[str]:
         return ["use a token with the role Inference Admin, which may write; Inference Viewer only reads"]
     if isinstance(error, InvalidArgument):
         return ["change the declaration as said above and run `pulumi up` again"]
+    if isinstance(error, FailedPrecondition):
+        return ["the claim may be in use: end what runs on it, then run the same command again"]
     if isinstance(error, ResourceExhausted) and error.retry_after:
         return [f"wait {error.retry_after:.0f} seconds and run `pulumi up` again"]
     if isinstance(error, Unavailable | ResourceExhausted):

@@ -169,7 +169,7 @@ class Departures:
                 self._listed_at = now
                 departed = self._leaving.keys() & (before - self._listed)
                 self._quiet = 0 if departed else self._quiet + 1
-            return self._listed_at >= began and claim_id not in self._listed
+            return self._listed_at > began and claim_id not in self._listed
 
 
 def wait_until_gone(

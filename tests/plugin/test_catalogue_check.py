@@ -29,7 +29,7 @@ def test_a_preview_says_what_was_meant_and_asks_the_api_once(plugin: Plugin, emu
 def test_a_zone_without_the_type_is_a_warning_said_once(plugin: Plugin) -> None:
     for _ in range(2):
         assert plugin.check({}, claim_inputs(zones=["US-WEST-04A", "RNO2A"])).failures == []
-    assert plugin.close().count('warning: capacity claim \'training\': resources.zones: "gb200-4x"') == 1
+    assert plugin.close().count("warning: capacity claim 'training': resources.zones: \"gb200-4x\"") == 1
 
 
 def test_a_claim_that_exists_unchanged_is_not_looked_up(plugin: Plugin, emulator: Emulator) -> None:

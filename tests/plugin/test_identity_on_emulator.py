@@ -364,7 +364,7 @@ releasing capacity claim 'training' (id <id 1>) failed: the API refused it in th
   failed_precondition: a capacity claim with instances in use cannot be deleted
   (<n> attempts, request id <request>)
   Held: the claim, as far as is known; it stays in the state.
-  Next: run `pulumi refresh` to see what the API holds, then `pulumi up`\
+  Next: the claim may be in use: end what runs on it, then run the same command again\
 """)
     assert len(emulator.live_claims()) == 1
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,10 +25,10 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from support import invariants
-from support.crash import Operation, assert_settled, entries, locked, state_of, until
+from support.crash import Operation, assert_settled, entries, locked, mend_torn_state, state_of, until
 from support.stack import Stack
 
-from coreweave_inference.emulator import Emulator, EmulatorSettings, FaultProfile
+from coreweave_inference.emulator import ClaimRecord, Emulator, EmulatorSettings, FaultProfile
 
 ZONES: Final = ("US-WEST-04A", "US-EAST-04A", "US-EAST-02A")
 TYPES: Final = ("gb200-4x", "h100-80gb-sxm5")
@@ -160,6 +160,7 @@ class Soak:
         )
         self._declared: Claims = {}
         self._settled: dict[str, tuple[str, str, Mapping[str, Any]]] = {}
+        self._abandoned: set[str] = set()
         self.counts: Counter[str] = Counter()
 
     def take(self, step: Step) -> None:
@@ -174,6 +175,7 @@ class Soak:
             self._emulator.set_faults([which | {"nth": step.nth, "hold": step.when}])
         if step.command == "destroy":
             self._settled = {}
+            self._abandon(self._cut_off())
         ended = self._run(step)
         self._clear_up()
         self._say(f"      {ended}")
@@ -193,9 +195,10 @@ class Soak:
             status, output = self._command("up", "--yes", "--skip-preview")
         if status:
             raise Violation(f"a clean `pulumi up` ended with {status}:\n{output}")
+        self._release_abandoned()
         try:
             assert_settled(self._stack, self._declared)
-            invariants.no_second_post(self._emulator.requests())
+            invariants.no_second_post(self._emulator.requests(), self._abandoned)
             self._nothing_was_lost()
         except AssertionError as error:
             raise Violation(str(error)) from error
@@ -227,12 +230,36 @@ class Soak:
         self._settled = now
 
     def _declare(self, claims: Claims, patience: str) -> None:
+        for claim_id, claim in self._cut_off().items():
+            resources = claims.get(claim.name.rpartition("-")[0], {}).get("resources", {})
+            posted = (claim.instance_id, list(claim.zones))
+            if (resources.get("instance_id"), resources.get("zones")) != posted:
+                self._abandon([claim_id])
         # A claim that is declared otherwise and then as before may have been replaced meanwhile.
         for name, claim in self._declared.items():
             if name not in claims or claims[name]["resources"] != claim["resources"]:
                 self._settled.pop(name, None)
         self._declared = claims
         self._stack.declare(**{n: c | {"readiness": {"timeout": patience}} for n, c in claims.items()})
+
+    def _cut_off(self) -> dict[str, ClaimRecord]:
+        """The claims that were posted and are not in the state: the next `up` has to take them over."""
+        known = {entry["id"] for entry in entries(self._stack)}
+        return {claim.id: claim for claim in self._emulator.live_claims() if claim.id not in known}
+
+    def _abandon(self, claims: Iterable[str]) -> None:
+        self._abandoned.update(claims)
+
+    def _release_abandoned(self) -> None:
+        """Do what is left to a person: release the claims that no `up` can know of, and count them.
+
+        They were posted by a create that was cut off, and declared otherwise, or destroyed, before the
+        next `up` could take them over.
+        """
+        for claim_id in self._cut_off().keys() & self._abandoned:
+            self.counts["abandoned by a change after a death"] += 1
+            self._say(f"      abandoned: {claim_id}")
+            self._emulator.edit_claim(claim_id, delete=True)
 
     def _run(self, step: Step) -> str:
         command, _, argument = step.command.partition(" ")
@@ -271,6 +298,9 @@ class Soak:
         self._clear_up()
         if step.death in ("kill-provider", "interrupt"):
             operation.wait(180)
+        if mend_torn_state(self._stack):
+            self.counts["states torn by the engine's death"] += 1
+            self._say("      the state was torn, and is taken from its backup")
         return f"died of {step.death}"
 
     def _clear_up(self) -> None:
@@ -333,6 +363,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=sys.maxsize, help="at most so many")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     given = parser.parse_args()
+    # The engine may be shared with other clones; its language host runs with this one's Python.
+    os.environ.setdefault("PULUMI_COREWEAVE_HOST_PYTHON", sys.executable)
     os.environ["PATH"] = f"{os.environ.get('PULUMI_ENGINE_DIR', '')}{os.pathsep}{os.environ['PATH']}"
 
     def say(line: str) -> None:

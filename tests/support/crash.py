@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -127,8 +128,26 @@ def locked(stack: Stack) -> bool:
 
 def state_of(stack: Stack) -> dict[str, Any]:
     """The stack's state as it lies on the disk, which needs no command and no lock."""
+    return json.loads(_state_file(stack).read_text(encoding="utf-8"))["checkpoint"]["latest"] or {}
+
+
+def mend_torn_state(stack: Stack) -> bool:
+    """Put the state before the last write back, if the CLI died in the middle of that write.
+
+    The engine does not write a state in a folder atomically, but keeps the one before in `*.json.bak`.
+    """
+    file = _state_file(stack)
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        shutil.copyfile(file.with_name(f"{file.name}.bak"), file)
+        return True
+    return False
+
+
+def _state_file(stack: Stack) -> Path:
     (file,) = (stack.folder.parent / "state" / ".pulumi" / "stacks").rglob(f"{stack.name}.json")
-    return json.loads(file.read_text(encoding="utf-8"))["checkpoint"]["latest"] or {}
+    return file
 
 
 def entries(stack: Stack) -> list[dict[str, Any]]:
