@@ -193,4 +193,13 @@ def _read(pid: int, name: str) -> bytes:
         return b""
 
 
-__all__ = ["Operation", "assert_settled", "entries", "locked", "pending", "state_of", "until"]
+__all__ = [
+    "Operation",
+    "assert_settled",
+    "entries",
+    "locked",
+    "mend_torn_state",
+    "pending",
+    "state_of",
+    "until",
+]
