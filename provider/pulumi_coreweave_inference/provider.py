@@ -32,7 +32,7 @@ from pulumi.dynamic import (
 )
 
 import coreweave_inference as api
-from coreweave_inference.errors import ApiError, CoreweaveError, NotFound, Unavailable
+from coreweave_inference.errors import CoreweaveError, NotFound, Unavailable
 
 from . import catalogue
 from .connection import CATALOGUE_DEADLINE, USER_AGENT, Settings, settings_from
@@ -50,7 +50,6 @@ from .errors import (
     MISSING_TOKEN,
     ClaimError,
     api_failure,
-    described,
     held_resources,
     labelled,
     lookup_failure,
@@ -68,6 +67,7 @@ from .identity import (
     resource_name_of,
 )
 from .lifeline import end_with_the_engine
+from .obstacles import changed_elsewhere, create_failed, held_twice, obstructed
 from .plugin import serve_more_at_once, show_without_traceback
 from .reads import Departures, SharedReads
 
@@ -135,11 +135,11 @@ class CapacityClaimProvider(ResourceProvider):
                 sleep=time.sleep,
             )
         except CoreweaveError as error:
-            raise _create_failed(declaration, error) from None
+            raise create_failed(declaration, error) from None
         except (NameTaken, HeldByOther, Unreadable, StillLeaving, OutOfAttempts) as obstacle:
-            raise _obstructed(declaration, obstacle) from None
+            raise obstructed(declaration, obstacle) from None
         _say_if_adopted(declaration, obtained)
-        outputs = _outputs(obtained.claim, props | {DECLARED_NAME: declaration.name})
+        outputs = outputs_of(obtained.claim, props | {DECLARED_NAME: declaration.name})
         outputs[INCARNATION] = uuid.uuid4().hex
         _process.reads.wrote(obtained.claim.id)
         _process.saw_created(obtained.claim.id, outputs)
@@ -159,7 +159,7 @@ class CapacityClaimProvider(ResourceProvider):
         if claim.state == "STATUS_DELETING":
             return _gone(id_, props)
         _process.saw_read(id_)
-        outputs = _outputs(claim, props)
+        outputs = outputs_of(claim, props)
         inputs: Properties = {
             name: outputs[name] for name in ("resources", KEY, NAMESPACE) if name in outputs
         }
@@ -180,7 +180,7 @@ class CapacityClaimProvider(ResourceProvider):
             live = claim.resources.to_wire()
             if live != declared.to_wire():
                 if live != _olds.get("resources") and not settings.overwrite:
-                    raise _changed_elsewhere(resource_name, claim, _olds["resources"], declared)
+                    raise changed_elsewhere(resource_name, claim, _olds["resources"], declared)
                 claim = client.capacity_claims.update(_id, declared)
                 _process.reads.wrote(_id)
         except CoreweaveError as error:
@@ -191,7 +191,7 @@ class CapacityClaimProvider(ResourceProvider):
                 before = "nothing, as far as the API knows; the claim is still in the state"
             raise api_failure("changing", resource_name, _id, error, held=f"{before}.") from None
         carried = {name: _olds.get(name) for name in (KEY, NAMESPACE, INCARNATION)}
-        return UpdateResult(_outputs(claim, carried | {DECLARED_NAME: _news.get("name")}))
+        return UpdateResult(outputs_of(claim, carried | {DECLARED_NAME: _news.get("name")}))
 
     def delete(self, _id: str, _props: Properties) -> None:
         """Release the claim and wait until it is gone; a claim that lives on in the state is kept."""
@@ -331,7 +331,7 @@ class _Process:
             self._refreshed[claim_id] = max(0, self._refreshed[claim_id] - 1)
             known = self._alive.get(claim_id)
             if declared and known is not None and known.declared and key != known.key:
-                raise _held_twice(claim_id, key, known.key)
+                raise held_twice(claim_id, key, known.key)
             self._alive[claim_id] = _Alive(olds.get(INCARNATION) or "", key, declared)
 
     def offered(self) -> CapacityClaimParameters | None:
@@ -433,7 +433,7 @@ def _resource_name(props: Mapping[str, Any]) -> str:
     return resource_name_of(key) if isinstance(key, str) else str(props.get("name") or "unnamed")
 
 
-def _outputs(claim: CapacityClaim, carried: Mapping[str, Any]) -> Properties:
+def outputs_of(claim: CapacityClaim, carried: Mapping[str, Any]) -> Properties:
     """What the state holds of a claim: the API's view, and what this software needs to remember."""
     status = claim.status
     outputs: Properties = {
@@ -469,124 +469,6 @@ def _gone(claim_id: str, props: Mapping[str, Any]) -> ReadResult:
         text(
             f"there is no capacity claim with the id {claim_id!r}.",
             then=["look at `capacity-claims list` for the claims there are"],
-        )
-    )
-
-
-def _create_failed(declaration: Declaration, error: CoreweaveError) -> ClaimError:
-    held = "nothing new"
-    if isinstance(error, Unavailable):
-        held = (
-            "nothing that is known of; if only the answer was lost, the next `pulumi up` takes that "
-            "claim over and makes no second one"
-        )
-    claim_id = error.claim_id if isinstance(error, ApiError) else None
-    return api_failure("creating", declaration.resource_name, claim_id, error, held=f"{held}.")
-
-
-def _obstructed(
-    declaration: Declaration,
-    obstacle: NameTaken | HeldByOther | Unreadable | StillLeaving | OutOfAttempts,
-) -> ClaimError:
-    resource_name = declaration.resource_name
-    if isinstance(obstacle, NameTaken):
-        holder = obstacle.holder
-        return ClaimError(
-            text(
-                f"creating {labelled(resource_name, None)} failed: the name '{obstacle.name}' is taken.",
-                said=[f"it belongs to the claim {holder.id} ({held_resources(holder)})"],
-                held="nothing new.",
-                then=[
-                    "leave `name` out, then each claim gets a name of its own, or choose another one",
-                    "where that claim is the one being replaced: "
-                    "ResourceOptions(delete_before_replace=True) releases it first",
-                ],
-            )
-        )
-    if isinstance(obstacle, HeldByOther):
-        claim = obstacle.claim
-        zones = ", ".join(claim.resources.zones)
-        return ClaimError(
-            text(
-                f"creating {labelled(resource_name, claim.id)} failed: a claim with this id exists and is "
-                "not what is declared.",
-                said=[f"it is named '{claim.name}': {held_resources(claim)}, zones {zones}"],
-                held="that claim, untouched.",
-                then=[
-                    "if it belongs to this stack and was changed by somebody, run `pulumi up --refresh`, "
-                    "which makes a new claim and then releases this one",
-                    "if the stack's state was copied into another stack, both now compute the same ids: "
-                    "remove the claims from one of them with `pulumi state delete`",
-                ],
-            )
-        )
-    if isinstance(obstacle, Unreadable):
-        claim = obstacle.claim
-        return ClaimError(
-            text(
-                f"creating {labelled(resource_name, claim.id)} failed: a claim with this id exists, and the "
-                "API does not answer for it.",
-                said=[f"the list of claims has it as '{claim.name}': {held_resources(claim)}"],
-                held="that claim, if the list is right; nothing new.",
-                then=["wait a minute and run `pulumi up` again: it takes the claim over, or makes a new one "
-                      "once the list no longer has it"],
-            )
-        )  # fmt: skip
-    if isinstance(obstacle, StillLeaving):
-        claim = obstacle.claim
-        return ClaimError(
-            text(
-                f"creating {labelled(resource_name, claim.id)} has to wait: the claim that had this id is "
-                "still being deleted.",
-                said=[f"the API holds it as {held_resources(claim)}"],
-                held="nothing new.",
-                then=["run `pulumi up` again to go on waiting (coreweave:deleteTimeout is for how long)"],
-            )
-        )
-    return ClaimError(
-        text(
-            f"creating {labelled(resource_name, None)} failed: the API refused {obstacle.attempts} ids.",
-            said=[str(obstacle.last)] if obstacle.last else [],
-            held="nothing new.",
-            then=["rename the resource: a declaration with another name gets other ids"],
-        )
-    )
-
-
-def _changed_elsewhere(
-    resource_name: str, claim: CapacityClaim, last_seen: Mapping[str, Any], declared: CapacityClaimResources
-) -> ClaimError:
-    before = api.CapacityClaimResources.model_validate(last_seen)
-    return ClaimError(
-        text(
-            f"{labelled(resource_name, claim.id)} was changed by somebody else, or by an update that was cut "
-            "off, since the state was written, and "
-            "is left as it is.",
-            said=[
-                f"the state last saw: {described(before)}",
-                f"the API holds now:  {described(claim.resources)}",
-                f"declared is:        {described(declared)}",
-            ],
-            held=f"{held_resources(claim)}.",
-            then=[
-                "run `pulumi refresh` to take note of the change, then `pulumi up` to decide about it",
-                "or set coreweave:overwrite to true to have what is declared written over it",
-            ],
-        )
-    )
-
-
-def _held_twice(claim_id: str, one: str | None, other: str | None) -> ClaimError:
-    first, second = resource_name_of(one or "unnamed"), resource_name_of(other or "unnamed")
-    return ClaimError(
-        text(
-            f"{labelled(first, claim_id)} is held by the resource '{second}', too.",
-            said=["this happens when a resource was renamed and a new claim is declared with the old name"],
-            held=f"the claim, untouched; the state names it for '{first}' and for '{second}'.",
-            then=[
-                "remove the new one of the two from the state only, with `pulumi state delete URN`, and "
-                "declare it with depends_on the renamed one, or with a name that no claim has had",
-            ],
         )
     )
 

@@ -21,7 +21,7 @@ from coreweave_inference import CapacityClaim, ClaimState
 from pulumi_coreweave_inference.capacity_claim import TYPE
 from pulumi_coreweave_inference.declaration import DECLARED_NAME, KEY, normalize
 from pulumi_coreweave_inference.identity import key_of
-from pulumi_coreweave_inference.provider import CapacityClaimProvider, _outputs
+from pulumi_coreweave_inference.provider import CapacityClaimProvider, outputs_of
 
 ZONE_ORDER: Final = (
     "Terraform sends zones sorted: is this the order of preference? Another order replaces the claim."
@@ -61,7 +61,7 @@ class Adoption:
 
 def reported(claim: CapacityClaim) -> dict[str, Any]:
     """A claim as the provider's outputs have it, and its id."""
-    return {"id": claim.id} | _outputs(claim, {})
+    return {"id": claim.id} | outputs_of(claim, {})
 
 
 def candidate(claim: CapacityClaim) -> Candidate:
@@ -118,7 +118,7 @@ def _entry(adoption: Adoption, provider: dict[str, Any]) -> dict[str, Any]:
     claim = adoption.claim
     key = key_of(f"urn:pulumi:stack::project::{TYPE}::{adoption.resource_name}")
     inputs, _ = normalize({"resources": claim.resources.to_wire(), "name": adoption.declared_name, KEY: key})
-    outputs = _outputs(claim, {KEY: key, DECLARED_NAME: adoption.declared_name})
+    outputs = outputs_of(claim, {KEY: key, DECLARED_NAME: adoption.declared_name})
     return {
         "type": TYPE,
         "name": adoption.resource_name,

@@ -1,0 +1,151 @@
+"""The texts for what keeps a claim from being created or changed: who is in the way, and what to do.
+
+create_failed       the API refused a create, or did not answer it
+obstructed          the id or the name is in other hands
+changed_elsewhere   somebody else has changed the claim
+held_twice          two declarations hold one claim
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import coreweave_inference as api
+from coreweave_inference.errors import ApiError, CoreweaveError, Unavailable
+
+from .errors import ClaimError, api_failure, described, held_resources, labelled, text
+from .identity import (
+    Declaration,
+    HeldByOther,
+    NameTaken,
+    OutOfAttempts,
+    StillLeaving,
+    Unreadable,
+    resource_name_of,
+)
+
+if TYPE_CHECKING:
+    from coreweave_inference import CapacityClaim, CapacityClaimResources
+
+
+def create_failed(declaration: Declaration, error: CoreweaveError) -> ClaimError:
+    """The API refused a create, or did not answer it."""
+    held = "nothing new"
+    if isinstance(error, Unavailable):
+        held = (
+            "nothing that is known of; if only the answer was lost, the next `pulumi up` takes that "
+            "claim over and makes no second one"
+        )
+    claim_id = error.claim_id if isinstance(error, ApiError) else None
+    return api_failure("creating", declaration.resource_name, claim_id, error, held=f"{held}.")
+
+
+def obstructed(
+    declaration: Declaration,
+    obstacle: NameTaken | HeldByOther | Unreadable | StillLeaving | OutOfAttempts,
+) -> ClaimError:
+    """The id or the name that a create needs is in other hands, or not free yet."""
+    resource_name = declaration.resource_name
+    if isinstance(obstacle, NameTaken):
+        holder = obstacle.holder
+        return ClaimError(
+            text(
+                f"creating {labelled(resource_name, None)} failed: the name '{obstacle.name}' is taken.",
+                said=[f"it belongs to the claim {holder.id} ({held_resources(holder)})"],
+                held="nothing new.",
+                then=[
+                    "leave `name` out, then each claim gets a name of its own, or choose another one",
+                    "where that claim is the one being replaced: "
+                    "ResourceOptions(delete_before_replace=True) releases it first",
+                ],
+            )
+        )
+    if isinstance(obstacle, HeldByOther):
+        claim = obstacle.claim
+        zones = ", ".join(claim.resources.zones)
+        return ClaimError(
+            text(
+                f"creating {labelled(resource_name, claim.id)} failed: a claim with this id exists and is "
+                "not what is declared.",
+                said=[f"it is named '{claim.name}': {held_resources(claim)}, zones {zones}"],
+                held="that claim, untouched.",
+                then=[
+                    "if it belongs to this stack and was changed by somebody, run `pulumi up --refresh`, "
+                    "which makes a new claim and then releases this one",
+                    "if the stack's state was copied into another stack, both now compute the same ids: "
+                    "remove the claims from one of them with `pulumi state delete`",
+                ],
+            )
+        )
+    if isinstance(obstacle, Unreadable):
+        claim = obstacle.claim
+        return ClaimError(
+            text(
+                f"creating {labelled(resource_name, claim.id)} failed: a claim with this id exists, and the "
+                "API does not answer for it.",
+                said=[f"the list of claims has it as '{claim.name}': {held_resources(claim)}"],
+                held="that claim, if the list is right; nothing new.",
+                then=["wait a minute and run `pulumi up` again: it takes the claim over, or makes a new one "
+                      "once the list no longer has it"],
+            )
+        )  # fmt: skip
+    if isinstance(obstacle, StillLeaving):
+        claim = obstacle.claim
+        return ClaimError(
+            text(
+                f"creating {labelled(resource_name, claim.id)} has to wait: the claim that had this id is "
+                "still being deleted.",
+                said=[f"the API holds it as {held_resources(claim)}"],
+                held="nothing new.",
+                then=["run `pulumi up` again to go on waiting (coreweave:deleteTimeout is for how long)"],
+            )
+        )
+    return ClaimError(
+        text(
+            f"creating {labelled(resource_name, None)} failed: the API refused {obstacle.attempts} ids.",
+            said=[str(obstacle.last)] if obstacle.last else [],
+            held="nothing new.",
+            then=["rename the resource: a declaration with another name gets other ids"],
+        )
+    )
+
+
+def changed_elsewhere(
+    resource_name: str, claim: CapacityClaim, last_seen: Mapping[str, Any], declared: CapacityClaimResources
+) -> ClaimError:
+    """The claim is neither what the state last saw nor what is declared, and is left as it is."""
+    before = api.CapacityClaimResources.model_validate(last_seen)
+    return ClaimError(
+        text(
+            f"{labelled(resource_name, claim.id)} was changed by somebody else, or by an update that was cut "
+            "off, since the state was written, and "
+            "is left as it is.",
+            said=[
+                f"the state last saw: {described(before)}",
+                f"the API holds now:  {described(claim.resources)}",
+                f"declared is:        {described(declared)}",
+            ],
+            held=f"{held_resources(claim)}.",
+            then=[
+                "run `pulumi refresh` to take note of the change, then `pulumi up` to decide about it",
+                "or set coreweave:overwrite to true to have what is declared written over it",
+            ],
+        )
+    )
+
+
+def held_twice(claim_id: str, one: str | None, other: str | None) -> ClaimError:
+    """The state names one claim for two declarations, given by their keys."""
+    first, second = resource_name_of(one or "unnamed"), resource_name_of(other or "unnamed")
+    return ClaimError(
+        text(
+            f"{labelled(first, claim_id)} is held by the resource '{second}', too.",
+            said=["this happens when a resource was renamed and a new claim is declared with the old name"],
+            held=f"the claim, untouched; the state names it for '{first}' and for '{second}'.",
+            then=[
+                "remove the new one of the two from the state only, with `pulumi state delete URN`, and "
+                "declare it with depends_on the renamed one, or with a name that no claim has had",
+            ],
+        )
+    )
