@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from support.crash import Operation, assert_settled, entries, locked, pending, until
+from support.crash import (
+    Operation,
+    assert_settled,
+    entries,
+    locked,
+    mend_torn_state,
+    pending,
+    state_file,
+    until,
+)
 from support.stack import BACKWARD, FORWARD, ROOT, Stack, claim
 
 Start = Callable[..., Stack]
@@ -344,6 +353,28 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def test_from_the_backup_of_a_torn_state_an_up_takes_over_what_was_made_since(start: Start) -> None:
+    stack = start()
+    wanted = {"a": claim(1)}
+    stack.declare(**wanted)
+    stack.emulator.set_faults([{"path": "get", "hold": "before"}])
+    with Operation(stack, *UP) as operation:
+        stack.emulator.wait_for_hold(60)
+        operation.kill()
+    stack.emulator.clear_faults()
+    (made,) = live(stack)
+    assert [entry["id"] for entry in entries(stack)] == [made]
+    state_file(stack).write_bytes(b"")  # as the engine's death while it writes leaves it
+    stack.pulumi("cancel", "--yes", check=False)
+    assert stack.pulumi(*UP, check=False).returncode != 0
+    assert "failed to load checkpoint" in stack.output
+
+    assert mend_torn_state(stack)
+    stack.pulumi(*UP)
+    assert live(stack) == {made}
+    assert_settled(stack, wanted)
 
 
 def test_the_matrix_has_a_row_for_every_point_and_death() -> None:

@@ -128,7 +128,7 @@ def locked(stack: Stack) -> bool:
 
 def state_of(stack: Stack) -> dict[str, Any]:
     """The stack's state as it lies on the disk, which needs no command and no lock."""
-    return json.loads(_state_file(stack).read_text(encoding="utf-8"))["checkpoint"]["latest"] or {}
+    return json.loads(state_file(stack).read_text(encoding="utf-8"))["checkpoint"]["latest"] or {}
 
 
 def mend_torn_state(stack: Stack) -> bool:
@@ -136,7 +136,7 @@ def mend_torn_state(stack: Stack) -> bool:
 
     The engine does not write a state in a folder atomically, but keeps the one before in `*.json.bak`.
     """
-    file = _state_file(stack)
+    file = state_file(stack)
     try:
         json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
@@ -145,7 +145,8 @@ def mend_torn_state(stack: Stack) -> bool:
     return False
 
 
-def _state_file(stack: Stack) -> Path:
+def state_file(stack: Stack) -> Path:
+    """Where the engine keeps the stack's state."""
     (file,) = (stack.folder.parent / "state" / ".pulumi" / "stacks").rglob(f"{stack.name}.json")
     return file
 
@@ -200,6 +201,7 @@ __all__ = [
     "locked",
     "mend_torn_state",
     "pending",
+    "state_file",
     "state_of",
     "until",
 ]
