@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,8 @@ def engine() -> None:
     if not directory:
         pytest.fail("set PULUMI_ENGINE_DIR to what `make engine` prints, or run `make test`")
     os.environ["PATH"] = f"{directory}{os.pathsep}{os.environ['PATH']}"
+    # The engine lies in a cache that clones share, and remembers the Python of the one that installed last.
+    os.environ["PULUMI_COREWEAVE_HOST_PYTHON"] = sys.executable
 
 
 @pytest.fixture
