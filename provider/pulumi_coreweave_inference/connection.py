@@ -10,8 +10,9 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+import coreweave_inference as api
 from coreweave_inference.errors import InvalidEndpoint
 from coreweave_inference.retry import RetryPolicy
 from coreweave_inference.settings import (
@@ -27,6 +28,9 @@ from coreweave_inference.settings import (
 from ._version import __version__
 from .declaration import PATCHABLE_BY_DEFAULT, RESOURCE_FIELDS
 from .errors import InvalidSetting
+
+if TYPE_CHECKING:
+    from coreweave_inference import Client
 
 USER_AGENT: Final = f"pulumi-coreweave-inference/{__version__}"
 DELETE_TIMEOUT: Final = 20 * 60.0  # seconds; CoreWeave's own provider waits as long for a deletion
@@ -53,6 +57,16 @@ class Settings:
     def retry(self) -> RetryPolicy:
         """For how long a call is repeated when the network or the API fails."""
         return RetryPolicy(deadline=self.retry_deadline)
+
+    def client(self) -> Client:
+        """A client of the API, as these settings say."""
+        return api.Client(
+            self.token,
+            endpoint=self.endpoint,
+            timeout=self.timeout,
+            retry=self.retry,
+            user_agent=USER_AGENT,
+        )
 
 
 def settings_from(

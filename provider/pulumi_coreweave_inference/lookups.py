@@ -17,7 +17,7 @@ import coreweave_inference as api
 from coreweave_inference.errors import CoreweaveError, NotFound
 
 from .capacity_claim import CapacityClaimCondition, CapacityClaimResources
-from .connection import USER_AGENT, program_settings
+from .connection import program_settings
 from .errors import ClaimError, lookup_failure, text
 
 T = TypeVar("T")
@@ -154,14 +154,7 @@ def _only(found: list[api.CapacityClaim], name: str) -> api.CapacityClaim:
 
 
 def _ask(doing: str, call: Callable[[api.Client], T]) -> T:
-    settings = program_settings()
-    with api.Client(
-        settings.token,
-        endpoint=settings.endpoint,
-        timeout=settings.timeout,
-        retry=settings.retry,
-        user_agent=USER_AGENT,
-    ) as client:
+    with program_settings().client() as client:
         try:
             return call(client)
         except CoreweaveError as error:

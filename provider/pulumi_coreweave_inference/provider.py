@@ -35,7 +35,7 @@ import coreweave_inference as api
 from coreweave_inference.errors import CoreweaveError, NotFound, Unavailable
 
 from . import catalogue
-from .connection import CATALOGUE_DEADLINE, USER_AGENT, Settings, settings_from
+from .connection import CATALOGUE_DEADLINE, Settings, settings_from
 from .declaration import (
     DECLARED_NAME,
     INCARNATION,
@@ -292,13 +292,7 @@ class _Process:
         with self._lock:
             settings = self.settings
             if self._client is None:
-                self._client = api.Client(
-                    settings.token,
-                    endpoint=settings.endpoint,
-                    timeout=settings.timeout,
-                    retry=settings.retry,
-                    user_agent=USER_AGENT,
-                )
+                self._client = settings.client()
                 claims = self._client.capacity_claims
                 self.reads = SharedReads(claims.get, _listing(claims), time.monotonic)
                 self.departures = Departures(claims.get, _listing(claims), time.monotonic, time.sleep)

@@ -17,7 +17,7 @@ from typing import Annotated, Final
 import typer
 
 from coreweave_inference import CapacityClaim, Client, CoreweaveError, MissingToken
-from pulumi_coreweave_inference.connection import USER_AGENT, Settings, settings_from
+from pulumi_coreweave_inference.connection import Settings, settings_from
 from pulumi_coreweave_inference.errors import ClaimError
 
 NOT_AS_IT_SHOULD_BE: Final = 1
@@ -64,13 +64,7 @@ def telling_failures() -> Iterator[None]:
 def connected() -> Iterator[tuple[Client, Settings]]:
     """A client made of the environment; a stack's config is not read."""
     settings = settings_from(lambda key: None)
-    with Client(
-        settings.token,
-        endpoint=settings.endpoint,
-        timeout=settings.timeout,
-        retry=settings.retry,
-        user_agent=USER_AGENT,
-    ) as client:
+    with settings.client() as client:
         yield client, settings
 
 
