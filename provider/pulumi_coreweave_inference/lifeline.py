@@ -36,7 +36,10 @@ def _watch(abandon: Callable[[], None]) -> None:
     while os.read(0, 4096):
         pass
     abandon()
-    # The plugin's main thread waits for this signal, stops serving, and ends after the calls that run.
     main = threading.main_thread().ident
-    if main is not None:
+    if main is not None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # The plugin's main thread waits for this signal, stops serving, and ends after the calls that run.
         signal.pthread_kill(main, signal.SIGINT)
+    else:
+        # What a shell starts in the background ignores it.
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from concurrent import futures
 
 import pytest
@@ -21,6 +22,18 @@ def test_a_process_without_an_engine_ends(plugin: Plugin) -> None:
     plugin.check({}, claim_inputs())
     end_the_engine(plugin)
     plugin._process.wait(timeout=10)
+
+
+def test_a_process_that_was_started_in_the_background_ends_without_an_engine(emulator: Emulator) -> None:
+    interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        plugin = Plugin(emulator.environment())
+    finally:
+        signal.signal(signal.SIGINT, interrupted)
+    plugin.check({}, claim_inputs())
+    end_the_engine(plugin)
+    plugin._process.wait(timeout=10)
+    plugin.close()
 
 
 def test_a_process_without_an_engine_ends_its_call_and_repeats_it_no_more(
