@@ -52,6 +52,7 @@ class Settings:
     patchable: tuple[str, ...] = PATCHABLE_BY_DEFAULT
     catalogue: Literal["error", "warn", "off"] | None = None  # None: like "error", but an outage only warns
     overwrite: bool = False  # whether a foreign change may be written over without a refresh
+    orphans: Literal["refuse", "leave"] = "refuse"  # whether a stack may end while claims it made live on
 
     @property
     def retry(self) -> RetryPolicy:
@@ -86,6 +87,7 @@ def settings_from(
         patchable=_patchable(config),
         catalogue=_catalogue(config, environment),
         overwrite=_truth("overwrite", config, environment),
+        orphans=_orphans(config, environment),
     )
 
 
@@ -115,10 +117,7 @@ def _duration(
     default: float,
     variable: str | None = None,
 ) -> float:
-    variable = variable or _variable(key)
-    given, source = environment.get(variable), variable
-    if not given:
-        given, source = config(key), f"coreweave:{key}"
+    given, source = _given(key, config, environment, variable)
     if not given:
         return default
     try:
@@ -130,9 +129,7 @@ def _duration(
 def _catalogue(
     config: Callable[[str], str | None], environment: Mapping[str, str]
 ) -> Literal["error", "warn", "off"] | None:
-    given, source = environment.get("COREWEAVE_CATALOGUE_CHECK"), "COREWEAVE_CATALOGUE_CHECK"
-    if not given:
-        given, source = config("catalogueCheck"), "coreweave:catalogueCheck"
+    given, source = _given("catalogueCheck", config, environment)
     match given:
         case None | "":
             return None
@@ -141,13 +138,36 @@ def _catalogue(
     raise InvalidSetting(source, f"must be error, warn or off, not {given!r}")
 
 
+def _orphans(
+    config: Callable[[str], str | None], environment: Mapping[str, str]
+) -> Literal["refuse", "leave"]:
+    given, source = _given("orphans", config, environment)
+    match given:
+        case None | "":
+            return "refuse"
+        case "refuse" | "leave":
+            return given
+    raise InvalidSetting(source, f"must be refuse or leave, not {given!r}")
+
+
 def _truth(key: str, config: Callable[[str], str | None], environment: Mapping[str, str]) -> bool:
-    given, source = environment.get(_variable(key)), _variable(key)
-    if not given:
-        given, source = config(key), f"coreweave:{key}"
+    given, source = _given(key, config, environment)
     if given and given.lower() not in ("true", "false"):
         raise InvalidSetting(source, f"must be true or false, not {given!r}")
     return (given or "").lower() == "true"
+
+
+def _given(
+    key: str,
+    config: Callable[[str], str | None],
+    environment: Mapping[str, str],
+    variable: str | None = None,
+) -> tuple[str | None, str]:
+    """What is given for a setting, the environment first, and where."""
+    variable = variable or _variable(key)
+    return (
+        (environment[variable], variable) if environment.get(variable) else (config(key), f"coreweave:{key}")
+    )
 
 
 def _variable(key: str) -> str:

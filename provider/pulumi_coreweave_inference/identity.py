@@ -1,9 +1,15 @@
 """How a claim gets its id, and how a create finds out whether the claim exists already.
 
-The id is computed, not drawn: `uuid5(namespace, key | immutable inputs | attempt)`. The namespace is a
-random UUID that the stack's state holds before any claim is posted; the key names the declaration. So a
-create whose answer was lost, or whose process died, computes the same id again, is told
-`already_exists`, and takes the claim over instead of making a twin.
+The id is computed, not drawn. Its first half is that of `uuid5(namespace, key | immutable inputs |
+attempt)`, its second half that of the namespace:
+
+    6f1c2b7e-93d0-5a41-b2c8-9e0d4f61a7c3
+    └ the declaration ┘ └ the stack ────┘
+
+The namespace is a random UUID that the stack's state holds before any claim is posted; the key names the
+declaration. So a create whose answer was lost, or whose process died, computes the same id again, is told
+`already_exists`, and takes the claim over instead of making a twin. And a claim tells the stack it was
+made by, though the stack's state may never have heard of it.
 
     POST id(attempt 0)
       ├─ created ─────────────────────────────────────────────► done
@@ -52,7 +58,10 @@ if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources
 
 MAXIMUM_ATTEMPTS: Final = 64
+_LIKELY_ATTEMPTS: Final = 8  # more of them are possible and hardly ever needed
 _LOOK_AGAIN_EVERY: Final = 1.0  # seconds
+_STACK: Final = 2**64 - 1  # the bits of a claim's id that tell the stack
+_DECLARATION: Final = _STACK << 64  # and those that tell the declaration
 
 
 class CapacityClaims(Protocol):
@@ -87,6 +96,7 @@ class Declaration:
     def claim_id(self, attempt: int) -> str:
         """The claim's id in the given attempt, counted from 0."""
         resources = self.resources
+        namespace = uuid.UUID(self.namespace)
         content = json.dumps(
             [
                 self.key,
@@ -99,11 +109,22 @@ class Declaration:
             ensure_ascii=True,
             separators=(",", ":"),
         )
-        return str(uuid.uuid5(uuid.UUID(self.namespace), content))
+        declaration = uuid.uuid5(namespace, content)
+        return str(uuid.UUID(int=declaration.int & _DECLARATION | namespace.int & _STACK))
 
     def claim_name(self, claim_id: str) -> str:
         """The claim's name: the explicit one, or the resource's name and seven digits of the id."""
         return self.name or f"{claim_name_from(self.resource_name) or 'claim'}-{claim_id[:7]}"
+
+    def has_made(self, claim: CapacityClaim) -> bool:
+        """Whether a claim was made for this declaration, whatever it declared then."""
+        if not is_made_by(self.namespace, claim.id):
+            return False
+        return any(
+            Declaration(self.namespace, self.key, claim.resources, name).claim_id(attempt) == claim.id
+            for name in (None, claim.name)
+            for attempt in range(_LIKELY_ATTEMPTS)
+        )
 
     def is_content_of(self, claim: CapacityClaim) -> bool:
         """Whether a claim has this declaration's name and immutable content; the count may differ."""
@@ -165,6 +186,14 @@ class OutOfAttempts(Exception):
         super().__init__(attempts, last)
         self.attempts = attempts
         self.last = last
+
+
+def is_made_by(namespace: str, claim_id: str) -> bool:
+    """Whether a claim's id was computed in the stack with this namespace."""
+    try:
+        return uuid.UUID(claim_id).int & _STACK == uuid.UUID(namespace).int & _STACK
+    except ValueError:
+        return False
 
 
 def resource_name_of(key: str) -> str:

@@ -4,17 +4,27 @@ create_failed       the API refused a create, or did not answer it
 obstructed          the id or the name is in other hands
 changed_elsewhere   somebody else has changed the claim
 held_twice          two declarations hold one claim
+left_alive          a stack is to end, and a claim that it has made lives
+not_looked_through  a stack is to end, and the API does not tell which claims live
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import coreweave_inference as api
 from coreweave_inference.errors import ApiError, CoreweaveError, Unavailable
 
-from .errors import ClaimError, api_failure, described, held_resources, labelled, text
+from .errors import (
+    ClaimError,
+    api_failure,
+    described,
+    held_resources,
+    labelled,
+    lookup_failure,
+    text,
+)
 from .identity import (
     Declaration,
     HeldByOther,
@@ -29,13 +39,16 @@ if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources
 
 
+_NAMED: Final = 10  # claims that a text names, of more it says how many
+
+
 def create_failed(declaration: Declaration, error: CoreweaveError) -> ClaimError:
     """The API refused a create, or did not answer it."""
     held = "nothing new"
     if isinstance(error, Unavailable):
         held = (
             "nothing that is known of; if only the answer was lost, the next `pulumi up` takes that "
-            "claim over and makes no second one"
+            "claim over and makes no second one, as long as the declaration stays as it is"
         )
     claim_id = error.claim_id if isinstance(error, ApiError) else None
     return api_failure("creating", declaration.resource_name, claim_id, error, held=f"{held}.")
@@ -148,4 +161,36 @@ def held_twice(claim_id: str, one: str | None, other: str | None) -> ClaimError:
                 "declare it with depends_on the renamed one, or with a name that no claim has had",
             ],
         )
+    )
+
+
+def left_alive(claims: Sequence[CapacityClaim]) -> ClaimError:
+    """A stack is to end, and claims that it has made live, which its state does not hold."""
+    one = len(claims) == 1
+    ids = " ".join(claim.id for claim in claims[:_NAMED])
+    more = [f"and {len(claims) - _NAMED} more"] if len(claims) > _NAMED else []
+    return ClaimError(
+        text(
+            f"the claim namespace is kept: {len(claims)} capacity claim{'s' * (not one)} of this stack "
+            f"{'is' if one else 'are'} alive that {'its' if one else 'the'} state does not hold.",
+            said=[
+                *(f"{claim.name} (id {claim.id}): {held_resources(claim)}" for claim in claims[:_NAMED]),
+                *more,
+            ],
+            held=f"{'that claim' if one else 'all of them'}; a creation that was cut off leaves one.",
+            then=[
+                f"release {'it' if one else 'them'} with `capacity-claims release --all-stacks {ids}`, and "
+                "run the same command again",
+                "or, where somebody needs them (retained, moved to another stack), leave them alive: "
+                "COREWEAVE_ORPHANS=leave",
+            ],
+        )
+    )
+
+
+def not_looked_through(error: CoreweaveError) -> ClaimError:
+    """A stack is to end, and the API does not tell whether claims that it has made live."""
+    failure = lookup_failure("looking for claims of this stack that its state does not hold", error)
+    return ClaimError(
+        f"{failure}\n        or set COREWEAVE_ORPHANS=leave to let the stack end without having looked"
     )

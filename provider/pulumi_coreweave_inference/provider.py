@@ -41,6 +41,7 @@ from .declaration import (
     INCARNATION,
     KEY,
     NAMESPACE,
+    REPLACES,
     RESOURCE_FIELDS,
     compare,
     is_unknown,
@@ -66,8 +67,16 @@ from .identity import (
     obtain,
     resource_name_of,
 )
+from .leftovers import left_by
 from .lifeline import end_with_the_engine
-from .obstacles import changed_elsewhere, create_failed, held_twice, obstructed
+from .obstacles import (
+    changed_elsewhere,
+    create_failed,
+    held_twice,
+    left_alive,
+    not_looked_through,
+    obstructed,
+)
 from .plugin import serve_more_at_once, show_without_traceback
 from .reads import Departures, SharedReads
 
@@ -81,6 +90,7 @@ if TYPE_CHECKING:
     )
 
 Properties = dict[str, Any]
+_REPLACED: Final = 8  # claims a state remembers as replaced, the latest first
 
 
 class CapacityClaimProvider(ResourceProvider):
@@ -90,10 +100,7 @@ class CapacityClaimProvider(ResourceProvider):
 
     def configure(self, req: ConfigureRequest) -> None:
         """Read the settings of the stack, once per process."""
-        show_without_traceback()
-        serve_more_at_once()
-        end_with_the_engine(_process.abandon)
-        _process.configure(settings_from(lambda key: req.config.get(f"coreweave:{key}")))
+        _begin(req)
 
     def check(self, _olds: Properties, news: Properties) -> CheckResult:
         """Validate what the program declares, and bring it into the shape that is kept."""
@@ -141,6 +148,8 @@ class CapacityClaimProvider(ResourceProvider):
         _say_if_adopted(declaration, obtained)
         outputs = outputs_of(obtained.claim, props | {DECLARED_NAME: declaration.name})
         outputs[INCARNATION] = uuid.uuid4().hex
+        if replaces := _process.others_of(declaration.key, obtained.claim.id):
+            outputs[REPLACES] = replaces
         _process.reads.wrote(obtained.claim.id)
         _process.saw_created(obtained.claim.id, outputs)
         return CreateResult(obtained.claim.id, outputs)
@@ -190,7 +199,7 @@ class CapacityClaimProvider(ResourceProvider):
             elif isinstance(error, NotFound):
                 before = "nothing, as far as the API knows; the claim is still in the state"
             raise api_failure("changing", resource_name, _id, error, held=f"{before}.") from None
-        carried = {name: _olds.get(name) for name in (KEY, NAMESPACE, INCARNATION)}
+        carried = {name: _olds.get(name) for name in (KEY, NAMESPACE, INCARNATION, REPLACES)}
         return UpdateResult(outputs_of(claim, carried | {DECLARED_NAME: _news.get("name")}))
 
     def delete(self, _id: str, _props: Properties) -> None:
@@ -232,10 +241,15 @@ class CapacityClaimProvider(ResourceProvider):
 class ClaimNamespaceProvider(ResourceProvider):
     """Gives a stack its namespace: a random UUID that the ids of its claims are computed from.
 
-    It talks to nothing. The state holds the namespace before the first claim is posted.
+    The state holds the namespace before the first claim is posted and until the last one is released: it
+    does not go while a claim lives that was made with it and that the state does not hold.
     """
 
     serialize_as_secret_always = False
+
+    def configure(self, req: ConfigureRequest) -> None:
+        """Read the settings of the stack, once per process."""
+        _begin(req)
 
     def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
         """A namespace never changes."""
@@ -245,15 +259,32 @@ class ClaimNamespaceProvider(ResourceProvider):
         """Draw the namespace."""
         return CreateResult(str(uuid.uuid4()), {})
 
+    def delete(self, _id: str, _props: Properties) -> None:
+        """Let the namespace go, unless a claim that the stack has made is still alive."""
+        settings, client = _process.connected()
+        if settings.orphans == "leave":
+            return
+        claims = client.capacity_claims
+        until = time.monotonic() + settings.read_grace
+        try:
+            left = left_by(
+                _id, _process.settled, claims.get, _listing(claims), until, time.monotonic, time.sleep
+            )
+        except CoreweaveError as error:
+            raise not_looked_through(error) from None
+        if left:
+            raise left_alive(left)
+
 
 @dataclass(frozen=True)
 class _Alive:
-    """The living incarnation of a claim, the key of its declaration, and whether the program declares it
-    so, or only a refresh has met it so."""
+    """The living incarnation of a claim, the key of its declaration, whether the program declares it so, or
+    only a refresh has met it so, and the claims it was made to replace."""
 
     incarnation: str
     key: str | None
     declared: bool
+    replaces: tuple[str, ...] = ()
 
 
 class _Process:
@@ -265,6 +296,7 @@ class _Process:
         self._client: Client | None = None
         self.reads: SharedReads
         self.departures: Departures
+        self._released: set[str] = set()
         self._alive: dict[str, _Alive] = {}
         self._refreshed: Counter[str] = Counter()
         self._asking = threading.Lock()
@@ -280,6 +312,8 @@ class _Process:
 
     def configure(self, settings: Settings) -> None:
         with self._lock:
+            if settings == self._settings:
+                return  # each class of providers is configured, and all share this process
             self._settings = settings
             if self._client is not None:
                 self._client.close()
@@ -304,10 +338,16 @@ class _Process:
             if self._client is not None:
                 self._client.close()
 
+    def settled(self, claim_id: str) -> bool:
+        """Whether this operation has met a claim in the state, or has released it."""
+        with self._lock:
+            return claim_id in self._alive or claim_id in self._released
+
     def saw_created(self, claim_id: str, outputs: Mapping[str, Any]) -> None:
         """Remember a claim that this process has created or taken over."""
         with self._lock:
             self._alive[claim_id] = _Alive(outputs[INCARNATION], outputs.get(KEY), declared=True)
+            self._released.discard(claim_id)
 
     def saw_read(self, claim_id: str) -> None:
         """Remember that an entry of the state was read: a refresh then asks for its difference, too."""
@@ -326,7 +366,8 @@ class _Process:
             known = self._alive.get(claim_id)
             if declared and known is not None and known.declared and key != known.key:
                 raise held_twice(claim_id, key, known.key)
-            self._alive[claim_id] = _Alive(olds.get(INCARNATION) or "", key, declared)
+            replaces = tuple(olds.get(REPLACES) or ())
+            self._alive[claim_id] = _Alive(olds.get(INCARNATION) or "", key, declared, replaces)
 
     def offered(self) -> CapacityClaimParameters | None:
         """What the API offers, asked for once; None where it does not say, which is told once.
@@ -361,6 +402,17 @@ class _Process:
             known = self._alive.get(claim_id)
             return known.key if known is not None else None
 
+    def others_of(self, key: str, claim_id: str) -> list[str]:
+        """The claims that the state holds for a declaration beside this one: it was made to replace them."""
+        with self._lock:
+            others = [
+                held
+                for other, alive in self._alive.items()
+                if alive.key == key and other != claim_id
+                for held in (other, *alive.replaces)
+            ]
+        return [each for each in dict.fromkeys(others) if each != claim_id][:_REPLACED]
+
     def lives_on(self, claim_id: str, outputs: Mapping[str, Any]) -> bool:
         """Whether another incarnation of the claim is the living one.
 
@@ -372,8 +424,10 @@ class _Process:
             return known is not None and known.incarnation != (outputs.get(INCARNATION) or "")
 
     def forget(self, claim_id: str) -> None:
+        """Remember that a claim was released."""
         with self._lock:
             self._alive.pop(claim_id, None)
+            self._released.add(claim_id)
 
 
 def _listing(claims: CapacityClaims) -> Callable[[datetime | None], list[CapacityClaim]]:
@@ -381,6 +435,14 @@ def _listing(claims: CapacityClaims) -> Callable[[datetime | None], list[Capacit
 
 
 _process: Final = _Process()
+
+
+def _begin(req: ConfigureRequest) -> None:
+    """What a process does first."""
+    show_without_traceback()
+    serve_more_at_once()
+    end_with_the_engine(_process.abandon)
+    _process.configure(settings_from(lambda key: req.config.get(f"coreweave:{key}")))
 
 
 def _not_offered(olds: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[str]:
@@ -451,7 +513,7 @@ def outputs_of(claim: CapacityClaim, carried: Mapping[str, Any]) -> Properties:
             for condition in status.conditions
         ],
     }
-    kept = {name: carried.get(name) for name in (KEY, NAMESPACE, INCARNATION, DECLARED_NAME)}
+    kept = {name: carried.get(name) for name in (KEY, NAMESPACE, INCARNATION, REPLACES, DECLARED_NAME)}
     outputs |= {name: value for name, value in kept.items() if value and not is_unknown(value)}
     return outputs
 

@@ -41,15 +41,36 @@ def test_the_serialized_providers_are_constant_and_refer_to_classes_by_name() ->
     )
 
 
-def test_a_namespace_is_a_random_uuid_that_never_changes() -> None:
-    with Plugin(provider=ClaimNamespaceProvider) as plugin:
-        first, outputs = plugin.create({})
-        second, _ = plugin.create({})
-        assert first != second
-        assert len(first) == 36
-        assert plugin.diff(first, outputs, {}).changes == "none"
-        assert plugin.read(first, outputs)[0] == first
-        plugin.delete(first, outputs)
+def test_a_namespace_is_a_random_uuid_that_never_changes(plugin: Plugin) -> None:
+    namespaces = plugin.of(ClaimNamespaceProvider)
+    first, outputs = namespaces.create({})
+    second, _ = namespaces.create({})
+    assert first != second
+    assert len(first) == 36
+    assert namespaces.diff(first, outputs, {}).changes == "none"
+    assert namespaces.read(first, outputs)[0] == first
+    namespaces.delete(first, outputs)
+
+
+def test_both_kinds_of_provider_share_what_the_process_knows(plugin: Plugin, namespace: str) -> None:
+    claim_id, _, outputs = created(plugin, namespace)
+    plugin.of(ClaimNamespaceProvider).diff(namespace, {}, {})
+    plugin.delete(claim_id, outputs | {"__incarnation": "an earlier one"})
+    assert plugin.read(claim_id, outputs)[0] == claim_id
+
+
+def test_a_replacement_remembers_the_claims_that_it_replaces(plugin: Plugin, namespace: str) -> None:
+    first, inputs, outputs = created(plugin, namespace)
+    plugin.diff(first, outputs, inputs)
+    second, inputs, outputs = created(plugin, namespace, zones=["US-EAST-04A"])
+    assert outputs["__replaces"] == [first]
+    _, read, _ = plugin.read(second, outputs)
+    assert read["__replaces"] == [first]
+    inputs["resources"]["instanceCount"] = 5
+    assert plugin.update(second, outputs, inputs)["__replaces"] == [first]
+    plugin.diff(second, outputs, inputs)
+    _, _, outputs = created(plugin, namespace, zones=["US-WEST-04A"])
+    assert sorted(outputs["__replaces"]) == sorted([first, second])
 
 
 @pytest.mark.parametrize("zones", [FORWARD, BACKWARD])

@@ -34,6 +34,8 @@ def test_every_history_keeps_one_claim_per_declaration(
     made = Histories.steps - before
     sys.stdout.write(
         f"{made} steps, {Histories.operations} operations, {Histories.died} deaths, "
-        f"{Histories.lost} of them with a claim the state did not know\n"
+        f"{Histories.lost} of them with a claim the state did not know, {Histories.refused} refusals to end "
+        "a stack with such a claim\n"
     )
     assert made >= steps
+    assert histories is ProcessHistories or Histories.refused

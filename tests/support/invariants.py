@@ -30,11 +30,18 @@ def live(claims: Iterable[ClaimRecord]) -> list[ClaimRecord]:
     return [claim for claim in claims if claim.status != DELETING]
 
 
-def settled(claims: Sequence[ClaimRecord], state: Iterable[StateEntry], declared: Collection[str]) -> None:
+def settled(
+    claims: Sequence[ClaimRecord],
+    state: Iterable[StateEntry],
+    declared: Collection[str],
+    left: Mapping[str, str] | None = None,
+) -> None:
     """After the last clean `up`: the live claims are the declared ones, one to one, under the state's ids.
 
-    `declared` holds the names of the resources the program declares.
+    `declared` holds the names of the resources the program declares. `left` tells, by claim id, for which
+    resource a create was cut off; those that are declared otherwise by now may live, too.
     """
+    left = left or {}
     entries = claims_of(state)
     waiting = [f"{resource_name(entry)} = {entry['id']}" for entry in entries if entry.get("delete")]
     assert not waiting, f"after a clean up the state still waits for deletions: {waiting}"
@@ -46,8 +53,13 @@ def settled(claims: Sequence[ClaimRecord], state: Iterable[StateEntry], declared
     assert len(set(held.values())) == len(held), f"two declarations share one claim: {evidence}"
     lost = {name: id for name, id in held.items() if id not in alive}
     assert not lost, f"declared claims are not alive: {lost}{evidence}"
-    twins = [claim for id, claim in alive.items() if id not in held.values()]
+    twins = [claim for id, claim in alive.items() if id not in held.values() and id not in left]
     assert not twins, f"claims live that nobody declares: {_shown(twins)}{evidence}"
+    doubled = [
+        alive[id] for id, of in left.items()
+        if id in alive and of in held and id != held[of] and _declares(alive[id]) == _declares(alive[held[of]])
+    ]  # fmt: skip
+    assert not doubled, f"claims live twice: {_shown(doubled)}{evidence}"
 
 
 def one_claim_each(
@@ -59,7 +71,7 @@ def one_claim_each(
 
     The old one is what the state holds marked for deletion, or what a create that was cut off is to
     replace. `cut_off` tells, by claim id, for which resource a create was cut off before the state was
-    written; those are the claims the next `up` has to take over.
+    written; the next `up` has to take them over, if they are declared so still.
     """
     cut_off = cut_off or {}
     entries = claims_of(state)
@@ -71,9 +83,10 @@ def one_claim_each(
         current = {
             e["id"] for e in entries if resource_name(e) == name and not e.get("delete") and e["id"] in alive
         }
-        pending = {id for id, of in cut_off.items() if of == name and id in alive} - known
         assert len(current) <= 1, f"the state holds '{name}' twice: {_shown(alive[id] for id in current)}"
-        assert len(pending) <= 1, f"'{name}' was posted twice: {_shown(alive[id] for id in pending)}"
+        pending = [alive[id] for id, of in cut_off.items() if of == name and id in alive and id not in known]
+        contents = [_declares(claim) for claim in pending]
+        assert len(set(contents)) == len(contents), f"'{name}' was posted twice: {_shown(pending)}"
 
 
 def make_before_break(samples: Sequence[Sequence[ClaimRecord]], old: str, new: str) -> None:
@@ -138,6 +151,11 @@ def nothing_alive(claims: Sequence[ClaimRecord], state: Iterable[StateEntry]) ->
     left = claims_of(state)
     assert not left, f"the state still holds {[resource_name(entry) for entry in left]}"
     assert not live(claims), f"claims live after destroy: {_shown(live(claims))}"
+
+
+def _declares(claim: ClaimRecord) -> tuple[str, ...]:
+    """What a claim declares for good: without the count and the digits of its id in its name."""
+    return (claim.name.removesuffix(f"-{claim.id[:7]}"), claim.instance_id, *claim.zones)
 
 
 def _content(record: RequestRecord) -> str:

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from coreweave_inference import Client
 from coreweave_inference.emulator import Emulator, EmulatorSettings, FaultProfile
+from pulumi_coreweave_inference.identity import is_made_by
 from support import invariants
 from support.model import Death, Declared, Died, Engine, Failed, Grpc, InProcess, Process, Time
 
@@ -95,6 +96,7 @@ _EXPECTED: Final = (
     "does not answer for it",
     "is not finished",
     "is held by the resource",
+    "namespace is kept",
 )
 
 
@@ -105,6 +107,7 @@ class Histories(RuleBasedStateMachine):
     operations: ClassVar[int] = 0
     died: ClassVar[int] = 0
     lost: ClassVar[int] = 0
+    refused: ClassVar[int] = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,11 +132,11 @@ class Histories(RuleBasedStateMachine):
         self.before: list[dict[str, Declared]] = []
         self.touched: set[str] = set()  # claims somebody else has changed or released
         self.stale = False  # whether reads may be behind what was written
-        self.last: dict[str, Any] = {}  # how the last `up` was called
+        self.error = ""  # what the last operation ended with
 
     def teardown(self) -> None:
         with self._running:
-            if hasattr(self, "last"):
+            if hasattr(self, "engine"):
                 self._end()
 
     # The program
@@ -141,7 +144,6 @@ class Histories(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), resources=contents, named=st.integers(0, 3))
     def declare(self, name: str, resources: dict[str, Any], named: int) -> None:
         Histories.steps += 1
-        self._change()
         explicit = f"{name}-claim" if named == 0 else None
         alias = self.program[name].alias if name in self.program else None
         self.program[name] = Declared(resources, explicit, alias, delete_before_replace=named == 1)
@@ -149,7 +151,6 @@ class Histories(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), count=st.integers(1, 4))
     def scale(self, name: str, count: int) -> None:
         Histories.steps += 1
-        self._change()
         if name in self.program:
             old = self.program[name]
             resources = dict(old.resources) | {"instanceCount": count}
@@ -160,13 +161,11 @@ class Histories(RuleBasedStateMachine):
         if not sure:
             return
         Histories.steps += 1
-        self._change()
         self.program.pop(name, None)
 
     @rule(old=st.sampled_from(NAMES), first=st.booleans())
     def rename(self, old: str, first: bool) -> None:
         Histories.steps += 1
-        self._change()
         # An explicit name would go with it, and two declarations could then post the same.
         if old in self.program and "r" not in self.program and self.program[old].name is None:
             entry = self.engine.state.current(old)
@@ -183,7 +182,6 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def revert(self) -> None:
         Histories.steps += 1
-        self._change()
         earlier = self.before.pop()
         if "r" in earlier or "r" in self.program:
             return
@@ -210,17 +208,14 @@ class Histories(RuleBasedStateMachine):
     ) -> None:
         Histories.steps += 1
         targets = {only} if only in self.program else None
-        same = {"refresh": refresh, "replaced": replaced, "targets": targets}
-        if self.engine.cut_off and same != self.last:
-            same = self.last
         with self._faults(faults):
-            self._up(**same, unready=unready, death=death)
+            self._up(refresh=refresh, replaced=replaced, targets=targets, unready=unready, death=death)
 
     @rule(death=deaths, faults=faults)
     def plain_up(self, death: Death | None, faults: str) -> None:
         Histories.steps += 1
         with self._faults(faults):
-            self._up(**(self.last if self.engine.cut_off else {}), death=death)
+            self._up(death=death)
 
     @rule(
         name=st.sampled_from(NAMES),
@@ -246,14 +241,12 @@ class Histories(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), death=deaths, faults=faults)
     def replace_and_up(self, name: str, death: Death | None, faults: str) -> None:
         Histories.steps += 1
-        self._change()
         with self._faults(faults):
             self._up(replaced={name}, death=death)
 
     @rule(death=deaths)
     def revert_and_up(self, death: Death | None) -> None:
         Histories.steps += 1
-        self._change()
         if len(self.before) > 1 and "r" not in self.before[-2] and "r" not in self.program:
             self.program = dict(self.before[-2])
         self._up(death=death)
@@ -266,7 +259,6 @@ class Histories(RuleBasedStateMachine):
     )
     def waver(self, name: str, resources: dict[str, Any], death: Death | None, seconds: float) -> None:
         """Replace a claim, be killed while the old one is being released, and want it back at once."""
-        self._change()
         self.emulator.set_inventory(STOCK)
         self._up()
         earlier = dict(self.program)
@@ -295,7 +287,6 @@ class Histories(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), tainted=st.booleans())
     def taint(self, name: str, tainted: bool) -> None:
         Histories.steps += 1
-        self._change()
         if self.engine.state.current(name) is not None:
             (self.engine.taint if tainted else self.engine.untaint)(name)
 
@@ -304,22 +295,22 @@ class Histories(RuleBasedStateMachine):
         if sure:
             return
         Histories.steps += 1
-        self._change()
         with self._faults(faults):
-            ended = self._operate(lambda: self.engine.destroy(refresh=refresh, death=death), reads=refresh)
-        if ended:
-            invariants.nothing_alive(self.emulator.claims(), self.engine.state.exported())
+            self._destroy(refresh=refresh, death=death)
 
     @rule()
     def lose_the_namespace(self) -> None:
+        """`pulumi state delete`: with the namespace goes what claims that were cut off are found by."""
         Histories.steps += 1
-        self._change()
+        if self.engine.cut_off:
+            self._up()
+        for id in list(self.engine.cut_off):
+            self._release(id)
         self.engine.remove_namespace()
 
     @rule(name=st.sampled_from(NAMES), resources=contents)
     def import_a_claim(self, name: str, resources: dict[str, Any]) -> None:
         Histories.steps += 1
-        self._change()
         if any(entry.name == name for entry in self.engine.state.entries) or name in self.program:
             return
         with self._somebody_else() as client:
@@ -363,20 +354,19 @@ class Histories(RuleBasedStateMachine):
     # How it is done
 
     def _meddle(self, name: str, **change: Any) -> None:
-        self._change()
         entry = self.engine.state.current(name)
         if entry is not None and entry.id in {claim.id for claim in self.emulator.live_claims()}:
             self.touched.add(entry.id)
             self.emulator.edit_claim(entry.id, **change)
 
     def _up(self, **options: Any) -> bool:
-        self.last = {k: v for k, v in options.items() if k in ("refresh", "replaced", "targets")}
         self.before = [*self.before[-3:], dict(self.program)]
         ended = self._operate(
             lambda: self.engine.up(self.program, **options), reads=options.get("refresh", False)
         )
         if ended and options.get("targets") is None:
-            invariants.settled(self.emulator.claims(), self.engine.state.exported(), self.program)
+            state, left = self.engine.state.exported(), self.engine.cut_off
+            invariants.settled(self.emulator.claims(), state, self.program, left)
         return ended
 
     def _operate(self, operation: Callable[[], object], *, reads: bool = False) -> bool:
@@ -386,7 +376,7 @@ class Histories(RuleBasedStateMachine):
             # Only a repeated create meets reads that miss what was written a moment ago: a claim that
             # has just been made and cannot be read yet is not told from one that is gone.
             self.emulator.advance_clock(_STALE_FOR)
-        self.stale = False
+        self.stale, self.error = False, ""
         try:
             operation()
         except Died:
@@ -399,18 +389,27 @@ class Histories(RuleBasedStateMachine):
             return False
         return True
 
-    def _change(self) -> None:
-        """Before anything but a repetition: see to claims whose create was cut off.
+    def _destroy(self, **options: Any) -> bool:
+        """`pulumi destroy`, and what its refusal says to do; whether it ended well."""
+        namespace, cut_off = self.engine.state.namespace, dict(self.engine.cut_off)
+        ended = self._operate(lambda: self.engine.destroy(**options), reads=options.get("refresh", False))
+        if not ended and "namespace is kept" in self.error:
+            left = {claim.id for claim in self.emulator.live_claims()}
+            assert left <= cut_off.keys(), f"claims live that no create was cut off for: {left}"
+            assert all(id in self.error and is_made_by(namespace or "", id) for id in left), self.error
+            Histories.refused += 1
+            for id in left:
+                self._release(id)
+            self.emulator.advance_clock(_STALE_FOR)
+            ended = self._operate(self.engine.destroy)
+        if ended:
+            invariants.nothing_alive(self.emulator.claims(), self.engine.state.exported())
+        return ended
 
-        They are found again by the same `up` only. Who changes the program instead has to release them.
-        """
-        if not self.engine.cut_off:
-            return
-        self._up(**self.last)
-        for id in self.engine.cut_off:
-            self.touched.add(id)
-            self.emulator.edit_claim(id, delete=True)
-        self.engine.cut_off.clear()
+    def _release(self, claim_id: str) -> None:
+        """What `capacity-claims release` does."""
+        self.touched.add(claim_id)
+        self.emulator.edit_claim(claim_id, delete=True)
 
     def _watch(self) -> None:
         claims, state = self.emulator.claims(), self.engine.state.exported()
@@ -435,7 +434,6 @@ class Histories(RuleBasedStateMachine):
         """The last clean `up`, a quiet one after it, and `destroy`."""
         self.emulator.set_inventory(STOCK)
         self.emulator.advance_clock(60)
-        self._change()
         self.emulator.advance_clock(60)
         for _ in range(8):
             if self._up(refresh=True):
@@ -444,6 +442,8 @@ class Histories(RuleBasedStateMachine):
         else:
             raise AssertionError(f"the stack never got well: {self.error}")
         for claim in self.emulator.claims():
+            if claim.id in self.engine.cut_off:
+                continue
             (name,) = [e.name for e in self.engine.state.entries if e.id == claim.id]
             assert claim.instance_count == self.program[name].resources["instanceCount"]
             assert list(claim.zones) == self.program[name].resources["zones"]
@@ -451,8 +451,7 @@ class Histories(RuleBasedStateMachine):
         assert self.engine.preview(self.program) == {}
         self.engine.up(self.program)
         assert [record.method for record in self.emulator.requests()[before:] if record.method != "GET"] == []
-        self.engine.destroy()
-        invariants.nothing_alive(self.emulator.claims(), self.engine.state.exported())
+        assert self._destroy(), self.error
         invariants.no_second_post(self.emulator.requests(), self.touched | self.engine.replaced)
 
     def _remedy(self) -> None:

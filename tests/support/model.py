@@ -12,8 +12,6 @@ values gRPC would deliver and a memory made anew per operation (`InProcess`).
 from __future__ import annotations
 
 import copy
-import random
-import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent import futures
 from contextlib import contextmanager, suppress
@@ -23,13 +21,14 @@ from typing import Any, Final, Protocol
 from unittest import mock
 
 import httpx
+from pulumi.dynamic import ResourceProvider
 from pulumi.output import Unknown
 
 from coreweave_inference import RetryPolicy
 from coreweave_inference.client import CapacityClaims
 from coreweave_inference.emulator import ClaimRecord, Emulator, FaultProfile, FaultRule
 from coreweave_inference.transport import Connection, Transport
-from pulumi_coreweave_inference import CapacityClaimProvider
+from pulumi_coreweave_inference import CapacityClaimProvider, ClaimNamespaceProvider
 from pulumi_coreweave_inference import provider as provider_module
 from pulumi_coreweave_inference.connection import settings_from
 from pulumi_coreweave_inference.errors import ClaimError
@@ -108,8 +107,19 @@ class State:
         return [entry.exported() for entry in self.entries]
 
 
+class Namespaces(Protocol):
+    """What a provider process does for the namespace of a stack."""
+
+    def diff(self, id: str, olds: Properties, news: Properties) -> Diff: ...
+    def create(self, props: Properties) -> tuple[str, Properties]: ...
+    def delete(self, id: str, props: Properties) -> None: ...
+
+
 class Process(Protocol):
     """One provider process, as the engine uses it."""
+
+    @property
+    def namespaces(self) -> Namespaces: ...
 
     def check(self, olds: Properties, news: Properties) -> Checked: ...
     def diff(self, id: str, olds: Properties, news: Properties) -> Diff: ...
@@ -150,12 +160,18 @@ class InProcess:
     ) -> None:
         self._time = time
         self._said: list[str] = []
-        self._provider = CapacityClaimProvider()
+        self._provider: ResourceProvider = CapacityClaimProvider()
         environment = emulator.environment() | {"COREWEAVE_CATALOGUE_CHECK": "off"}
         settings = settings_from(lambda _: None, environment)
         self._memory = provider_module._Process()
         self._memory.configure(settings)
         self._http = _Mortal(http, death)
+
+    @property
+    def namespaces(self) -> InProcess:
+        other = copy.copy(self)
+        other._provider = ClaimNamespaceProvider()
+        return other
 
     def check(self, olds: Properties, news: Properties) -> Checked:
         with self._running():
@@ -270,6 +286,12 @@ class Grpc:
             )
             emulator.set_faults(FaultProfile((rule, *now.rules), now.random_faults))
 
+    @property
+    def namespaces(self) -> Grpc:
+        other = copy.copy(self)
+        other._plugin = self._plugin.of(ClaimNamespaceProvider)
+        return other
+
     def check(self, olds: Properties, news: Properties) -> Checked:
         return self._call(self._plugin.check, olds, news)
 
@@ -314,9 +336,7 @@ class Engine:
     `watch` is called whenever something may have changed at the API or in the state.
     """
 
-    def __init__(
-        self, emulator: Emulator, start: Start, *, seed: int = 0, watch: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, emulator: Emulator, start: Start, *, watch: Callable[[], None] = lambda: None) -> None:
         self.emulator = emulator
         self.state = State()
         self.cut_off: dict[str, str] = {}
@@ -326,7 +346,6 @@ class Engine:
         self.replaced: set[str] = set()
         """Claims that a create-first replacement was begun for: their content may be posted again."""
         self._start = start
-        self._random = random.Random(seed)
         self._watch = watch
         self._death: Death | None = None
         self._answers = 0
@@ -348,8 +367,8 @@ class Engine:
         with self._process(death) as process:
             if refresh:
                 self._refresh(process, targets)
-            if self.state.namespace is None:
-                self.state.namespace = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+            if program:
+                self._register_namespace(process)
             for name, declared in program.items():
                 if targets is None or name in targets:
                     self._register(process, name, declared, replaced)
@@ -358,6 +377,8 @@ class Engine:
                     self._wait_until_ready(name, unready)
             self._note()
             self._delete_what_is_left(process, program, targets)
+            if not program:
+                self._delete_namespace(process)
 
     def preview(self, program: Program, *, replaced: Collection[str] = ()) -> dict[str, str]:
         """`pulumi preview`: what would happen to which resource, without what stays the same."""
@@ -393,7 +414,7 @@ class Engine:
             if refresh:
                 self._refresh(process, None)
             self._delete_what_is_left(process, {}, None)
-            self.state.namespace = None
+            self._delete_namespace(process)
 
     def taint(self, name: str) -> None:
         """`pulumi state taint`."""
@@ -419,11 +440,10 @@ class Engine:
         """`pulumi import -f`: the claim enters the state without having been read by the provider."""
         spec: Any = claim.answer["spec"]
         declared = Declared(dict(spec["resources"]), claim.name)
-        if self.state.namespace is None:
-            self.state.namespace = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
-        inputs = self._inputs(name, declared, self.state.namespace)
+        inputs = self._inputs(name, declared, "")
+        del inputs["__namespace"]  # it arrives with the next `up`
         outputs = {"name": claim.name, "resources": dict(spec["resources"]), "status": claim.status}
-        outputs |= {key: inputs[key] for key in ("__key", "__namespace")} | {"__declaredName": claim.name}
+        outputs |= {"__key": inputs["__key"], "__declaredName": claim.name}
         self.state.entries.append(Entry(name, claim.id, inputs, outputs))
 
     # One operation
@@ -477,6 +497,17 @@ class Engine:
             else:
                 self.state.entries.remove(entry)
         self._note()
+
+    def _register_namespace(self, process: Process) -> None:
+        if self.state.namespace is None:
+            self.state.namespace, _ = process.namespaces.create({})
+        else:
+            assert process.namespaces.diff(self.state.namespace, {}, {}).changes == "none"
+
+    def _delete_namespace(self, process: Process) -> None:
+        if self.state.namespace is not None:
+            process.namespaces.delete(self.state.namespace, {})
+            self.state.namespace = None
 
     def _register(self, process: Process, name: str, declared: Declared, replaced: Collection[str]) -> None:
         assert self.state.namespace

@@ -87,6 +87,13 @@ def impatient() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def forgetful() -> Iterator[None]:
+    """A stack ends without a look at what it has left alive."""
+    with mock.patch.object(provider, "left_by", return_value=[]):
+        yield
+
+
 MUTANTS: Final[dict[str, Mutant]] = {
     mutant.__name__: mutant
     for mutant in (
@@ -97,5 +104,6 @@ MUTANTS: Final[dict[str, Mutant]] = {
         hasty_404,
         trusting_reads,
         impatient,
+        forgetful,
     )
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,6 +85,12 @@ class Plugin:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def of(self, provider: type[ResourceProvider]) -> Plugin:
+        """The same process, asked for another kind of resource."""
+        other = copy.copy(self)
+        other._provider = serialize_provider(provider())
+        return other
 
     def close(self) -> str:
         """End the process as the engine does, and answer what it printed."""
@@ -185,6 +193,18 @@ def claim_inputs(
     return inputs if name is None else inputs | {"name": name}
 
 
+def plain(text: str) -> str:
+    """A text with what differs from run to run replaced: ids by order of appearance, and so on."""
+    seen: dict[str, str] = {}
+    text = re.sub(
+        r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+        lambda found: seen.setdefault(found[0], f"<id {len(seen) + 1}>"),
+        text,
+    )
+    text = re.sub(r"\d+ attempts?, request id emulator-\d+", "<n> attempts, request id <request>", text)
+    return re.sub(r"\b(training|renamed|a)-[0-9a-f]{7}\b", r"\1-<digits>", text)
+
+
 __all__ = [
     "UNKNOWN",
     "Checked",
@@ -193,4 +213,5 @@ __all__ = [
     "Plugin",
     "PluginError",
     "claim_inputs",
+    "plain",
 ]

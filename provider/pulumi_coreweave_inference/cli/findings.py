@@ -6,29 +6,26 @@ when a state counts on it and the API no longer has it, or is deleting it.
 
 from __future__ import annotations
 
-import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from coreweave_inference import CapacityClaim, ClaimState
 from pulumi_coreweave_inference.capacity_claim import TYPE
 from pulumi_coreweave_inference.declaration import claim_name_from
-from pulumi_coreweave_inference.identity import Declaration, resource_name_of
+from pulumi_coreweave_inference.identity import Declaration, is_made_by, resource_name_of
 
 from .adoption import own_name
 from .stacks import Entry, StackState
 
-_ATTEMPTS: Final = 8  # more of them are possible and hardly ever needed
-
 
 @dataclass(frozen=True)
 class Origin:
-    """The declaration a claim's id was computed from, and the stack whose namespace it was computed with."""
+    """The stack whose namespace a claim's id was computed with, and the declaration it was computed from,
+    where its key is known."""
 
     stack: str
-    resource_name: str
+    resource_name: str | None
     cut_off: bool = False
 
 
@@ -104,25 +101,23 @@ def compare(claims: Iterable[CapacityClaim], stacks: Sequence[StackState]) -> Fi
 
 
 class Origins:
-    """Finds the declaration that a claim's id comes from, where a stack has the namespace and the key."""
+    """Finds the stack that a claim's id comes from, and the declaration where the stack has its key."""
 
     def __init__(self, stacks: Iterable[StackState]) -> None:
         self._stacks = [(stack, stack.namespace, _keys(stack)) for stack in stacks]
 
     def of(self, claim: CapacityClaim) -> Origin | None:
-        """The origin of a claim; None where none of the stacks tells it."""
-        if not _is_computed(claim.id):
-            return None
+        """The origin of a claim; None where none of the stacks has made it."""
         name = own_name(claim)
-        declared_name = claim.name if name is None else None
         for stack, namespace, keys in self._stacks:
-            if namespace is None:
+            if namespace is None or not is_made_by(namespace, claim.id):
                 continue
             likely = {f"{TYPE}::{name or claim.name}"} | keys[name or claim.name] | keys[None]
             for key in sorted(likely):
-                declaration = Declaration(namespace, key, claim.resources, declared_name)
-                if any(declaration.claim_id(attempt) == claim.id for attempt in range(_ATTEMPTS)):
+                declaration = Declaration(namespace, key, claim.resources)
+                if declaration.has_made(claim):
                     return Origin(stack.stack, declaration.resource_name, key in stack.cut_off)
+            return Origin(stack.stack, None)
         return None
 
 
@@ -134,13 +129,6 @@ def _keys(stack: StackState) -> Mapping[str | None, set[str]]:
         keys[claim_name_from(resource_name_of(entry.key)) or "claim"].add(entry.key)
         keys[entry.name or ""].add(entry.key)
     return keys
-
-
-def _is_computed(claim_id: str) -> bool:
-    try:
-        return uuid.UUID(claim_id).version == 5
-    except ValueError:
-        return False
 
 
 def _is_gone(claim: CapacityClaim | None) -> bool:

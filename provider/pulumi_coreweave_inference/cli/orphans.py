@@ -44,7 +44,7 @@ def orphans(
     it so. What an operation does that is running now may show up.
 
     JSON: {"claims", "stacks": [NAME], "unmanaged": [a claim as in `list`, and "origin": {stack,
-    resourceName, cutOff} or null], "managedTwice": [{id, name, settlesItself, entries: [{stack, urn,
+    resourceName or null, cutOff} or null], "managedTwice": [{id, name, settlesItself, entries: [{stack, urn,
     waitsForDeletion}]}], "gone": [{id, name, stack, urn, status}]}.
 
     Exit code: 0 nothing found; 1 found something; 2 could not compare.
@@ -124,7 +124,8 @@ def _sections(found: Findings, now: datetime) -> Iterator[tuple[str, tuple[str, 
 def _unmanaged(each: Unmanaged, now: datetime) -> tuple[str, ...]:
     claim, resources, origin = each.claim, each.claim.resources, ""
     if each.origin is not None:
-        origin = f"'{each.origin.resource_name}' of {each.origin.stack}"
+        what = f"'{each.origin.resource_name}'" if each.origin.resource_name else "a declaration"
+        origin = f"{what} of {each.origin.stack}"
         if each.origin.cut_off:
             origin += ", whose creation was cut off"
     created = age(claim.status.created_at, now)

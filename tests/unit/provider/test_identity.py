@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -25,6 +26,7 @@ from pulumi_coreweave_inference.identity import (
     OutOfAttempts,
     StillLeaving,
     Unreadable,
+    is_made_by,
     key_of,
     obtain,
 )
@@ -143,9 +145,27 @@ def run(api: Api, declaration: Declaration, owner: Callable[[str], str | None] =
 
 
 def test_the_derivation_of_ids_is_a_promise_to_every_state_file() -> None:
-    assert declare().claim_id(0) == "aa65ad2c-33bd-5148-a045-b69039f7278b"
-    assert declare().claim_id(1) == "3a01d8ad-e535-5c01-be39-244e2ca51907"
-    assert declare(name="training").claim_id(0) == "e7274f6e-e7e7-5c06-b090-fff2eab05c80"
+    assert declare().claim_id(0) == "aa65ad2c-33bd-5148-9d3f-3f1d1c1b1a10"
+    assert declare().claim_id(1) == "3a01d8ad-e535-5c01-9d3f-3f1d1c1b1a10"
+    assert declare(name="training").claim_id(0) == "e7274f6e-e7e7-5c06-9d3f-3f1d1c1b1a10"
+
+
+def test_the_id_is_a_uuid_that_tells_the_stack_and_whether_a_declaration_has_made_it() -> None:
+    claim_id = uuid.UUID(declare().claim_id(0))
+    assert (claim_id.version, claim_id.variant) == (5, uuid.RFC_4122)
+    other = NAMESPACE[:-1] + ("0" if NAMESPACE[-1] != "0" else "1")
+    assert is_made_by(NAMESPACE, str(claim_id))
+    assert not is_made_by(other, str(claim_id))
+    assert not is_made_by(NAMESPACE, "no uuid")
+
+    api = Api()
+    for made in (declare(), declare(zones=["US-EAST-04A"]), declare(name="training")):
+        claim = api.get(api.put(made, attempt=1))
+        assert declare().has_made(claim)
+        assert not declare(key=KEY + "2").has_made(claim)
+        assert not Declaration(other, KEY, resources()).has_made(claim)
+    renamed = api.get(api.put(declare(), name="somebody-else-s"))
+    assert not Declaration(NAMESPACE, KEY, resources(instanceId="other")).is_content_of(renamed)
 
 
 def test_the_id_depends_on_everything_immutable_and_on_nothing_else() -> None:

@@ -93,13 +93,14 @@ def test_the_origin_of_a_claim_that_the_state_lost_is_told_from_namespace_and_na
 def test_the_origin_of_a_claim_with_an_explicit_name_is_told_where_its_key_is_known() -> None:
     declaration = Declaration(NAMESPACE, f"{TYPE}::trainer", claim("x").resources, "training")
     lost = claim(declaration.claim_id(0), "training")
-    assert Origins([StackState("prod", namespace=NAMESPACE)]).of(lost) is None
+    assert Origins([StackState("prod", namespace=NAMESPACE)]).of(lost) == Origin("prod", None)
     cut_off = StackState("prod", namespace=NAMESPACE, cut_off=(f"{TYPE}::trainer",))
     assert Origins([cut_off]).of(lost) == Origin("prod", "trainer", cut_off=True)
 
 
 def test_a_claim_with_a_drawn_id_has_no_origin() -> None:
-    assert Origins([StackState("prod", namespace=NAMESPACE)]).of(claim(NAMESPACE)) is None
+    drawn = "5f0a9d38-9c1d-4e53-8a55-7b6f0e1d2c3b"
+    assert Origins([StackState("prod", namespace=NAMESPACE)]).of(claim(drawn)) is None
     assert Origins([StackState("prod", namespace=NAMESPACE)]).of(claim("no uuid")) is None
 
 

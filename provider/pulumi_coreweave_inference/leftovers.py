@@ -1,0 +1,55 @@
+"""Claims that a stack has made and that its state does not hold.
+
+A create that was cut off leaves one. The next `pulumi up` takes it over, if the program still declares it
+so; else no state will ever tell of it, and it is found by its id, which tells the stack. Whether nobody
+needs it cannot be told from that alone: a claim that the program retains, or that another stack has taken
+over, looks the same. So it is named, and never released from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import coreweave_inference as api
+from coreweave_inference.errors import NotFound
+
+from .identity import is_made_by
+from .reads import PAUSES, Clock, Get, List
+
+if TYPE_CHECKING:
+    from coreweave_inference import CapacityClaim
+
+
+def left_by(
+    namespace: str,
+    settled: Callable[[str], bool],
+    get: Get,
+    list_: List,
+    until: float,
+    clock: Clock,
+    sleep: Callable[[float], None],
+) -> list[CapacityClaim]:
+    """The living claims of a stack that is done with all of its claims.
+
+    All claims of the organization are listed, since no clock tells when the first of them was made.
+    `settled` tells whether this operation has met a claim in the state, or has released it. Reads may lag
+    behind a deletion: what lives is looked at again until the clock shows `until`.
+    """
+    left = [claim for claim in list_(None) if is_made_by(namespace, claim.id) and not settled(claim.id)]
+    looks = 0
+    while True:
+        left = [claim for each in left if (claim := _alive(get, each.id)) is not None]
+        pause = PAUSES[min(looks, len(PAUSES) - 1)]
+        if not left or clock() + pause > until:
+            return left
+        sleep(pause)
+        looks += 1
+
+
+def _alive(get: Get, claim_id: str) -> CapacityClaim | None:
+    try:
+        claim = get(claim_id)
+    except NotFound:
+        return None
+    return None if claim.state == api.ClaimState.DELETING else claim
