@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +37,7 @@ STOCK: Final = {zone: dict.fromkeys(TYPES, 1000) for zone in ZONES}
 NO_STOCK: Final = {zone: dict.fromkeys(TYPES, 0) for zone in ZONES}
 DEATHS: Final = ("kill", "kill-cli", "kill-provider", "interrupt", "interrupt-twice")
 PATIENCE: Final = {"calm": "30s", "faults": "30s", "death": "30s", "shortage": "2s"}
+_REFUSED: Final = "namespace is kept"
 
 Claims = dict[str, dict[str, Any]]
 
@@ -160,7 +161,8 @@ class Soak:
         )
         self._declared: Claims = {}
         self._settled: dict[str, tuple[str, str, Mapping[str, Any]]] = {}
-        self._abandoned: set[str] = set()
+        self._left: set[str] = set()  # claims whose create was cut off and that are declared otherwise by now
+        self._output = ""  # of the last command
         self.counts: Counter[str] = Counter()
 
     def take(self, step: Step) -> None:
@@ -175,10 +177,12 @@ class Soak:
             self._emulator.set_faults([which | {"nth": step.nth, "hold": step.when}])
         if step.command == "destroy":
             self._settled = {}
-            self._abandon(self._cut_off())
+            self._left.update(self._cut_off())
         ended = self._run(step)
         self._clear_up()
         self._say(f"      {ended}")
+        if step.command == "destroy" and (ended == "exit 0" or _REFUSED in self._output):
+            self._destroyed()
         if step.settle:
             self.settle()
 
@@ -195,10 +199,12 @@ class Soak:
             status, output = self._command("up", "--yes", "--skip-preview")
         if status:
             raise Violation(f"a clean `pulumi up` ended with {status}:\n{output}")
-        self._release_abandoned()
+        left = self._cut_off().keys()
+        self.counts["claims seen left by a change after a death"] += len(left)
         try:
-            assert_settled(self._stack, self._declared)
-            invariants.no_second_post(self._emulator.requests(), self._abandoned)
+            assert left <= self._left, f"claims live that nobody declared otherwise: {left - self._left}"
+            assert_settled(self._stack, self._declared, left)
+            invariants.no_second_post(self._emulator.requests(), self._left)
             self._nothing_was_lost()
         except AssertionError as error:
             raise Violation(str(error)) from error
@@ -207,9 +213,26 @@ class Soak:
     def end(self) -> None:
         """A clean `up`, then `destroy` leaves nothing."""
         self.settle()
+        self._left.update(self._cut_off())
         status, output = self._command("destroy", "--yes", "--skip-preview")
-        if status:
+        if status and _REFUSED not in output:
             raise Violation(f"`pulumi destroy` ended with {status}:\n{output}")
+        self._destroyed()
+
+    def _destroyed(self) -> None:
+        """`destroy` leaves nothing, or refuses to end and names what it would leave."""
+        if _REFUSED in self._output:
+            self.counts["refusals to leave claims alive"] += 1
+            left = self._cut_off()
+            unnamed = [claim_id for claim_id in left if claim_id not in self._output]
+            if unnamed or not left.keys() <= self._left:
+                raise Violation(f"`pulumi destroy` left {left} and ended with:\n{self._output}")
+            for claim_id in left:
+                self._say(f"      released: {claim_id}")
+                self._emulator.edit_claim(claim_id, delete=True)
+            status, output = self._command("destroy", "--yes", "--skip-preview")
+            if status:
+                raise Violation(f"the second `pulumi destroy` ended with {status}:\n{output}")
         try:
             invariants.nothing_alive(self._emulator.claims(), state_of(self._stack).get("resources", []))
         except AssertionError as error:
@@ -234,7 +257,7 @@ class Soak:
             resources = claims.get(claim.name.rpartition("-")[0], {}).get("resources", {})
             posted = (claim.instance_id, list(claim.zones))
             if (resources.get("instance_id"), resources.get("zones")) != posted:
-                self._abandon([claim_id])
+                self._left.add(claim_id)
         # A claim that is declared otherwise and then as before may have been replaced meanwhile.
         for name, claim in self._declared.items():
             if name not in claims or claims[name]["resources"] != claim["resources"]:
@@ -246,20 +269,6 @@ class Soak:
         """The claims that were posted and are not in the state: the next `up` has to take them over."""
         known = {entry["id"] for entry in entries(self._stack)}
         return {claim.id: claim for claim in self._emulator.live_claims() if claim.id not in known}
-
-    def _abandon(self, claims: Iterable[str]) -> None:
-        self._abandoned.update(claims)
-
-    def _release_abandoned(self) -> None:
-        """Do what is left to a person: release the claims that no `up` can know of, and count them.
-
-        They were posted by a create that was cut off, and declared otherwise, or destroyed, before the
-        next `up` could take them over.
-        """
-        for claim_id in self._cut_off().keys() & self._abandoned:
-            self.counts["abandoned by a change after a death"] += 1
-            self._say(f"      abandoned: {claim_id}")
-            self._emulator.edit_claim(claim_id, delete=True)
 
     def _run(self, step: Step) -> str:
         command, _, argument = step.command.partition(" ")
@@ -273,6 +282,7 @@ class Soak:
         if locked(self._stack):
             self._command("cancel", "--yes")
         self.counts["operations"] += 1
+        self._output = ""
         with Operation(self._stack, *arguments) as operation:
             if step.weather == "death":
                 until(lambda: operation.ended or bool(self._emulator.holds()), timeout=180)
@@ -280,6 +290,7 @@ class Soak:
                     self.counts["deaths"] += 1
                     return self._die(operation, step)
             status = operation.wait(180)
+            self._output = operation.output
             if "Traceback" in operation.output:
                 raise Violation(f"a traceback:\n{operation.output}")
             return f"exit {status}"
@@ -313,7 +324,9 @@ class Soak:
     def _command(self, *arguments: str) -> tuple[int, str]:
         self.counts["operations"] += 1
         with Operation(self._stack, *arguments) as operation:
-            return operation.wait(240), operation.output
+            status = operation.wait(240)
+            self._output = operation.output
+            return status, operation.output
 
 
 def soak(

@@ -1,0 +1,70 @@
+"""A claim that no state holds, because its create was cut off and it was then declared otherwise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from support import invariants
+from support.crash import Operation, until
+from support.stack import BACKWARD, Stack, claim
+from typer.testing import CliRunner
+
+from pulumi_coreweave_inference.cli.app import app
+
+Start = Callable[..., Stack]
+UP = ("up", "--yes", "--skip-preview")
+
+
+def test_a_stack_ends_only_when_the_claim_that_its_state_does_not_hold_is_released(start: Start) -> None:
+    stack = start(environment={"COREWEAVE_READ_GRACE": "1s"})
+    emulator = stack.emulator
+    stack.declare(a=claim(1))
+    stack.up()
+    emulator.set_faults([{"path": "create", "hold": "after"}])
+    stack.declare(a=claim(1), b=claim(2))
+    with Operation(stack, *UP) as operation:
+        until(lambda: bool(emulator.holds()))
+        operation.kill()
+    emulator.clear_faults()
+    emulator.release()
+
+    # Declared otherwise, so that the next `up` makes another claim and leaves this one alone.
+    (held,) = stack.resources().values()
+    (left,) = (each.id for each in emulator.live_claims() if each.id != held["id"])
+    stack.declare(a=claim(1), b=claim(2, BACKWARD))
+    stack.pulumi("cancel", "--yes")
+    stack.pulumi(*UP)
+    assert {each.id for each in emulator.live_claims()} == {left, *ids(stack)}
+    assert left not in ids(stack)
+
+    found = orphans(stack)
+    assert found == {left: {"stack": "test", "resourceName": "b", "cutOff": True}}
+
+    refused = stack.pulumi("destroy", "--yes", "--skip-preview", check=False)
+    assert refused.returncode != 0
+    assert f"capacity-claims release --all-stacks {left}" in refused.stdout
+    assert "Traceback" not in refused.stdout
+    assert [each.id for each in emulator.live_claims()] == [left]
+
+    released = CliRunner().invoke(app, ["release", left, "--unchecked", "--yes"], env=stack.environment)
+    assert released.exit_code == 0, released.output
+    stack.pulumi("destroy", "--yes", "--skip-preview")
+    invariants.nothing_alive(emulator.claims(), stack.export().get("resources", []))
+
+
+def orphans(stack: Stack) -> dict[str, object]:
+    """The origins of unmanaged claims by their ids, as `capacity-claims orphans` tells them."""
+    file = stack.folder / "test"
+    file.write_text(stack.pulumi("stack", "export").stdout, encoding="utf-8")
+    told = CliRunner().invoke(
+        app, ["orphans", "--state", str(file), "--format", "json"], env=stack.environment
+    )
+    assert told.exit_code == 1, told.output
+    origins = {each["id"]: each["origin"] for each in json.loads(told.stdout)["unmanaged"]}
+    return {claim_id: origin | {"stack": "test"} for claim_id, origin in origins.items()}
+
+
+def ids(stack: Stack) -> set[str]:
+    """The ids of the claims in the state."""
+    return {entry["id"] for entry in stack.resources().values()}
