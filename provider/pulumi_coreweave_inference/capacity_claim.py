@@ -170,13 +170,17 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
         run = _run()
         if isinstance(resources, Mapping):
             resources = api_spelling(resources)
-        props: dict[str, Any] = {"resources": resources, "name": name, **dict.fromkeys(_REPORTED)}
+        mocked = isinstance(pulumi.runtime.settings.get_monitor(), MockMonitor)
+        learnt = (*_KEPT, *_REPORTED) if mocked else _KEPT
+        props: dict[str, Any] = {"resources": resources, "name": name, **dict.fromkeys(learnt)}
         if opts is None or opts.id is None:
             props |= {KEY: _key(resource_name, opts), NAMESPACE: run.namespace.id}
         super().__init__(CapacityClaimProvider(), resource_name, props, opts)
-        state = {field: self.__dict__[field] for field in ("resources", *_REPORTED)}
-        self._observed: pulumi.Output[_Observed] = pulumi.Output.all(id=self.id, **state).apply(
-            lambda state: self._observe(run, state)
+        # One output a claim, rather than some thirty by `Output.all` and `apply`: while claims are waited
+        # for, the SDK goes over all open outputs each time one of them resolves.
+        secret = asyncio.get_event_loop().create_future()
+        self._observed: pulumi.Output[_Observed] = pulumi.Output(
+            {self}, self._mocked(secret) if mocked else self._observe(run, secret), _true(), secret
         )
 
     @classmethod
@@ -246,15 +250,17 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
         """The claim itself, once it is ready: `depends_on=[claim.ready]` waits for the capacity."""
         return self._observed.apply(lambda _: self)
 
-    async def _observe(self, run: _Run, state: dict[str, Any]) -> _Observed:
-        if isinstance(pulumi.runtime.settings.get_monitor(), MockMonitor):
-            return _Observed.mocked(state)
+    async def _observe(self, run: _Run, secret: asyncio.Future[bool]) -> Any:
+        claim_id, resources = await self.id.future(), await self.resources.future()
+        secret.set_result(await self.resources.is_secret())
+        if not claim_id or resources is None:
+            return UNKNOWN
         goal = Goal(
             resource_name=self._resource_name,
-            claim_id=state["id"],
-            resources=api.CapacityClaimResources.model_validate(dict(state["resources"])),
+            claim_id=claim_id,
+            resources=api.CapacityClaimResources.model_validate(dict(resources)),
             readiness=self._readiness,
-            updated_at=state.get("updatedAt"),
+            updated_at=await self.__dict__["updatedAt"].future(),
         )
         if pulumi.runtime.is_dry_run():
             return await _glance(run, goal)
@@ -270,17 +276,18 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
         )
         return _Observed(claim)
 
+    async def _mocked(self, secret: asyncio.Future[bool]) -> Any:
+        state = {name: self.__dict__[name] for name in ("id", "resources", *_KEPT, *_REPORTED)}
+        secret.set_result(await self.resources.is_secret())
+        if not all([await output.is_known() for output in state.values()]):
+            return UNKNOWN
+        return _Observed.mocked({name: await output.future() for name, output in state.items()})
 
-# The properties that only the API knows. The state keeps them; as inputs they are absent.
-_REPORTED: Final = (
-    "organizationId",
-    "createdAt",
-    "updatedAt",
-    "status",
-    "allocatedInstances",
-    "pendingInstances",
-    "conditions",
-)
+
+# The properties that only the API knows, and that the state keeps; as inputs they are absent. Those that
+# change by themselves are read live: their outputs are of use only to what a mock says of them.
+_KEPT: Final = ("organizationId", "createdAt", "updatedAt")
+_REPORTED: Final = ("status", "allocatedInstances", "pendingInstances", "conditions")
 
 
 class _Observed:
@@ -384,6 +391,13 @@ async def _glance(run: _Run, goal: Goal) -> Any:
     if claim is None or claim.resources.to_wire() != goal.resources.to_wire():
         return UNKNOWN
     return _Observed(claim)
+
+
+def _true() -> asyncio.Future[bool]:
+    """For an output whose value tells by itself whether it is known."""
+    known: asyncio.Future[bool] = asyncio.get_event_loop().create_future()
+    known.set_result(True)
+    return known
 
 
 def _got(holder: Any, name: str) -> Any:
