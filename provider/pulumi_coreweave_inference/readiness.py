@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 PROGRESS_EVERY: Final = 15.0  # seconds without a change after which progress is shown all the same
 _GATHER: Final = 0.05  # seconds to let claims come together before the first look
+_LULL: Final = 0.4  # seconds in which no claim joins, after which those that have joined are looked at
+_INSTANT: Final = 0.001  # seconds: no pause is shorter
 _PAUSES: Final = (0.5, 1.0, 2.0, 3.0, 5.0)  # seconds between looks; the last one goes on
 _NAMED: Final = 10  # claims that the text of an interrupt names, of more it says how many
 _REACH_BACK: Final = timedelta(seconds=10)  # how much further a list goes, for claims that join later
@@ -227,6 +229,7 @@ class _Wait:
     warn: Callable[[str], None]
     started: float
     result: asyncio.Future[CapacityClaim]
+    looked_at: bool = False
     seen: CapacityClaim | None = None
     shown: str = ""
     shown_at: float = 0.0
@@ -244,6 +247,10 @@ class _Wait:
 class Poller:
     """Waits for all claims of a program with one LIST per round.
 
+    A claim that joins does not bring a read with it: an update makes claims one by one for minutes. While
+    they keep joining, the rounds go on becoming longer; once none has joined for a moment, those that have
+    are looked at. A claim that joins after a pause is looked at right away.
+
     The claims that do not become ready are gathered, and reported in one `pulumi.RunError` when nothing
     is waited for any more: the first error of a program ends it, and with it every other wait.
     """
@@ -260,6 +267,8 @@ class Poller:
         self._waits: dict[str, _Wait] = {}
         self._joined = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._round = 0  # since claims last stopped joining
+        self._looked_at = float("-inf")
         self._listed: dict[str, CapacityClaim] = {}  # what the last list of this run has shown
         self._listed_at = 0.0
         self._glances: dict[str, Goal] = {}
@@ -318,31 +327,46 @@ class Poller:
     async def _run(self) -> None:
         reader = self._reader()
         with _interrupt(self._interrupted):
-            await self._pause(asyncio.Event(), _GATHER)
             await self._rounds(reader)
 
     async def _rounds(self, reader: Reader) -> None:
-        round_ = 0
         try:
-            while any(not wait.failure for wait in self._waits.values()):
-                if self._joined.is_set():
-                    round_ = 0
-                    self._joined.clear()
-                active = [wait for wait in self._waits.values() if not wait.failure]
+            while self._open():
+                await self._until_the_next_look()
+                active = self._open()
+                self._looked_at = self._clock()
                 trouble, fatal = await self._look(reader, active)
+                self._round += 1
                 for wait in active:
+                    wait.looked_at = True
                     self._step(wait, trouble, fatal)
-                left = [wait.left(self._clock()) for wait in self._waits.values() if not wait.failure]
-                if left:
-                    pause = _PAUSES[min(round_, len(_PAUSES) - 1)]
-                    await self._pause(self._joined, max(_GATHER, min(pause, *left)))
-                    round_ += 1
         except Exception as error:  # noqa: BLE001  # every wait must end, whatever happens here
             self._end(error)
         else:
             failures = [wait.failure for wait in self._waits.values()]
             if failures:
                 self._end(pulumi.RunError("\n\n".join(failures)))
+
+    def _open(self) -> list[_Wait]:
+        return [wait for wait in self._waits.values() if not wait.failure]
+
+    async def _until_the_next_look(self) -> None:
+        while True:
+            self._joined.clear()
+            waits = self._open()
+            due = self._looked_at + _PAUSES[min(self._round, len(_PAUSES) - 1)]
+            joined = [wait.started for wait in waits if not wait.looked_at]
+            if joined:
+                due = max(due, min(joined) + _GATHER)
+                due = min(due, max(self._looked_at + _PAUSES[0], max(joined) + _LULL))
+            end = min(wait.started + wait.timeout for wait in waits)
+            now = self._clock()
+            seconds = min(due, max(end, self._looked_at + _GATHER)) - now
+            if seconds < _INSTANT:
+                if joined and now >= max(joined) + _LULL:
+                    self._round = 0
+                return
+            await self._pause(self._joined, seconds)
 
     def _interrupted(self) -> None:
         self._end(pulumi.RunError(interrupted((wait.seen, wait.goal) for wait in self._waits.values())))
@@ -457,11 +481,8 @@ async def _get(reader: Reader, ids: Iterable[str]) -> dict[str, CapacityClaim]:
 
 
 async def _pause(joined: asyncio.Event, seconds: float) -> None:
-    try:
+    with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(joined.wait(), seconds)
-    except TimeoutError:
-        return
-    await asyncio.sleep(_GATHER)  # where one claim joins, more are about to
 
 
 def _since(goals: Iterable[Goal]) -> datetime | None:

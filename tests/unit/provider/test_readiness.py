@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -524,3 +525,42 @@ def test_an_error_that_is_no_answer_of_the_api_is_shown_and_waited_through() -> 
     )
     assert result.id == "c1"
     assert "the API cannot be asked at present (no token yet)" in shown.lines[0]
+
+
+def test_claims_that_join_one_by_one_are_seen_by_ever_fewer_lists() -> None:
+    async def main() -> tuple[list[tuple[str, float]], float]:
+        clock = Clock()
+        read: list[tuple[str, float]] = []
+        ids = [f"c{index}" for index in range(400)]
+        poller = Poller(lambda: script, clock, pause=lambda joined, seconds: pause(joined, seconds))
+        ignore = Shown().lines.append
+        waits: list[asyncio.Task[CapacityClaim]] = []
+
+        def at(now: float) -> list[CapacityClaim]:
+            read.append((script.calls[-1][0], now))
+            return [claim(id=id) for id in ids[: len(waits)]]
+
+        async def pause(joined: asyncio.Event, seconds: float) -> None:
+            if len(waits) < len(ids) and seconds >= 0.05:  # twenty claims a second
+                clock.now += 0.05
+                join()
+            else:
+                await clock.pause(joined, seconds)
+            await asyncio.sleep(0)
+
+        def join() -> None:
+            one = Goal("training", ids[len(waits)], goal().resources, Readiness(), str(clock.now))
+            waits.append(asyncio.create_task(poller.wait(one, ignore, ignore)))
+
+        script = Script(clock, at)
+        while len(waits) < len(ids):
+            join()  # whenever all were ready, the wait has ended
+            await asyncio.gather(*waits)
+        return read, clock.now
+
+    read, ended = asyncio.run(main())
+    moments = [moment for _, moment in read]
+    assert len(read) <= 10
+    assert [call for call, _ in read].count("GET") <= 1
+    assert min(later - earlier for earlier, later in itertools.pairwise(moments)) >= 0.5
+    assert ended <= 400 * 0.05 + 1
