@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 PROGRESS_EVERY: Final = 15.0  # seconds without a change after which progress is shown all the same
 _GATHER: Final = 0.05  # seconds to let claims come together before the first look
-_LULL: Final = 0.4  # seconds in which no claim joins, after which those that have joined are looked at
+_LULL: Final = (0.4, 1.0)  # seconds in which no claim joins, after which who has joined is looked at
+_WHILE_JOINING: Final = (1.0, 8.0)  # seconds between looks as long as claims keep joining
 _INSTANT: Final = 0.001  # seconds: no pause is shorter
 _PAUSES: Final = (0.5, 1.0, 2.0, 3.0, 5.0)  # seconds between looks; the last one goes on
 _NAMED: Final = 10  # claims that the text of an interrupt names, of more it says how many
@@ -248,8 +249,8 @@ class Poller:
     """Waits for all claims of a program with one LIST per round.
 
     A claim that joins does not bring a read with it: an update makes claims one by one for minutes. While
-    they keep joining, the rounds go on becoming longer; once none has joined for a moment, those that have
-    are looked at. A claim that joins after a pause is looked at right away.
+    they keep joining, looks become rarer; once none has joined for a moment, those that have are looked
+    at. A claim that joins alone is looked at right away.
 
     The claims that do not become ready are gathered, and reported in one `pulumi.RunError` when nothing
     is waited for any more: the first error of a program ends it, and with it every other wait.
@@ -267,7 +268,8 @@ class Poller:
         self._waits: dict[str, _Wait] = {}
         self._joined = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._round = 0  # since claims last stopped joining
+        self._round = 0  # since a claim has joined
+        self._joining_since = self._joined_at = float("-inf")
         self._looked_at = float("-inf")
         self._listed: dict[str, CapacityClaim] = {}  # what the last list of this run has shown
         self._listed_at = 0.0
@@ -284,6 +286,9 @@ class Poller:
         loop = asyncio.get_running_loop()
         wait = _Wait(goal, show, warn, self._clock(), loop.create_future())
         self._waits[goal.claim_id] = wait
+        if wait.started - self._joined_at > _PAUSES[-1]:
+            self._joining_since = wait.started
+        self._joined_at = wait.started
         self._joined.set()
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._run())
@@ -354,17 +359,19 @@ class Poller:
         while True:
             self._joined.clear()
             waits = self._open()
-            due = self._looked_at + _PAUSES[min(self._round, len(_PAUSES) - 1)]
             joined = [wait.started for wait in waits if not wait.looked_at]
             if joined:
-                due = max(due, min(joined) + _GATHER)
-                due = min(due, max(self._looked_at + _PAUSES[0], max(joined) + _LULL))
+                self._round = 0
+                since = self._joined_at - self._joining_since
+                pause = _within(_WHILE_JOINING, since / 2.5)
+                lull = self._joined_at + _within(_LULL, since / 25)
+                due = max(self._looked_at + pause, min(joined) + _GATHER)
+                due = min(due, max(self._looked_at + _PAUSES[0], lull))
+            else:
+                due = self._looked_at + _PAUSES[min(self._round, len(_PAUSES)) - 1]
             end = min(wait.started + wait.timeout for wait in waits)
-            now = self._clock()
-            seconds = min(due, max(end, self._looked_at + _GATHER)) - now
+            seconds = min(due, max(end, self._looked_at + _GATHER)) - self._clock()
             if seconds < _INSTANT:
-                if joined and now >= max(joined) + _LULL:
-                    self._round = 0
                 return
             await self._pause(self._joined, seconds)
 
@@ -464,6 +471,10 @@ def _interrupt(handler: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGINT)
+
+
+def _within(bounds: tuple[float, float], value: float) -> float:
+    return min(max(value, bounds[0]), bounds[1])
 
 
 def _strange_for_long(wait: _Wait, now: float) -> bool:
