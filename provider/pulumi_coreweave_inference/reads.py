@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim
 
 _REACH_BACK: Final = timedelta(seconds=10)
-MARGINS: Final = (_REACH_BACK, timedelta(hours=1), None)  # how far lists reach back, one after the other
+# How far lists reach back, one after the other. The first one holds all that one update has made.
+MARGINS: Final = (timedelta(minutes=5), timedelta(hours=6), None)
 MAXIMUM_AGE: Final = 30.0  # seconds a list is good for
 PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 2.0, 5.0)  # seconds between looks at what is being deleted
 

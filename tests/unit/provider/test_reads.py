@@ -87,6 +87,14 @@ def test_four_hundred_claims_are_a_get_and_a_list() -> None:
     assert api.calls == ["GET", "LIST"]
 
 
+def test_claims_that_one_update_has_made_over_minutes_are_one_list() -> None:
+    api = many(400, apart=0.5)
+    reads = api.reads()
+    for index in reversed(range(400)):
+        assert reads.read(f"c{index}", at(index * 0.5)).id == f"c{index}"
+    assert api.calls == ["GET", "LIST"]
+
+
 def test_claims_of_several_years_are_three_lists_at_most() -> None:
     api = many(100, apart=86_400 * 10)
     reads = api.reads()
