@@ -1,9 +1,10 @@
 """What an operation costs: claims against as many empty dynamic resources, on the real engine, in one run.
 
     python tests/bench/bench.py [--sizes 1,10,100,400,1000] [--latencies 0,50] [--out docs]
+    python tests/bench/bench.py --imports
 
 Prints a table a size, and writes `benchmarks.md` and `images/benchmarks.svg`. Ratios count; the seconds
-are those of the machine that the report names.
+are those of the machine that the report names. `--imports` measures nothing but what an import costs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -64,6 +66,8 @@ class Measured:
     calls: Counter[str] = field(default_factory=Counter)
     program: float = 0.0
     provider: float = 0.0
+    processor: float = 0.0
+    """Seconds of processor time, user and system, of the CLI and all its processes."""
 
 
 Series = dict[str, Measured]
@@ -74,12 +78,22 @@ def main() -> int:
     parser.add_argument("--sizes", default="1,10,100,400,1000", help="how many resources, by comma")
     parser.add_argument("--latencies", default="0,50", help="milliseconds that the API takes, by comma")
     parser.add_argument("--out", type=Path, help="folder to write benchmarks.md and the chart to")
+    parser.add_argument("--imports", action="store_true", help="measure the import of the package alone")
     arguments = parser.parse_args()
+    # Where Python writes no bytecode, each process compiles what it imports: a cost no user has.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    if arguments.imports:
+        print("\n".join(report_imports()))
+        return 0
     sizes = [int(size) for size in arguments.sizes.split(",")]
     latencies = [int(latency) for latency in arguments.latencies.split(",")]
     put_engine_on_path()
-    empty = {size: measure_empty(size) for size in sizes}
-    claims = {latency: {size: measure_claims(size, latency) for size in sizes} for latency in latencies}
+    empty: dict[int, Series] = {}
+    claims: dict[int, dict[int, Series]] = {latency: {} for latency in latencies}
+    for size in sizes:  # what is compared is measured close together: a machine may get busier
+        empty[size] = measure_empty(size)
+        for latency in latencies:
+            claims[latency][size] = measure_claims(size, latency)
     text = report(empty, claims)
     print(text)
     if arguments.out:
@@ -173,7 +187,7 @@ def stack(program: str, environment: dict[str, str]) -> Iterator[Pulumi]:
 
 
 def run(command: tuple[str, ...], folder: Path, environment: dict[str, str]) -> Measured:
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), processor_seconds()
     process = subprocess.Popen(
         command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -184,11 +198,18 @@ def run(command: tuple[str, ...], folder: Path, environment: dict[str, str]) -> 
     watcher.start()
     output, _ = process.communicate()
     measured.seconds = time.perf_counter() - started
+    measured.processor = processor_seconds() - spent
     ended.set()
     watcher.join()
     if process.returncode:
         sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{output}")
     return measured
+
+
+def processor_seconds() -> float:
+    """Of all processes that this one, or one of them, has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def watch_memory(root: int, measured: Measured, ended: threading.Event) -> None:
@@ -246,6 +267,19 @@ def report(empty: dict[int, Series], claims: dict[int, dict[int, Series]]) -> st
                     f"{ours.seconds:.1f} s / {theirs.seconds:.1f} s = **{ours.seconds / theirs.seconds:.2f}**"
                 )
             lines.append(f"| {operation} | " + " | ".join(cells) + " |")
+        lines += [
+            "",
+            "Processor time of all processes, and its ratio, which a busy machine changes less:",
+            "",
+        ]
+        lines += ["| operation | " + " | ".join(f"N = {size}" for size in sizes) + " |"]
+        lines += ["|---|" + "---|" * len(sizes)]
+        for operation in OPERATIONS:
+            cells = []
+            for size in sizes:
+                mine, least = by_size[size][operation].processor, empty[size][operation].processor
+                cells.append(f"{mine:.1f} s / {least:.1f} s = **{mine / least:.2f}**")
+            lines.append(f"| {operation} | " + " | ".join(cells) + " |")
         lines += ["", "Calls to the API:", ""]
         lines += ["| operation | " + " | ".join(f"N = {size}" for size in sizes) + " |"]
         lines += ["|---|" + "---|" * len(sizes)]
@@ -257,11 +291,8 @@ def report(empty: dict[int, Series], claims: dict[int, dict[int, Series]]) -> st
             ]
             lines.append(f"| {operation} | " + " | ".join(cells) + " |")
     first = next(iter(claims.values()))
-    if 100 in sizes and 1000 in sizes:
-        lines += ["", "## Growth", "", "Seconds a claim at N = 1000 over those at N = 100 (API 0 ms):", ""]
-        for operation in OPERATIONS:
-            growth = (first[1000][operation].seconds / 1000) / (first[100][operation].seconds / 100)
-            lines.append(f"- {operation}: {growth:.2f}")
+    if len(sizes) > 1:
+        lines += growth(empty, first)
     lines += [
         "",
         "## Memory",
@@ -277,8 +308,70 @@ def report(empty: dict[int, Series], claims: dict[int, dict[int, Series]]) -> st
             for size in sizes
         ]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    lines += ["", "## Import", "", *report_imports()]
     lines += ["", f"The emulator itself answers {emulator_speed():,.0f} GET requests a second here.", ""]
     return "\n".join(lines)
+
+
+def growth(empty: dict[int, Series], claims: dict[int, Series]) -> list[str]:
+    """How much more a resource costs where there are many of them, without what one alone costs.
+
+    With a file as its backend the engine writes the whole state twice a resource: what is quadratic
+    in the column of the empty resources is its share.
+    """
+    sizes = sorted(claims)
+    least, most = min((size for size in sizes if size >= 100), default=sizes[0]), sizes[-1]
+    if least == most:
+        least = sizes[0]
+
+    def grown(by_size: dict[int, Series], operation: str) -> float:
+        fixed = by_size[sizes[0]][operation].seconds if sizes[0] < least else 0.0
+        each = [max(0.001, by_size[size][operation].seconds - fixed) / size for size in (least, most)]
+        return each[1] / each[0]
+
+    lines = ["", "## Growth", ""]
+    lines += [f"Seconds a resource at N = {most} over those at N = {least} (API 0 ms)"]
+    lines[-1] += f", both without what N = {sizes[0]} takes:" if sizes[0] < least else ":"
+    lines += [""]
+    lines += ["| operation | claims | empty resources | ratio |", "|---|---|---|---|"]
+    for operation in OPERATIONS:
+        ours, theirs = grown(claims, operation), grown(empty, operation)
+        lines.append(f"| {operation} | {ours:.2f} | {theirs:.2f} | **{ours / theirs:.2f}** |")
+    return lines
+
+
+def report_imports(rounds: int = 9) -> list[str]:
+    """What importing the package costs over importing `pulumi`: whole processes, and `-X importtime`."""
+    modules = ("pulumi", "pulumi_coreweave_inference")
+    spent: dict[str, list[float]] = {module: [] for module in modules}
+    told: dict[str, list[float]] = {module: [] for module in modules}
+    for round_ in range(rounds + 1):
+        for module in modules:
+            before = processor_seconds()
+            subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+            after = processor_seconds()
+            command = [sys.executable, "-X", "importtime", "-c", f"import {module}"]
+            shown = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+            if round_:  # the first one may still write bytecode
+                spent[module].append(after - before)
+                told[module].append(import_seconds(shown, module))
+    base, ours = (statistics.median(spent[module]) for module in modules)
+    base_told, ours_told = (statistics.median(told[module]) for module in modules)
+    return [
+        f"`import {modules[1]}` takes **{ours / base:.2f}** times as long as `import {modules[0]}`: "
+        f"{ours:.3f} s of processor time against {base:.3f} s, whole processes; by `-X importtime` "
+        f"{ours_told:.3f} s against {base_told:.3f} s = **{ours_told / base_told:.2f}**. "
+        f"Medians of {rounds}."
+    ]
+
+
+def import_seconds(shown: str, module: str) -> float:
+    """The cumulative time of a module in what `-X importtime` shows."""
+    for line in shown.splitlines():
+        _, microseconds, name = line.removeprefix("import time:").split("|")
+        if name.strip() == module:
+            return int(microseconds) / 1e6
+    raise ValueError(f"{module} was not imported")
 
 
 def engine_version() -> str:
