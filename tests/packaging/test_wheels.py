@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Callable
 from email.message import Message
 from pathlib import Path
 from typing import Final
@@ -18,30 +19,8 @@ import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGES: Final = {"sdk": "coreweave_inference", "provider": "pulumi_coreweave_inference"}
-EPOCH: Final = "1767225600"  # any fixed moment
 
-
-@pytest.fixture(scope="session")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Both wheels, by folder."""
-    return {folder: build(ROOT / folder, tmp_path_factory.mktemp("wheels")) for folder in PACKAGES}
-
-
-def build(project: Path, into: Path) -> Path:
-    run(
-        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(into)],
-        cwd=project,
-        env=os.environ | {"SOURCE_DATE_EPOCH": EPOCH},
-    )
-    (wheel,) = into.glob("*.whl")
-    return wheel
-
-
-def run(command: list[str], **options: object) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
-    shown: str = done.stdout + done.stderr
-    return shown
+pytestmark = pytest.mark.xdist_group("wheels")
 
 
 def metadata(wheel: Path) -> Message:
@@ -52,7 +31,7 @@ def metadata(wheel: Path) -> Message:
 
 @pytest.mark.parametrize("folder", PACKAGES)
 def test_a_wheel_built_elsewhere_and_later_is_the_same_to_the_byte(
-    wheels: dict[str, Path], folder: str, tmp_path: Path
+    wheels: dict[str, Path], build: Callable[[Path, Path], Path], folder: str, tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(ROOT / folder, elsewhere, ignore=shutil.ignore_patterns("__pycache__", "dist"))
@@ -130,49 +109,30 @@ def test_package_project_file_and_changelog_name_the_same_version(folder: str, p
     assert f"\n## {project['version']} " in changelog
 
 
-def test_the_installed_wheels_work_alone_without_and_with_the_extra(
-    wheels: dict[str, Path], tmp_path: Path
+def test_the_installed_wheels_work_alone_and_say_what_the_command_lacks(
+    install: Callable[..., Path], run: Callable[..., str], tmp_path: Path
 ) -> None:
-    uv = shutil.which("uv") or shutil.which("uv", path=str(ROOT / ".uv" / "bin"))
-    if uv is None:
-        pytest.fail("there is no uv on PATH; run this with `make test`, which has one")
-    environment = tmp_path / "venv"
-    python, command = str(environment / "bin" / "python"), str(environment / "bin" / "capacity-claims")
-    constraints = tmp_path / "constraints.txt"
-    constraints.write_text("\n".join(locked()), encoding="utf-8")
-    install = [
-        uv,
-        "pip",
-        "install",
-        "--quiet",
-        "--no-config",
-        "--python",
-        python,
-        "--constraint",
-        str(constraints),
-    ]
-    run([uv, "venv", "--quiet", "--no-config", "--python", sys.executable, str(environment)])
-
-    run([*install, str(wheels["sdk"]), str(wheels["provider"])])
-    shown = run([python, "-I", "-c", LOOK], cwd=tmp_path)
+    environment = install()
+    shown = run([str(environment / "bin" / "python"), "-I", "-c", LOOK], cwd=tmp_path)
     assert str(environment.resolve()) in shown
     assert not {"starlette", "uvicorn", "typer", "rich"} & set(shown.split())
+    command = str(environment / "bin" / "capacity-claims")
     told = subprocess.run([command, "--help"], capture_output=True, text=True, check=False)
     assert told.returncode == 1
     assert told.stderr.endswith("install it with `pip install 'pulumi-coreweave-inference[cli]'`\n")
     assert "Traceback" not in told.stderr
 
-    run([*install, f"pulumi-coreweave-inference[cli] @ {wheels['provider'].as_uri()}", str(wheels["sdk"])])
-    assert "--allocation-delay" in run([command, "emulator", "--help"])
 
-    # What a checker sees of the installed packages: every public type is known, and none is left to guess.
+@pytest.mark.parametrize("package", PACKAGES.values())
+def test_a_checker_finds_every_public_type_of_an_installed_wheel_known(
+    installed: Path, run: Callable[..., str], package: str, tmp_path: Path
+) -> None:
     activated = os.environ | {
-        "VIRTUAL_ENV": str(environment),
-        "PATH": f"{environment}/bin:{os.environ['PATH']}",
+        "VIRTUAL_ENV": str(installed),
+        "PATH": f"{installed}/bin:{os.environ['PATH']}",
     }
-    for package in PACKAGES.values():
-        pyright = [sys.executable, "-m", "pyright", "--verifytypes", package, "--ignoreexternal"]
-        assert "Type completeness score: 100%" in run(pyright, cwd=tmp_path, env=activated)
+    pyright = [sys.executable, "-m", "pyright", "--verifytypes", package, "--ignoreexternal"]
+    assert "Type completeness score: 100%" in run(pyright, cwd=tmp_path, env=activated)
 
 
 LOOK: Final = """
@@ -182,13 +142,3 @@ from pulumi_coreweave_inference import CapacityClaim
 print(coreweave_inference.__file__, pulumi_coreweave_inference.__file__, *sys.modules)
 print(*(name for name in ("starlette", "typer") if importlib.util.find_spec(name)))
 """
-
-
-def locked() -> list[str]:
-    """The versions of the lock file, so that what is installed is in the cache already."""
-    packages = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]
-    versions: dict[str, list[str]] = {}
-    for package in packages:
-        if "registry" in package["source"]:
-            versions.setdefault(package["name"], []).append(package["version"])
-    return [f"{name}=={found[0]}" for name, found in versions.items() if len(found) == 1]
