@@ -252,6 +252,7 @@ def _what(change: Change) -> Cell:
             Order.CREATE_FIRST: ", new one first",
             Order.DELETE_FIRST: ", old one released first",
         }.get(change.order or Order.UNKNOWN, "")
+        order = ", the old one stays at CoreWeave" if change.retained else order
         why = [_reason(reason, change) for reason in change.reasons]
         return (Strong("replace"), order, *((": ", *_listed(why)) if why else ()))
     if change.kind is Kind.RELEASE:
@@ -263,7 +264,7 @@ def _what(change: Change) -> Cell:
     if change.kind is Kind.SCALE:
         growth = change.growth
         return ("scale" if growth is None else "scale up" if growth > 0 else Strong("scale down"),)
-    if change.kind is Kind.CHANGE and change.before == change.after:
+    if change.only_noted:
         return ("note in the state only",)
     return (change.kind.value + (" in place" if change.kind is Kind.CHANGE else ""),)
 
@@ -288,11 +289,10 @@ def _instances(change: Change) -> Cell:
         return (*_held(old), " → ", *_held(new))
     if new:
         return _held(new) if change.kind is Kind.IMPORT else ("0 → ", *_held(new))
-    if old:
-        return _held(old) if change.kind is Kind.FORGET else (
-            f"{_number(amount_of(old))} → 0 × ", Quoted(_said(old.instance_type))
-        )  # fmt: skip
-    return ("",)
+    (held,) = change.phases[0]
+    if change.kind is Kind.FORGET:
+        return _held(held)
+    return (f"{_number(amount_of(held))} → 0 × ", Quoted(_said(held.instance_type)))
 
 
 def _zones(change: Change) -> Cell:
@@ -381,7 +381,7 @@ def _unsaid(plan: Plan) -> list[Block]:
 
 def _notes(review: Review) -> Iterable[Cell]:
     plan = review.plan
-    if any(change.order is Order.CREATE_FIRST for change in plan.changes):
+    if any(change.order is Order.CREATE_FIRST and not change.retained for change in plan.changes):
         yield (
             "An old claim is released when the program has succeeded: after the new one is ready, unless "
             "the program sets readiness=None, which a preview does not show.",

@@ -116,9 +116,13 @@ class Change:
         """Whether instances have to be found for it, which may fail."""
         if self.kind is Kind.SCALE:
             return self.growth is None or self.growth > 0
-        return self.kind in (Kind.REPLACE, Kind.CREATE) or (
-            self.kind is Kind.CHANGE and self.before != self.after
-        )
+        return self.kind in (Kind.REPLACE, Kind.CREATE, Kind.CHANGE) and not self.only_noted
+
+    @property
+    def only_noted(self) -> bool:
+        """Whether it is known to change the state, and nothing at the API."""
+        said = self.after is not None and not self.after.unsaid()
+        return self.kind is Kind.CHANGE and said and self.before == self.after
 
     def on_failure(self, plan_asks: bool) -> tuple[Spec, ...]:
         """What it holds for certain when none of the instances that its plan asks for are found.

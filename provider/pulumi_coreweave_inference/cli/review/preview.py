@@ -209,17 +209,16 @@ def _read_planned(urn: str, claim: _Claim, changes: list[Change], drift: list[Dr
 
 
 def _change(urn: str, step: Mapping[str, Any], claim: _Claim) -> Change:
-    op, before, after = step["op"], _before(step), _after(step)
+    op, before, after = step["op"], _before(step), _after(step) or _SAYS_NOTHING
     if op == "delete":
         return _release(urn, step, earlier=False)
-    if op == "same" and before:
-        return _unchanged(urn, before, step)
-    if op == "replace":
-        kind = Kind.REPLACE
-    elif op in ("create", "import"):
+    if op == "same":
+        return _unchanged(urn, before or _SAYS_NOTHING, step)
+    if op in ("create", "import"):
         kind = Kind(op)
     else:
-        kind = Kind.CHANGE if before is None or after is None else _in_place(before, after)
+        before = before or _SAYS_NOTHING
+        kind = Kind.REPLACE if op == "replace" else _in_place(before, after)
     return Change(
         urn=urn,
         name=_name(urn),
@@ -246,7 +245,7 @@ def _release(urn: str, step: Mapping[str, Any], *, earlier: bool) -> Change:
         urn=urn,
         name=_name(urn),
         kind=Kind.FORGET if retained else Kind.RELEASE,
-        before=_before(step),
+        before=_before(step) or _SAYS_NOTHING,
         after=None,
         claim_id=_id(step),
         protected=state.get("protect") is True,
@@ -264,9 +263,9 @@ def _in_place(before: Spec, after: Spec) -> Kind:
     return Kind.SCALE if only_count else Kind.CHANGE
 
 
-def _named(after: Spec | None, before: Spec | None) -> Spec | None:
+def _named(after: Spec, before: Spec | None) -> Spec:
     """A claim changed in place keeps its name unless the program gives it one."""
-    if after is None or before is None or after.name is not None:
+    if before is None or after.name is not None:
         return after
     return Spec(after.instance_type, after.count, after.zones, after.capacity_type, before.name)
 

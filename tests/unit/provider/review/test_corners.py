@@ -1,0 +1,236 @@
+"""Previews that are rare, and what a reviewer sees of them."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inline_snapshot import snapshot
+from rich.console import Console
+from typer.testing import CliRunner
+
+from pulumi_coreweave_inference.cli.app import app
+from pulumi_coreweave_inference.cli.review.document import Bullets, Document, Table, Verbatim, document
+from pulumi_coreweave_inference.cli.review.markdown import markdown
+from pulumi_coreweave_inference.cli.review.plan import Kind, totals
+from pulumi_coreweave_inference.cli.review.preview import CLAIM_TYPE, parse
+from pulumi_coreweave_inference.cli.review.review import review
+from pulumi_coreweave_inference.cli.review.terminal import show
+
+URN = f"urn:pulumi:prod::claims::{CLAIM_TYPE}::training"
+ROOT = "urn:pulumi:prod::claims::pulumi:pulumi:Stack::claims-prod"
+
+
+def resources(count: Any = 4, zones: Any = ("US-WEST-04A", "US-EAST-04A")) -> dict[str, Any]:
+    return {"instanceId": "gb200-4x", "instanceCount": count, "zones": list(zones)}
+
+
+def state(held: Any = None, **more: Any) -> dict[str, Any]:
+    held = resources() if held is None else held
+    return {"id": "id-1", "inputs": {"resources": held}, "outputs": {"resources": held}} | more
+
+
+def step(op: str, old: Any = None, new: Any = None, urn: str = URN, **more: Any) -> dict[str, Any]:
+    states = {"oldState": old, "newState": new}
+    return {"op": op, "urn": urn} | {key: value for key, value in states.items() if value} | more
+
+
+def preview(*steps: dict[str, Any], **more: Any) -> str:
+    return json.dumps({"steps": list(steps)} | more)
+
+
+def told(*steps: dict[str, Any], **more: Any) -> str:
+    """The comment, without its title and its fingerprint."""
+    shown = markdown(document(review(parse(preview(*steps, **more)))))
+    return shown.partition("`\n\n")[2].partition("\n\n<sub>")[0]
+
+
+@pytest.mark.parametrize(
+    ("op", "unsaid"),
+    [
+        ("create", "after"),
+        ("import", "after"),
+        ("update", "both"),
+        ("replace", "both"),
+        ("delete", "before"),
+        ("same", "both"),
+    ],
+)
+def test_a_step_without_its_states_says_nothing_and_is_never_taken_for_harmless(op: str, unsaid: str) -> None:
+    plan = parse(preview(step(op)))
+    (change,) = plan.changes
+    assert (change.before is not None, change.after is not None) == (unsaid != "after", unsaid != "before")
+    (amounts,) = totals(plan).values()
+    assert amounts.peak.more
+    assert "unknown" in markdown(document(review(plan)))
+    assert not change.only_noted
+
+
+@pytest.mark.parametrize("value", ["[secret]", "3eeb2bf0-c639-47a8-9e75-3b44932eb421"])
+def test_an_update_whose_values_are_not_said_may_change_what_is_reserved(value: str) -> None:
+    old, new = state(resources(value)), state(resources(value))
+    assert "note in the state only" not in told(step("update", old, new))
+    (change,) = parse(preview(step("update", old, new))).changes
+    assert (change.kind, change.asks) == (Kind.CHANGE, True)
+
+
+def test_an_update_that_changes_nothing_of_what_is_reserved_is_a_note_in_the_state() -> None:
+    assert "note in the state only" in told(step("update", state(), state()))
+
+
+def test_a_replacement_that_retains_the_old_claim_holds_both_for_good() -> None:
+    old, new = state(retainOnDelete=True), state(resources(zones=("US-EAST-04A",)))
+    steps = [
+        step("create-replacement", old, new),
+        step("replace", old, new, replaceReasons=["resources.zones"]),
+        step("delete-replaced", old),
+    ]
+    assert [amount.known for amount in totals(parse(preview(*steps)))["gb200-4x"]] == [4, 8, 8, 4]
+    assert told(*steps) == snapshot("""\
+**1 replaced**.
+
+- **Instances:** 4 → 8 (+4), at most 8 during the update
+- **Asked for first in:** `US-EAST-04A` 4 × `gb200-4x`
+- **Released before something else is granted:** no
+
+| Claim | What | Instances | Peak | Zones, preferred first | If nothing is found |
+|---|---|---|--:|---|---|
+| `training` | **replace**, the old one stays at CoreWeave: zones | 4 × `gb200-4x` | 8 | `US-WEST-04A, US-EAST-04A` → `US-EAST-04A` | keeps the old 4 × `gb200-4x` |
+
+| Instance type | Before | After | Peak | If nothing is found |
+|---|--:|--:|--:|--:|
+| `gb200-4x` | 4 | 8 (+4) | 8 | 4 |\
+""")
+
+
+def test_a_claim_that_somebody_has_renamed_is_told_by_its_new_name() -> None:
+    renamed = state() | {"outputs": {"resources": resources(), "name": "theirs"}}
+    root = step("refresh", {"id": "s"}, {"id": "s"}, ROOT)
+    ours = state() | {"outputs": {"resources": resources(), "name": "ours"}}
+    assert told(root, step("refresh", ours, ours), step("update", ours, renamed)) == snapshot("""\
+A refresh, which changes the state only. Claims that differ from it: 1 of 1.
+
+| Instance type | Before | After | Peak |
+|---|--:|--:|--:|
+| `gb200-4x` | 4 | 4 | 4 |
+
+**Drift:** changed outside Pulumi since the state was written.
+
+| Claim | State | CoreWeave |
+|---|---|---|
+| `training` | 4 × `gb200-4x` in `US-WEST-04A, US-EAST-04A` | 4 × `gb200-4x` in `US-WEST-04A, US-EAST-04A`, named `theirs` |\
+""")
+
+
+def test_a_refresh_that_finds_all_as_it_was_says_so() -> None:
+    root = step("refresh", {"id": "s"}, {"id": "s"}, ROOT)
+    assert told(root, step("refresh", state(), state())) == snapshot("""\
+A refresh, which changes the state only. Claims that differ from it: 0 of 1.
+
+| Instance type | Before | After | Peak |
+|---|--:|--:|--:|
+| `gb200-4x` | 4 | 4 | 4 |\
+""")
+
+
+def test_a_refresh_does_not_count_what_was_to_be_deleted_and_is_gone() -> None:
+    root = step("refresh", {"id": "s"}, {"id": "s"}, ROOT)
+    assert told(root, step("delete", state(delete=True))) == snapshot(
+        "A refresh, which changes the state only. Claims that differ from it: 0 of 0."
+    )
+
+
+@pytest.mark.parametrize(("unchanged", "drifted"), [(1, False), (0, True)])
+def test_a_refreshed_claim_without_a_second_step_is_unchanged_or_gone(unchanged: int, drifted: bool) -> None:
+    # Without --show-sames an unchanged claim is counted only; one that is gone is not even counted.
+    plan = parse(preview(step("refresh", state(), state()), changeSummary={"same": unchanged}))
+    assert [change.kind for change in plan.changes] == [Kind.SAME] * unchanged
+    assert [(drift.name, drift.live) for drift in plan.drift] == [("training", None)] * drifted
+
+
+def test_a_claim_that_is_only_looked_up_is_no_part_of_the_plan() -> None:
+    plan = parse(preview(step("read", None, state()), step("discard", state())))
+    assert (plan.changes, plan.drift, plan.others) == ((), (), 0)
+
+
+def shown_on_a_terminal(found: Document) -> str:
+    terminal = io.StringIO()
+    show(found, Console(file=terminal, width=100))
+    return terminal.getvalue()
+
+
+def test_a_terminal_counts_what_it_leaves_out() -> None:
+    many = tuple((f"row {number}",) for number in range(1_234))
+    found = Document(
+        ("Title",),
+        (
+            Table(("Column",), tuple((cell,) for cell in many)),
+            Bullets(many),
+            Verbatim(tuple(cell for (cell,) in many)),
+        ),
+        (),
+        "",
+    )
+    lines = shown_on_a_terminal(found).splitlines()
+    assert [line for line in lines if "more" in line] == snapshot(
+        [
+            "… and 1,034 more, not shown here",
+            "… and 1,224 more, not shown here",
+            "… and 1,034 more, not shown here",
+        ]
+    )
+    assert sum("row" in line for line in lines) == 200 + 10 + 200
+
+
+def test_a_review_on_a_terminal_looks_like_this() -> None:
+    old, new = state(), state(resources(zones=("US-EAST-04A", "US-WEST-04A")))
+    found = review(
+        parse(
+            preview(
+                step("create-replacement", old, new),
+                step("replace", old, new, replaceReasons=["resources.zones"]),
+                step("delete-replaced", old),
+                diagnostics=[{"severity": "warning", "message": "look here"}],
+            )
+        )
+    )
+    text = shown_on_a_terminal(document(found)).replace(found.fingerprint, "…")
+    assert "\n".join(line.rstrip() for line in text.splitlines()) == snapshot("""\
+Capacity claims of claims/prod
+1 replaced.
+• Instances: 4 → 4, at most 8 during the update
+• Asked for first in: US-EAST-04A 4 × gb200-4x
+• Released before something else is granted: no
+
+                                                        Zones, preferred
+ Claim      What                  Instances      Peak   first                 If nothing is found
+ ──────────────────────────────────────────────────────────────────────────────────────────────────
+ training   replace, new one      4 × gb200-4x      8   US-WEST-04A,          keeps the old 4 ×
+            first: zone order                           US-EAST-04A →         gb200-4x
+                                                        US-EAST-04A,
+                                                        US-WEST-04A
+
+
+ Instance type   Before   After   Peak   If nothing is found
+ ───────────────────────────────────────────────────────────
+ gb200-4x             4       4      8                     4
+
+The preview warns:
+look here
+• An old claim is released when the program has succeeded: after the new one is ready, unless the
+program sets readiness=None, which a preview does not show.
+Fingerprint …\
+""")
+
+
+@pytest.mark.parametrize("option", ["--rules", "--prices"])
+def test_a_file_that_is_no_text_is_refused_in_one_line(option: str, tmp_path: Path) -> None:
+    file = tmp_path / "file.toml"
+    file.write_bytes(b"\xff\xfe\xff")
+    done = CliRunner().invoke(app, ["review", option, str(file)], input=preview())
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"{file}: " in done.stderr
+    assert done.stderr.count("\n") == 1
