@@ -1,0 +1,187 @@
+"""What a person sees: tables on a terminal, and what `orphans` finds."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from inline_snapshot import snapshot
+from typer.testing import CliRunner
+
+from coreweave_inference import CapacityClaimResources, Client
+from coreweave_inference.emulator import Emulator, EmulatorSettings
+from pulumi_coreweave_inference.cli import table
+from pulumi_coreweave_inference.cli.app import app
+from pulumi_coreweave_inference.identity import Declaration
+
+CLAIM = "pulumi-python:dynamic/coreweave:CapacityClaim"
+NAMESPACES = {"prod": "6f9f9c3e-1f0a-4f0e-9d3f-3f1d1c1b1a10", "dev": "7f9f9c3e-1f0a-4f0e-9d3f-3f1d1c1b1a10"}
+RESOURCES = CapacityClaimResources.model_validate(
+    {
+        "instanceId": "gb200-4x",
+        "instanceCount": 2,
+        "zones": ["US-WEST-04A", "US-EAST-04A"],
+        "capacityType": "CAPACITY_TYPE_MANAGED",
+    }
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **more: Any) -> str:
+    with monkeypatch.context() as patched:
+        patched.setenv("COLUMNS", "80")
+        patched.setattr("sys.stdout", shown := Terminal())
+        table.show(*arguments, **more)
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue())  # the table's own bold titles
+
+
+def lines(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def test_a_terminal_gets_a_table_that_folds_words_and_keeps_ids_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    claim_id = "6ffb9fce-42ae-4638-add8-09ea8e43ce50"
+    rows = [
+        ("[red]training", claim_id, "4/4", "US-WEST-04A, US-EAST-04A"),
+        ("b\x1b[31m", claim_id, "0/16", ""),
+    ]
+    titles = ("NAME", "ID", "ALLOCATED", "ZONES")
+    assert lines(on_a_terminal(monkeypatch, titles, rows, right=frozenset({"ALLOCATED"}))) == snapshot("""\
+
+ NAME           ID                                     ALLOCATED   ZONES
+ ──────────────────────────────────────────────────────────────────────────────
+ [red]trainin   6ffb9fce-42ae-4638-add8-09ea8e43ce50         4/4   US-WEST-04A,
+ g                                                                 US-EAST-04A
+ b?[31m         6ffb9fce-42ae-4638-add8-09ea8e43ce50        0/16
+""")
+
+
+def test_a_terminal_gets_plain_text_where_there_are_very_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [("training", "4")] * 2_001
+    shown = on_a_terminal(monkeypatch, ("NAME", "COUNT"), rows, right=frozenset({"COUNT"}))
+    assert shown == "NAME      COUNT\n" + "training      4\n" * 2_001
+
+
+@pytest.fixture
+def ids(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Claims by name at an emulator: what the states below do with them follows from their names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COREWEAVE_RETRY_DEADLINE", "0")
+    posted: dict[str, str | None] = dict.fromkeys(("two-stacks", "replaced", "waiting", "stranger"))
+    for stack, name in (("prod", "batch"), ("dev", "eval")):
+        declared = Declaration(NAMESPACES[stack], f"{CLAIM}::{name}", RESOURCES)
+        claim_id = declared.claim_id(0)
+        posted[declared.claim_name(claim_id)] = claim_id
+    with Emulator(EmulatorSettings(allocation_delay=0)) as emulator:
+        for name, value in emulator.environment().items():
+            monkeypatch.setenv(name, value)
+        with Client(emulator.token, endpoint=emulator.url) as client:
+            yield {
+                name: client.capacity_claims.create(name, RESOURCES.to_wire(), id=claim_id).id
+                for name, claim_id in posted.items()
+            }
+
+
+def entry(stack: str, name: str, claim_id: str, **more: Any) -> dict[str, Any]:
+    return {"urn": f"urn:pulumi:{stack}::p::{CLAIM}::{name}", "type": CLAIM, "id": claim_id} | more
+
+
+def export(stack: str, *entries: dict[str, Any], cut_off: str = "") -> str:
+    namespace = {
+        "urn": "n",
+        "type": "pulumi-python:dynamic/coreweave:ClaimNamespace",
+        "id": NAMESPACES[stack],
+    }
+    pending = [{"type": "creating", "resource": entry(stack, cut_off, "")}] if cut_off else []
+    deployment = {"resources": [namespace, *entries], "pending_operations": pending}
+    path = Path(f"{stack}.json")
+    path.write_text(json.dumps({"version": 3, "deployment": deployment}), encoding="utf-8")
+    return str(path)
+
+
+def orphans(ids: dict[str, str], *arguments: str) -> Result:
+    gone = "00000000-0000-4000-8000-00000000000a"
+    prod = export(
+        "prod",
+        entry("prod", "two", ids["two-stacks"]),
+        entry("prod", "replaced", ids["replaced"]),
+        entry("prod", "replaced", ids["replaced"], delete=True),
+        entry("prod", "waiting", ids["waiting"], delete=True),
+        entry("prod", "gone", gone, outputs={"name": "gone-1"}),
+        cut_off="batch",
+    )
+    dev = export(
+        "dev",
+        entry("dev", "twin", ids["two-stacks"]),
+        entry("dev", "waiting", ids["waiting"], delete=True),
+        entry("dev", "eval", "00000000-0000-4000-8000-00000000000b"),
+    )
+    return CliRunner().invoke(app, ["orphans", "--state", prod, "--state", dev, *arguments])
+
+
+def the_same_each_time(text: str, ids: dict[str, str]) -> str:
+    for number, claim_id in enumerate(ids.values()):
+        text = text.replace(claim_id, f"(id {number})").replace(claim_id[:7], "1234567")
+    text = text.replace(f"{Path.cwd()}/", "")
+    return lines(re.sub(r"  +", "  ", re.sub(r"\b\d+s\b", "0s", text)))
+
+
+def test_orphans_are_told_with_where_they_come_from_and_what_settles_itself(ids: dict[str, str]) -> None:
+    result = orphans(ids)
+    assert result.exit_code == 1
+    assert the_same_each_time(result.stdout, ids) == snapshot("""\
+Claims that none of the stacks manages:
+
+NAME  ID  TYPE  ALLOCATED  STATE  AGE  ORIGIN
+batch-1234567  (id 4)  gb200-4x  2/2  READY  0s  'batch' of prod.json, whose creation was cut off
+eval-1234567  (id 5)  gb200-4x  2/2  READY  0s  'eval' of dev.json
+stranger  (id 3)  gb200-4x  2/2  READY  0s  -
+
+Claims that are managed twice:
+
+NAME  ID  STACK  RESOURCE  ENTRY
+two-stacks  (id 0)  prod.json  two  in use
+two-stacks  (id 0)  dev.json  twin  in use
+replaced  (id 1)  prod.json  replaced  in use
+replaced  (id 1)  prod.json  replaced  old one of a replacement; the next `pulumi up` removes the entry and keeps the claim
+waiting  (id 2)  prod.json  waiting  waits for its deletion
+waiting  (id 2)  dev.json  waiting  waits for its deletion
+
+Claims that a state counts on and the API does not have:
+
+NAME  ID  STACK  RESOURCE  AT THE API
+gone-1  00000000-0000-4000-8000-00000000000a  prod.json  gone  gone
+-  00000000-0000-4000-8000-00000000000b  dev.json  eval  gone\
+""")
+    assert lines(result.stderr) == snapshot("3 unmanaged, 3 managed twice, 2 gone in 6 claims and 2 stacks")
+
+
+def test_orphans_as_json_name_the_same_claims(ids: dict[str, str]) -> None:
+    result = orphans(ids, "--format", "json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    names = {claim_id: name for name, claim_id in ids.items()}
+    assert {
+        names[each["id"]].removesuffix(each["id"][:7]): each["origin"] and tuple(each["origin"].values())
+        for each in found["unmanaged"]
+    } == {
+        "stranger": None,
+        "batch-": (f"{Path.cwd()}/prod.json", "batch", True),
+        "eval-": (f"{Path.cwd()}/dev.json", "eval", False),
+    }
+    twice = {each["name"]: (each["settlesItself"], len(each["entries"])) for each in found["managedTwice"]}
+    assert twice == {"two-stacks": (False, 2), "replaced": (True, 2), "waiting": (False, 2)}
+    assert [(each["name"], each["status"]) for each in found["gone"]] == [("gone-1", None), (None, None)]
+    assert (found["claims"], len(found["stacks"])) == (6, 2)
