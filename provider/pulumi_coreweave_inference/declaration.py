@@ -26,7 +26,6 @@ KEY: Final = "__key"
 NAMESPACE: Final = "__namespace"
 INCARNATION: Final = "__incarnation"
 DECLARED_NAME: Final = "__declaredName"
-REPLACES: Final = "__replaces"
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _ZONE = re.compile(r"[A-Z]{2}-[A-Z]+-[0-9]+[A-Z]+|RNO2A")

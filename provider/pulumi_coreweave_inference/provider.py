@@ -41,7 +41,6 @@ from .declaration import (
     INCARNATION,
     KEY,
     NAMESPACE,
-    REPLACES,
     RESOURCE_FIELDS,
     compare,
     is_unknown,
@@ -90,7 +89,6 @@ if TYPE_CHECKING:
     )
 
 Properties = dict[str, Any]
-_REPLACED: Final = 8  # claims a state remembers as replaced, the latest first
 
 
 class CapacityClaimProvider(ResourceProvider):
@@ -148,8 +146,6 @@ class CapacityClaimProvider(ResourceProvider):
         _say_if_adopted(declaration, obtained)
         outputs = outputs_of(obtained.claim, props | {DECLARED_NAME: declaration.name})
         outputs[INCARNATION] = uuid.uuid4().hex
-        if replaces := _process.others_of(declaration.key, obtained.claim.id):
-            outputs[REPLACES] = replaces
         _process.reads.wrote(obtained.claim.id)
         _process.saw_created(obtained.claim.id, outputs)
         return CreateResult(obtained.claim.id, outputs)
@@ -199,7 +195,7 @@ class CapacityClaimProvider(ResourceProvider):
             elif isinstance(error, NotFound):
                 before = "nothing, as far as the API knows; the claim is still in the state"
             raise api_failure("changing", resource_name, _id, error, held=f"{before}.") from None
-        carried = {name: _olds.get(name) for name in (KEY, NAMESPACE, INCARNATION, REPLACES)}
+        carried = {name: _olds.get(name) for name in (KEY, NAMESPACE, INCARNATION)}
         return UpdateResult(outputs_of(claim, carried | {DECLARED_NAME: _news.get("name")}))
 
     def delete(self, _id: str, _props: Properties) -> None:
@@ -278,13 +274,12 @@ class ClaimNamespaceProvider(ResourceProvider):
 
 @dataclass(frozen=True)
 class _Alive:
-    """The living incarnation of a claim, the key of its declaration, whether the program declares it so, or
-    only a refresh has met it so, and the claims it was made to replace."""
+    """The living incarnation of a claim, the key of its declaration, and whether the program declares it
+    so, or only a refresh has met it so."""
 
     incarnation: str
     key: str | None
     declared: bool
-    replaces: tuple[str, ...] = ()
 
 
 class _Process:
@@ -366,8 +361,7 @@ class _Process:
             known = self._alive.get(claim_id)
             if declared and known is not None and known.declared and key != known.key:
                 raise held_twice(claim_id, key, known.key)
-            replaces = tuple(olds.get(REPLACES) or ())
-            self._alive[claim_id] = _Alive(olds.get(INCARNATION) or "", key, declared, replaces)
+            self._alive[claim_id] = _Alive(olds.get(INCARNATION) or "", key, declared)
 
     def offered(self) -> CapacityClaimParameters | None:
         """What the API offers, asked for once; None where it does not say, which is told once.
@@ -401,17 +395,6 @@ class _Process:
         with self._lock:
             known = self._alive.get(claim_id)
             return known.key if known is not None else None
-
-    def others_of(self, key: str, claim_id: str) -> list[str]:
-        """The claims that the state holds for a declaration beside this one: it was made to replace them."""
-        with self._lock:
-            others = [
-                held
-                for other, alive in self._alive.items()
-                if alive.key == key and other != claim_id
-                for held in (other, *alive.replaces)
-            ]
-        return [each for each in dict.fromkeys(others) if each != claim_id][:_REPLACED]
 
     def lives_on(self, claim_id: str, outputs: Mapping[str, Any]) -> bool:
         """Whether another incarnation of the claim is the living one.
@@ -513,7 +496,7 @@ def outputs_of(claim: CapacityClaim, carried: Mapping[str, Any]) -> Properties:
             for condition in status.conditions
         ],
     }
-    kept = {name: carried.get(name) for name in (KEY, NAMESPACE, INCARNATION, REPLACES, DECLARED_NAME)}
+    kept = {name: carried.get(name) for name in (KEY, NAMESPACE, INCARNATION, DECLARED_NAME)}
     outputs |= {name: value for name, value in kept.items() if value and not is_unknown(value)}
     return outputs
 

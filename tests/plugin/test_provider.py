@@ -59,20 +59,6 @@ def test_both_kinds_of_provider_share_what_the_process_knows(plugin: Plugin, nam
     assert plugin.read(claim_id, outputs)[0] == claim_id
 
 
-def test_a_replacement_remembers_the_claims_that_it_replaces(plugin: Plugin, namespace: str) -> None:
-    first, inputs, outputs = created(plugin, namespace)
-    plugin.diff(first, outputs, inputs)
-    second, inputs, outputs = created(plugin, namespace, zones=["US-EAST-04A"])
-    assert outputs["__replaces"] == [first]
-    _, read, _ = plugin.read(second, outputs)
-    assert read["__replaces"] == [first]
-    inputs["resources"]["instanceCount"] = 5
-    assert plugin.update(second, outputs, inputs)["__replaces"] == [first]
-    plugin.diff(second, outputs, inputs)
-    _, _, outputs = created(plugin, namespace, zones=["US-WEST-04A"])
-    assert sorted(outputs["__replaces"]) == sorted([first, second])
-
-
 @pytest.mark.parametrize("zones", [FORWARD, BACKWARD])
 def test_the_order_of_zones_arrives_and_comes_back(
     plugin: Plugin, client: Client, namespace: str, zones: list[str]
