@@ -28,6 +28,10 @@ _REACH_BACK: Final = timedelta(seconds=10)
 MARGINS: Final = (timedelta(minutes=5), timedelta(hours=6), None)
 MAXIMUM_AGE: Final = 30.0  # seconds a list is good for
 PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 2.0, 5.0)  # seconds between looks at what is being deleted
+_LONGEST_LEAST: Final = 2.0  # seconds: a pause is at least a fifth of what deletions take, up to this
+_LULL: Final = 0.5  # seconds without another deletion, after which no more are expected
+_WHILE_JOINING: Final = 8.0  # seconds between looks, at most, as long as more deletions begin
+_AT_ONCE: Final = 1.0  # seconds anybody sleeps at a time: a list that others ask for is for all
 
 Get = Callable[[str], "CapacityClaim"]
 List = Callable[[datetime | None], Sequence["CapacityClaim"]]
@@ -103,6 +107,7 @@ class Departures:
         self._at_once: bool | None = None  # whether claims are gone right after their DELETE
         self._usual = float("inf")  # seconds the quickest departure took that was waited for
         self._leaving: dict[str, datetime | None] = {}
+        self._joining_since = self._joined_at = float("-inf")
         self._listed: frozenset[str] = frozenset()
         self._listed_at = float("-inf")
         self._quiet = 0  # lists since one of the claims was seen to be gone
@@ -123,11 +128,14 @@ class Departures:
             return wait_until_gone(self._get, claim_id, began + timeout, self._clock, self._sleep)
         with self._lock:
             self._leaving[claim_id] = api.parse_timestamp(updated_at)
+            if began - self._joined_at > PAUSES[-1]:
+                self._joining_since = began
+            self._joined_at = began
         try:
             if self._usual < timeout:
                 self._sleep(0.9 * self._usual)
             while not self._is_gone(claim_id, began):
-                pause = self._pause()
+                pause = min(self._pause(), _AT_ONCE)
                 if self._clock() + pause > began + timeout:
                     return wait_until_gone(self._get, claim_id, began + timeout, self._clock, self._sleep)
                 self._sleep(pause)
@@ -156,7 +164,12 @@ class Departures:
         return False
 
     def _pause(self) -> float:
-        return PAUSES[min(self._quiet, len(PAUSES) - 1)]
+        pause = PAUSES[min(self._quiet, len(PAUSES) - 1)]
+        if self._usual < float("inf"):
+            pause = max(pause, min(self._usual / 5, _LONGEST_LEAST))
+        if self._clock() - self._joined_at < _LULL:
+            pause = max(pause, min((self._joined_at - self._joining_since) / 2.5, _WHILE_JOINING))
+        return pause
 
     def _is_gone(self, claim_id: str, began: float) -> bool:
         """Whether a list that was made after `began` lacks the claim."""

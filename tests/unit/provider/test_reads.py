@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -261,3 +262,32 @@ def test_many_departures_share_their_lists() -> None:
         ends = waiting.map(lambda claim_id: departures.wait(claim_id, at(0), True, 60), api.changed)
         assert list(ends) == [None] * len(api.changed)
     assert len(api.calls) < len(api.changed) / 4  # by itself each would look several times
+
+
+def test_deletions_that_begin_one_by_one_share_ever_fewer_lists() -> None:
+    api = many(200)
+    began = time.monotonic()
+    api.clock = lambda: 10 * (time.monotonic() - began)  # type: ignore[method-assign]
+    looking = threading.Lock()
+
+    def now(read: Callable[..., Any]) -> Callable[..., Any]:
+        def reading(*arguments: object) -> Any:
+            with looking:
+                api.now = api.clock()
+                return read(*arguments)
+
+        return reading
+
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds / 10)
+
+    departures = Departures(now(api.get), now(api.list), api.clock, sleep)
+    with ThreadPoolExecutor(len(api.changed)) as waiting:
+        ends = []
+        for claim_id in api.changed:  # twenty a second, and each is there for five seconds more
+            api.gone_at[claim_id] = api.clock() + 5
+            ends.append(waiting.submit(departures.wait, claim_id, at(0), True, 60))
+            sleep(0.05)
+        assert [end.result() for end in ends] == [None] * len(api.changed)
+    assert api.calls.count("GET") == 1
+    assert api.calls.count("LIST") <= 25
