@@ -21,7 +21,10 @@ from pulumi_coreweave_inference.cli.app import app
 from pulumi_coreweave_inference.identity import Declaration
 
 CLAIM = "pulumi-python:dynamic/coreweave:CapacityClaim"
-NAMESPACES = {"prod": "6f9f9c3e-1f0a-4f0e-9d3f-3f1d1c1b1a10", "dev": "7f9f9c3e-1f0a-4f0e-9d3f-3f1d1c1b1a10"}
+NAMESPACES = {
+    "prod": "6ffb9fce-42ae-4638-add8-09ea8e43ce50",
+    "dev": "9a1c6b1e-9d0c-4a57-8f7e-51c2b6f0a3d4",
+}
 RESOURCES = CapacityClaimResources.model_validate(
     {
         "instanceId": "gb200-4x",
