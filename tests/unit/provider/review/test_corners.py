@@ -234,3 +234,23 @@ def test_a_file_that_is_no_text_is_refused_in_one_line(option: str, tmp_path: Pa
     assert (done.exit_code, done.stdout) == (2, "")
     assert f"{file}: " in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_what_is_no_claim_is_counted_whatever_its_urn_and_its_states_look_like() -> None:
+    odd = step("create", new=state(), urn="not a urn")
+    plain = step("update", state(), state(), urn="urn:pulumi:prod::claims::aws:s3/bucket:Bucket::b")
+    plan = parse(preview(odd, plain))
+    assert (plan.changes, plan.others) == ((), 2)
+
+
+def test_a_state_without_outputs_is_read_from_its_inputs_and_without_either_it_says_nothing() -> None:
+    from_inputs = parse(preview(step("delete", {"id": "id-1", "inputs": {"resources": resources(3)}})))
+    assert totals(from_inputs)["gb200-4x"].before.known == 3
+    (change,) = parse(preview(step("delete", {"id": "id-1", "inputs": {}, "outputs": {}}))).changes
+    assert change.before is not None
+    assert [field for field, _ in change.before.unsaid()] == [
+        "instance type",
+        "instance count",
+        "zones",
+        "capacity type",
+    ]
