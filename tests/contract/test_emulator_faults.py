@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
@@ -11,6 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from coreweave_inference.emulator import (
     Emulator,
@@ -281,6 +284,57 @@ def test_somebody_else_may_change_or_remove_the_claim_right_after_a_call(
     assert status(http)["allocatedInstances"] == 5
     http.patch(f"{CLAIMS}/{ID}", json={"resources": RESOURCES})
     assert http.get(f"{CLAIMS}/{ID}").status_code == 404
+
+
+def test_a_foreign_edit_that_cannot_be_kept_is_refused_when_the_rule_is_set(
+    control: Emulator | EmulatorControl, http: httpx.Client
+) -> None:
+    rule = {"path": "create", "foreign_edit": {"spec": {"resources": {"zones": "RNO2A"}}}}
+    with pytest.raises(ValueError, match=r"rule 1: foreign_edit\.spec\.resources\.zones: must be a list"):
+        control.set_faults([rule])
+    assert create(http).status_code == 200
+
+
+ANYTHING = st.none() | st.booleans() | st.integers(-1, 5) | st.just(1e400) | st.text(max_size=3) | st.just([])
+RESOURCE_FIELDS = ("instanceId", "instanceCount", "zones", "capacityType", "other")
+EDITS = st.fixed_dictionaries(
+    {},
+    optional={
+        "spec": ANYTHING
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "name": ANYTHING,
+                "organizationId": ANYTHING,
+                "priority": ANYTHING,
+                "resources": ANYTHING
+                | st.fixed_dictionaries({}, optional=dict.fromkeys(RESOURCE_FIELDS, ANYTHING)),
+            },
+        ),
+        "status": ANYTHING
+        | st.fixed_dictionaries({}, optional=dict.fromkeys(("status", "allocatedInstances"), ANYTHING)),
+        "seconds": ANYTHING,
+    },
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(EDITS)
+def test_a_foreign_edit_that_is_accepted_never_breaks_a_call(
+    emulator: Emulator, http: httpx.Client, edit: dict[str, Any]
+) -> None:
+    claim_id, refused = str(uuid.uuid4()), ""
+    try:
+        emulator.set_faults([{"path": "create", "foreign_edit": edit}])
+    except ValueError as error:
+        refused = str(error)
+    if refused:
+        assert refused.startswith("rule 1: foreign_edit")
+        return
+    assert create(http, id=claim_id).status_code == 200
+    assert http.get(f"{CLAIMS}/{claim_id}").status_code == 200
+    emulator.set_faults([])
+    emulator.edit_claim(claim_id, delete=True)
 
 
 def test_a_foreign_edit_reaches_every_field(control: Emulator | EmulatorControl, http: httpx.Client) -> None:

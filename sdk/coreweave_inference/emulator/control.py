@@ -6,13 +6,14 @@ import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from coreweave_inference.emulator.edits import check_edit
 from coreweave_inference.emulator.failures import ApiError
 from coreweave_inference.emulator.faults import FaultProfile
 from coreweave_inference.emulator.settings import check_inventory
@@ -64,22 +65,10 @@ def control_routes(app: EmulatorApp) -> Starlette:
         return JSONResponse({"claims": [asdict(each) for each in app.store.records()]})
 
     async def claim(request: Request) -> JSONResponse:
-        given = _known(await _json(request), "spec", "status", "seconds", "delete")
-        spec, status = given.get("spec"), given.get("status")
-        seconds = given.get("seconds")
-        if not (spec is None or isinstance(spec, dict)):
-            raise ValueError("spec: must be an object")
-        if not (status is None or isinstance(status, dict)):
-            raise ValueError("status: must be an object")
-        if not (seconds is None or isinstance(seconds, (int, float))):
-            raise ValueError("seconds: must be a number")
-        app.store.edit(
-            request.path_params["id"].lower(),
-            spec=spec,
-            status=status,
-            seconds=seconds,
-            delete=given.get("delete") is True,
-        )
+        edit = dict(_known(await _json(request), "spec", "status", "seconds", "delete"))
+        delete = edit.pop("delete", False) is True
+        check_edit(edit, "edit")
+        app.store.edit(request.path_params["id"].lower(), delete=delete, **cast("dict[str, Any]", edit))
         return JSONResponse({})
 
     async def clock(request: Request) -> JSONResponse:

@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 
+from coreweave_inference.emulator.edits import check_edit
 from coreweave_inference.emulator.failures import CODES
 from coreweave_inference.emulator.settings import read_json_or_toml
 
@@ -137,12 +138,8 @@ class FaultRule:
             raise ValueError("probability: must be between 0 and 1")
         if self.delay is not None and self.delay < 0:
             raise ValueError("delay: must not be negative")
-        if self.foreign_edit is not None and self.foreign_edit.keys() - {
-            "spec",
-            "status",
-            "seconds",
-        }:
-            raise ValueError("foreign_edit: has only spec, status and seconds")
+        if self.foreign_edit is not None:
+            check_edit(self.foreign_edit, "foreign_edit")
 
     @classmethod
     def from_json(cls, value: object) -> FaultRule:

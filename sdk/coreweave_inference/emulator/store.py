@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from coreweave_inference.emulator.allocation import Allocation, Ask, Holding
+from coreweave_inference.emulator.edits import spec_edit
 from coreweave_inference.emulator.failures import (
     ApiError,
     Violation,
@@ -525,36 +526,23 @@ class Store:
         self._touch(others, now)
 
     def _edit_spec(self, claim: _Claim, spec: Mapping[str, object], now: int) -> None:
-        rest = dict(spec)
-        resources = rest.pop("resources", {})
-        if not isinstance(resources, Mapping):
-            raise ValueError("spec.resources: must be an object")
-        wanted = dict(resources)
-        held = claim.holding
-        instance_id = wanted.pop("instanceId", held.instance_id)
-        count = wanted.pop("instanceCount", held.count)
-        zones = wanted.pop("zones", list(held.zones))
-        capacity_type = wanted.pop("capacityType", claim.capacity_type)
-        if not isinstance(instance_id, str):
-            raise ValueError("spec.resources.instanceId: must be a string")
-        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-            raise ValueError("spec.resources.instanceCount: must be a count")
-        if not isinstance(zones, list) or not all(isinstance(zone, str) for zone in zones):
-            raise ValueError("spec.resources.zones: must be a list of zones")
-        if not isinstance(capacity_type, (int, str)):
-            raise ValueError("spec.resources.capacityType: must be an enum's name or number")
-        if wanted:
-            raise ValueError(f"spec.resources: no such field: {', '.join(map(str, wanted))}")
-        for name in ("name", "organizationId"):
-            if name in rest and not isinstance(rest[name], str):
-                raise ValueError(f"spec.{name}: must be a string")
-        self._set_resources(claim, instance_id, tuple(zones), count, now)
-        claim.capacity_type = capacity_type
-        self._names[claim.name].discard(claim.id)
-        claim.name = str(rest.pop("name", claim.name))
-        self._names.setdefault(claim.name, set()).add(claim.id)
-        claim.organization_id = str(rest.pop("organizationId", claim.organization_id))
-        claim.extra_spec |= rest
+        edit, held = spec_edit(spec, "spec"), claim.holding
+        self._set_resources(
+            claim,
+            held.instance_id if edit.instance_id is None else edit.instance_id,
+            held.zones if edit.zones is None else edit.zones,
+            held.count if edit.count is None else edit.count,
+            now,
+        )
+        if edit.capacity_type is not None:
+            claim.capacity_type = edit.capacity_type
+        if edit.name is not None:
+            self._names[claim.name].discard(claim.id)
+            claim.name = edit.name
+            self._names.setdefault(claim.name, set()).add(claim.id)
+        if edit.organization_id is not None:
+            claim.organization_id = edit.organization_id
+        claim.extra_spec |= edit.extra
 
     def _keep_stale_status(self, claim: _Claim, now: int) -> None:
         if self._settings.stale_status_for and claim.stale_until is None:

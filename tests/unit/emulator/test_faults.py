@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,38 @@ def test_short_spellings_mean_the_same() -> None:
         ({"delay": "1"}, "rule 1: rule.delay: '1' is not of the right type"),
         ({"probability": 2}, "rule 1: probability"),
         ({"stale_reads": {"reads": "get"}}, "rule 1: stale_reads"),
-        ({"foreign_edit": {"name": "x"}}, "rule 1: foreign_edit"),
+        (
+            {"foreign_edit": {"name": "x"}},
+            "rule 1: foreign_edit: no such field: name; it has spec, status, seconds",
+        ),
+        ({"foreign_edit": {"spec": 3}}, "rule 1: foreign_edit.spec: must be an object"),
+        ({"foreign_edit": {"spec": {"name": None}}}, "rule 1: foreign_edit.spec.name: must be a string"),
+        (
+            {"foreign_edit": {"spec": {"resources": []}}},
+            "rule 1: foreign_edit.spec.resources: must be an object",
+        ),
+        (
+            {"foreign_edit": {"spec": {"resources": {"instances": 3}}}},
+            "rule 1: foreign_edit.spec.resources: no such field: instances; it has instanceId,",
+        ),
+        (
+            {"foreign_edit": {"spec": {"resources": {"instanceCount": "4"}}}},
+            "rule 1: foreign_edit.spec.resources.instanceCount: must be a whole number",
+        ),
+        (
+            {"foreign_edit": {"spec": {"resources": {"zones": "RNO2A"}}}},
+            "rule 1: foreign_edit.spec.resources.zones: must be a list of zones",
+        ),
+        (
+            {"foreign_edit": {"spec": {"resources": {"capacityType": True}}}},
+            "rule 1: foreign_edit.spec.resources.capacityType: must be an enum's name or number",
+        ),
+        ({"foreign_edit": {"status": "STATUS_READY"}}, "rule 1: foreign_edit.status: must be an object"),
+        ({"foreign_edit": {"status": {}, "seconds": -1}}, "rule 1: foreign_edit.seconds: must be a number"),
+        (
+            {"foreign_edit": {"status": {"createdAt": date(2026, 1, 1)}}},
+            "rule 1: foreign_edit: cannot be written",
+        ),
         ("drop", "rule 1: rule: must be an object"),
     ],
 )
