@@ -22,6 +22,7 @@ from hypothesis import settings
 from coreweave_inference.emulator import Emulator, EmulatorSettings
 
 HERE = Path(__file__).parent
+OFFICIAL = HERE.parent / "data" / "terraform-claims.json"
 CLAIMS = "/v1alpha1/inference/capacityclaims"
 ID = "79504dc3-e7f7-47f6-bbe2-519ea1fd9e5d"
 OTHER = "6ffb9fce-42ae-4638-add8-09ea8e43ce50"
@@ -130,7 +131,7 @@ def decode(operation: str, text: str) -> dict[str, Any]:
 
 
 def test_the_schema_accepts_an_answer_of_the_official_encoder() -> None:
-    text = (HERE / "data" / "terraform-claims.json").read_text()
+    text = OFFICIAL.read_text()
     assert len(decode("list", text)["capacityClaims"]) == 4
 
 
@@ -146,7 +147,7 @@ def test_the_schema_refuses_what_it_does_not_know() -> None:
 
 
 def test_the_emulator_writes_a_claim_as_the_official_encoder_does() -> None:
-    official = json.loads((HERE / "data" / "terraform-claims.json").read_text())
+    official = json.loads(OFFICIAL.read_text())
     official_claim = official["capacityClaims"][1]
     with Emulator(EmulatorSettings(organization_id="cw0a1b")) as emulator:
         headers = {"Authorization": f"Bearer {emulator.token}"}
