@@ -197,6 +197,10 @@ class Soak:
             self.counts["refreshes needed"] += 1
             self._command("refresh", "--yes", "--skip-preview")
             status, output = self._command("up", "--yes", "--skip-preview")
+        if status and not self._declared and _REFUSED in output:
+            # With its last claim a program gives its namespace up, as `destroy` does.
+            self._release_what_is_named()
+            status, output = self._command("up", "--yes", "--skip-preview")
         if status:
             raise Violation(f"a clean `pulumi up` ended with {status}:\n{output}")
         left = self._cut_off().keys()
@@ -222,14 +226,7 @@ class Soak:
     def _destroyed(self) -> None:
         """`destroy` leaves nothing, or refuses to end and names what it would leave."""
         if _REFUSED in self._output:
-            self.counts["refusals to leave claims alive"] += 1
-            left = self._cut_off()
-            unnamed = [claim_id for claim_id in left if claim_id not in self._output]
-            if unnamed or not left.keys() <= self._left:
-                raise Violation(f"`pulumi destroy` left {left} and ended with:\n{self._output}")
-            for claim_id in left:
-                self._say(f"      released: {claim_id}")
-                self._emulator.edit_claim(claim_id, delete=True)
+            self._release_what_is_named()
             status, output = self._command("destroy", "--yes", "--skip-preview")
             if status:
                 raise Violation(f"the second `pulumi destroy` ended with {status}:\n{output}")
@@ -237,6 +234,17 @@ class Soak:
             invariants.nothing_alive(self._emulator.claims(), state_of(self._stack).get("resources", []))
         except AssertionError as error:
             raise Violation(str(error)) from error
+
+    def _release_what_is_named(self) -> None:
+        """What a stack says that would not end while claims of it live: all of them, and no others."""
+        self.counts["refusals to leave claims alive"] += 1
+        left = self._cut_off()
+        unnamed = [claim_id for claim_id in left if claim_id not in self._output]
+        if unnamed or not left.keys() <= self._left:
+            raise Violation(f"{left.keys()} live that the state does not hold; told was:\n{self._output}")
+        for claim_id in left:
+            self._say(f"      released: {claim_id}")
+            self._emulator.edit_claim(claim_id, delete=True)
 
     def _nothing_was_lost(self) -> None:
         """A claim whose declaration is what it was keeps its id and its instances."""
