@@ -4,7 +4,7 @@ The id is computed, not drawn. Its first half is that of `uuid5(namespace, key |
 attempt)`, its second half that of the namespace:
 
     6f1c2b7e-93d0-5a41-b2c8-9e0d4f61a7c3
-    └ the declaration ┘ └ the stack ────┘
+    └ the declaration┘ └ the stack ────┘
 
 The namespace is a random UUID that the stack's state holds before any claim is posted; the key names the
 declaration. So a create whose answer was lost, or whose process died, computes the same id again, is told
