@@ -49,13 +49,13 @@ def test_an_outage_longer_than_the_deadline_fails_cleanly_and_the_next_up_goes_o
     stack = start(environment={"COREWEAVE_RETRY_DEADLINE": "2s"})
     wanted = {f"team-{index}": claim(1) for index in range(8)}
     stack.declare(**wanted)
-    # The answers of the first creates are lost in the outage; they were committed.
+    # The answers of the first creates are lost in the outage; they were committed. One claim may lose two.
     stack.emulator.set_faults([{"path": "create", "times": 2, "drop": "after"}, *DOWN])
     assert stack.pulumi(*UP, check=False).returncode != 0
     assert "Traceback" not in stack.output
     assert "unavailable" in stack.output
     committed = {each.id for each in stack.emulator.claims()}
-    assert len(committed) == 2
+    assert 1 <= len(committed) <= 2
 
     stack.emulator.clear_faults()
     stack.pulumi(*UP)
