@@ -69,7 +69,8 @@ def test_an_api_that_does_not_tell_is_a_warning_unless_the_setting_insists(
         shown = plugin.close()
     assert shown.count("warning: zones and instance types are not checked") == 1
     assert reason in shown
-    with Plugin(emulator.environment() | {"COREWEAVE_CATALOGUE_CHECK": "error"}) as plugin:
+    insisting = {"COREWEAVE_CATALOGUE_CHECK": "error", "COREWEAVE_RETRY_DEADLINE": "1"}
+    with Plugin(emulator.environment() | insisting) as plugin:
         with pytest.raises(PluginError, match=reason):
             plugin.check({}, claim_inputs())
 
