@@ -79,6 +79,7 @@ class Stack:
             "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
             "PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK": "true",
             "PULUMI_SKIP_CONFIRMATIONS": "true",
+            "COREWEAVE_READ_GRACE": "2s",
             **self.emulator.environment(),
             **self.environment,
         }
