@@ -46,7 +46,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 import coreweave_inference as api
@@ -120,11 +120,12 @@ class Declaration:
         """Whether a claim was made for this declaration, whatever it declared then."""
         if not is_made_by(self.namespace, claim.id):
             return False
-        return any(
-            Declaration(self.namespace, self.key, claim.resources, name).claim_id(attempt) == claim.id
-            for name in (None, claim.name)
-            for attempt in range(_LIKELY_ATTEMPTS)
-        )
+        made = Declaration(self.namespace, self.key, claim.resources, claim.name)
+        if claim.name.endswith(f"-{claim.id[:7]}"):  # nobody chooses such a name
+            made = replace(made, name=None)
+            if claim.name != made.claim_name(claim.id):
+                return False
+        return any(made.claim_id(attempt) == claim.id for attempt in range(_LIKELY_ATTEMPTS))
 
     def is_content_of(self, claim: CapacityClaim) -> bool:
         """Whether a claim has this declaration's name and immutable content; the count may differ."""
