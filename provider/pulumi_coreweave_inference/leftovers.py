@@ -3,12 +3,13 @@
 A create that was cut off leaves one. The next `pulumi up` takes it over, if the program still declares it
 so; else no state will ever tell of it, and it is found by its id, which tells the stack. Whether nobody
 needs it cannot be told from that alone: a claim that the program retains, or that another stack has taken
-over, looks the same. So it is named, and never released from here.
+over, looks the same. So it is named, and never released from here: when a claim is created for a declaration
+that has a living one already, and when the stack ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import coreweave_inference as api
@@ -21,11 +22,21 @@ if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim
 
 
+def made_by(namespace: str, claims: Iterable[CapacityClaim]) -> list[CapacityClaim]:
+    """The claims that a stack has made and that are not on their way out."""
+    return [
+        claim
+        for claim in claims
+        if is_made_by(namespace, claim.id) and claim.state != api.ClaimState.DELETING
+    ]
+
+
 def left_by(
     namespace: str,
     settled: Callable[[str], bool],
     get: Get,
     list_: List,
+    not_before: float,
     until: float,
     clock: Clock,
     sleep: Callable[[float], None],
@@ -33,9 +44,12 @@ def left_by(
     """The living claims of a stack that is done with all of its claims.
 
     All claims of the organization are listed, since no clock tells when the first of them was made.
-    `settled` tells whether this operation has met a claim in the state, or has released it. Reads may lag
-    behind a deletion: what lives is looked at again until the clock shows `until`.
+    `settled` tells whether this operation has met a claim in the state, or has released it. Lists may lag
+    behind a create: they are made when the clock shows `not_before`. Reads may lag behind a deletion: what
+    lives is looked at again until the clock shows `until`.
     """
+    if (wait := not_before - clock()) > 0:
+        sleep(wait)
     left = [claim for claim in list_(None) if is_made_by(namespace, claim.id) and not settled(claim.id)]
     looks = 0
     while True:

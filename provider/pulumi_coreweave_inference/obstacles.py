@@ -4,6 +4,7 @@ create_failed       the API refused a create, or did not answer it
 obstructed          the id or the name is in other hands
 changed_elsewhere   somebody else has changed the claim
 held_twice          two declarations hold one claim
+left_behind         a claim was created for a declaration that has another living one, it seems
 left_alive          a stack is to end, and a claim that it has made lives
 not_looked_through  a stack is to end, and the API does not tell which claims live
 """
@@ -161,6 +162,21 @@ def held_twice(claim_id: str, one: str | None, other: str | None) -> ClaimError:
                 "declare it with depends_on the renamed one, or with a name that no claim has had",
             ],
         )
+    )
+
+
+def left_behind(declaration: Declaration, claim: CapacityClaim) -> str:
+    """A claim that was made for a declaration lives, beside the one that the declaration has just got."""
+    return text(
+        f"another claim that was made for {labelled(declaration.resource_name, None)} is alive.",
+        said=[f"{claim.name} (id {claim.id}): {held_resources(claim)}"],
+        held="that claim, too. If it is the one being replaced, this update releases it at its end; else a "
+        "creation that was cut off has left it.",
+        then=[
+            f"after this update run `capacity-claims release --all-stacks {claim.id}`, which refuses "
+            "where a stack holds the claim",
+            "or, where somebody needs it (retained, moved to another stack): COREWEAVE_ORPHANS=leave",
+        ],
     )
 
 

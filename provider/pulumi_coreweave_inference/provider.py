@@ -15,9 +15,9 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from pulumi.dynamic import (
@@ -66,13 +66,14 @@ from .identity import (
     obtain,
     resource_name_of,
 )
-from .leftovers import left_by
+from .leftovers import left_by, made_by
 from .lifeline import end_with_the_engine
 from .obstacles import (
     changed_elsewhere,
     create_failed,
     held_twice,
     left_alive,
+    left_behind,
     not_looked_through,
     obstructed,
 )
@@ -89,6 +90,9 @@ if TYPE_CHECKING:
     )
 
 Properties = dict[str, Any]
+
+_OF_LATE: Final = timedelta(days=7)
+_LISTS_LAG: Final = 5.0  # seconds; assumed of lists in the API's normal state
 
 
 class CapacityClaimProvider(ResourceProvider):
@@ -129,6 +133,7 @@ class CapacityClaimProvider(ResourceProvider):
         """Post the claim, or take over the one that an unfinished create has left."""
         declaration = _declaration(props)
         settings, client = _process.connected()
+        made = _process.made_of_late(declaration.namespace)
         try:
             obtained = obtain(
                 client.capacity_claims,
@@ -144,6 +149,7 @@ class CapacityClaimProvider(ResourceProvider):
         except (NameTaken, HeldByOther, Unreadable, StillLeaving, OutOfAttempts) as obstacle:
             raise obstructed(declaration, obstacle) from None
         _say_if_adopted(declaration, obtained)
+        _say_if_left(declaration, obtained, made)
         outputs = outputs_of(obtained.claim, props | {DECLARED_NAME: declaration.name})
         outputs[INCARNATION] = uuid.uuid4().hex
         _process.reads.wrote(obtained.claim.id)
@@ -253,7 +259,9 @@ class ClaimNamespaceProvider(ResourceProvider):
 
     def create(self, props: Properties) -> CreateResult:
         """Draw the namespace."""
-        return CreateResult(str(uuid.uuid4()), {})
+        namespace = str(uuid.uuid4())
+        _process.drew(namespace)
+        return CreateResult(namespace, {})
 
     def delete(self, _id: str, _props: Properties) -> None:
         """Let the namespace go, unless a claim that the stack has made is still alive."""
@@ -261,11 +269,21 @@ class ClaimNamespaceProvider(ResourceProvider):
         if settings.orphans == "leave":
             return
         claims = client.capacity_claims
-        until = time.monotonic() + settings.read_grace
+        grace = settings.read_grace
+        # Where the state held no claim, all that the stack has ever begun may have been cut off just now.
+        not_before = _process.began + (min(_LISTS_LAG, grace) if _process.released_some else grace)
+        wait = not_before - time.monotonic()
+        if wait > _LISTS_LAG:
+            _say(
+                f"looking in {wait:.0f} s for a claim that a cut-off creation may have left: lists may not "
+                "show it yet"
+            )
+        until = max(not_before, time.monotonic()) + grace
         try:
             left = left_by(
-                _id, _process.settled, claims.get, _listing(claims), until, time.monotonic, time.sleep
-            )
+                _id, _process.settled, claims.get, _listing(claims),
+                not_before, until, time.monotonic, time.sleep,
+            )  # fmt: skip
         except CoreweaveError as error:
             raise not_looked_through(error) from None
         if left:
@@ -289,6 +307,8 @@ class _Process:
         self._lock = threading.Lock()
         self._settings: Settings | None = None
         self._client: Client | None = None
+        self.began: float
+        """When the first call was made, by the monotonic clock."""
         self.reads: SharedReads
         self.departures: Departures
         self._released: set[str] = set()
@@ -297,6 +317,8 @@ class _Process:
         self._asking = threading.Lock()
         self._asked = False
         self._offered: CapacityClaimParameters | None = None
+        self._looking = threading.Lock()
+        self._made: dict[str, list[CapacityClaim]] = {}
         self._said: set[str] = set()
 
     @property
@@ -316,12 +338,14 @@ class _Process:
             self._alive.clear()
             self._refreshed.clear()
             self._asked, self._offered = False, None
+            self._made.clear()
 
     def connected(self) -> tuple[Settings, Client]:
         with self._lock:
             settings = self.settings
             if self._client is None:
                 self._client = settings.client()
+                self.began = time.monotonic()
                 claims = self._client.capacity_claims
                 self.reads = SharedReads(claims.get, _listing(claims), time.monotonic)
                 self.departures = Departures(claims.get, _listing(claims), time.monotonic, time.sleep)
@@ -337,6 +361,12 @@ class _Process:
         """Whether this operation has met a claim in the state, or has released it."""
         with self._lock:
             return claim_id in self._alive or claim_id in self._released
+
+    @property
+    def released_some(self) -> bool:
+        """Whether this operation has released a claim."""
+        with self._lock:
+            return bool(self._released)
 
     def saw_created(self, claim_id: str, outputs: Mapping[str, Any]) -> None:
         """Remember a claim that this process has created or taken over."""
@@ -381,6 +411,32 @@ class _Process:
                     self.say_once(f"warning: zones and instance types are not checked: {failure}")
                 self._asked = True
             return self._offered
+
+    def drew(self, namespace: str) -> None:
+        """Remember that a namespace is new: no claim can have been made with it before."""
+        with self._looking:
+            self._made[namespace] = []
+
+    def made_of_late(self, namespace: str) -> list[CapacityClaim]:
+        """The living claims that the stack has made before this operation; asked for once.
+
+        Only those of the last days, since nobody needs a list of all the claims of an organization, and
+        none where the API does not tell, which is told once.
+        """
+        settings, client = self.connected()
+        with self._looking:
+            if namespace not in self._made:
+                try:
+                    claims = client.capacity_claims.list(
+                        updated_after=datetime.fromtimestamp(time.time_ns() / 1e9, UTC) - _OF_LATE,
+                        retry=replace(settings.retry, deadline=CATALOGUE_DEADLINE),
+                    )
+                except CoreweaveError as error:
+                    claims = []
+                    failure = lookup_failure("looking for claims that a cut-off creation has left", error)
+                    self.say_once(f"warning: {failure}")
+                self._made[namespace] = made_by(namespace, claims)
+            return self._made[namespace]
 
     def say_once(self, line: str) -> None:
         """Show a line to the user, but once only in this process."""
@@ -524,6 +580,16 @@ def _say_if_adopted(declaration: Declaration, obtained: Obtained) -> None:
         f"{labelled(declaration.resource_name, obtained.claim.id)} existed already; "
         f"it is taken over{scaled}, not created twice."
     )
+
+
+def _say_if_left(declaration: Declaration, obtained: Obtained, made: Sequence[CapacityClaim]) -> None:
+    """Tell of living claims that were made for this declaration and that this operation has not met."""
+    settings, _ = _process.connected()
+    if settings.orphans == "leave":
+        return
+    for claim in made:
+        if claim.id != obtained.claim.id and not _process.settled(claim.id) and declaration.has_made(claim):
+            _say(f"warning: {left_behind(declaration, claim)}")
 
 
 def _say(line: str) -> None:

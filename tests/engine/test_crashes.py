@@ -306,8 +306,9 @@ Two things no `pulumi up` can mend; `make soak` meets and counts them:
 
 - A create that was cut off (`creating`, or an error that names a lost answer) has to be taken over by an
   `up` of the *same* declaration. If the claim is declared otherwise, removed, or the stack destroyed
-  before that, nothing in the state leads to it. Its id tells the stack: `pulumi destroy` names it and
-  does not end while it lives, and `capacity-claims orphans` finds it.
+  before that, nothing in the state leads to it. Its id tells the stack: an `up` that makes another claim
+  for that declaration names it, `pulumi destroy` names it and does not end while it lives, and
+  `capacity-claims orphans` finds it.
 - An engine that keeps states in a folder does not write them atomically. Killed in that very moment, it
   says `failed to load checkpoint` from then on; the state before is next to it, in `*.json.bak`, and an
   `up` from there takes over what has been made since.

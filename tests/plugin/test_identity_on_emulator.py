@@ -253,7 +253,7 @@ creating capacity claim 'training' (id <id 1>) failed: a claim with this id exis
   Next: if it belongs to this stack and was changed by somebody, run `pulumi up --refresh`, which makes a new claim and then releases this one
         if the stack's state was copied into another stack, both now compute the same ids: remove the claims from one of them with `pulumi state delete`\
 """)
-    assert [record.method for record in emulator.requests()] == ["POST", "GET"]
+    assert [record.operation for record in emulator.requests()] == ["list", "create", "get"]
 
 
 def test_a_namespace_removed_by_hand_changes_nothing_for_a_claim_that_exists(

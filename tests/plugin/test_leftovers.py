@@ -1,4 +1,4 @@
-"""A stack does not end while a claim lives that it has made and that its state does not hold."""
+"""Claims that a stack has made and its state does not hold: told of when another one is made, and at its end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from inline_snapshot import snapshot
 from support.plugin import ClaimNamespaceProvider, Plugin, PluginError, claim_inputs, plain
 
 from coreweave_inference import Client
-from coreweave_inference.emulator import Emulator
+from coreweave_inference.emulator import Emulator, EmulatorSettings
 
 
 def create(plugin: Plugin, namespace: str, **changes: Any) -> tuple[str, dict[str, Any]]:
@@ -22,6 +22,94 @@ def cut_off(emulator: Emulator, namespace: str, **resources: Any) -> str:
     with Plugin(emulator.environment()) as plugin:
         claim_id, _ = create(plugin, namespace, **resources)
     return claim_id
+
+
+def printed(plugin: Plugin) -> str:
+    """What a process has shown to the user by its end."""
+    plugin.close()
+    return plugin.printed
+
+
+# When another claim is made for the same declaration
+
+EAST = ["US-EAST-04A"]
+
+
+def test_a_claim_that_is_made_beside_one_that_was_cut_off_is_told_of(
+    emulator: Emulator, namespace: str
+) -> None:
+    left = cut_off(emulator, namespace, zones=EAST)
+    cut_off(emulator, str(uuid.uuid4()), zones=EAST)  # of another stack
+    cut_off(emulator, namespace, key=claim_inputs()["__key"] + "2")  # of another declaration
+    plugin = Plugin(emulator.environment())
+    claim_id, _ = create(plugin, namespace)
+    said = printed(plugin)
+    assert plain(said) == snapshot("""\
+warning: another claim that was made for capacity claim 'training' is alive.
+  training-<digits> (id <id 1>): 4 of 4 gb200-4x instances, STATUS_READY
+  Held: that claim, too. If it is the one being replaced, this update releases it at its end; else a creation that was cut off has left it.
+  Next: after this update run `capacity-claims release --all-stacks <id 1>`, which refuses where a stack holds the claim
+        or, where somebody needs it (retained, moved to another stack): COREWEAVE_ORPHANS=leave
+""")
+    assert left in said
+    assert claim_id not in said
+
+
+def test_a_claim_that_is_replaced_or_was_released_is_not_told_of(
+    emulator: Emulator, plugin: Plugin, namespace: str
+) -> None:
+    old, outputs = create(plugin, namespace)
+    released, gone = create(plugin, namespace, zones=EAST, name="gone")
+    with Plugin(emulator.environment()) as later:
+        later.delete(released, gone)
+        later.diff(old, outputs, claim_inputs(namespace, zones=EAST))
+        create(later, namespace, zones=EAST)
+        assert "alive" not in printed(later)
+
+
+def test_nobody_is_told_where_claims_are_meant_to_live_on(emulator: Emulator, namespace: str) -> None:
+    cut_off(emulator, namespace, zones=EAST)
+    with Plugin(emulator.environment() | {"COREWEAVE_ORPHANS": "leave"}) as plugin:
+        create(plugin, namespace)
+        assert printed(plugin) == ""
+
+
+def test_claims_are_listed_once_for_all_creates_and_not_where_the_stack_is_new(
+    emulator: Emulator, namespace: str
+) -> None:
+    keys = [f"{claim_inputs()['__key']}{index}" for index in range(3)]
+    with Plugin(emulator.environment()) as plugin:
+        for key in keys:
+            create(plugin, namespace, key=key)
+    asked = [record.query for record in emulator.requests() if record.operation == "list"]
+    assert len(asked) == 1
+    assert all(query.startswith("updatedAfter=") for query in asked)
+    emulator.clear_requests()
+    with Plugin(emulator.environment()) as plugin:
+        drawn, _ = plugin.of(ClaimNamespaceProvider).create({})
+        for key in keys:
+            create(plugin, drawn, key=key)
+    assert {record.operation for record in emulator.requests()} <= {"create", "parameters"}
+
+
+def test_a_claim_is_made_though_the_api_does_not_tell_which_claims_live(
+    emulator: Emulator, namespace: str
+) -> None:
+    emulator.set_faults([{"path": "list", "fail": {"code": "permission_denied", "message": "not yours"}}])
+    with Plugin(emulator.environment()) as plugin:
+        create(plugin, namespace)
+        create(plugin, namespace, key=f"{claim_inputs()['__key']}2")
+        said = printed(plugin)
+    assert plain(said) == snapshot("""\
+warning: looking for claims that a cut-off creation has left failed: the token may not do this.
+  permission_denied: not yours
+  (<n> attempts, request id <request>)
+  Next: use a token with the role Inference Admin, which may write; Inference Viewer only reads
+""")
+    assert len(emulator.live_claims()) == 2
+
+
+# When the stack ends
 
 
 def test_a_namespace_is_kept_while_a_claim_lives_that_the_state_does_not_hold(
@@ -71,15 +159,40 @@ def test_a_namespace_waits_for_reads_that_lag_behind_a_deletion(emulator: Emulat
     emulator.set_faults([{"path": "delete", "stale_reads": {"seconds": 1}}])
     with Client(emulator.token, endpoint=emulator.url) as client:
         client.capacity_claims.delete(left)
-    with Plugin(emulator.environment()) as plugin:
+    with Plugin(emulator.environment() | {"COREWEAVE_READ_GRACE": "2s"}) as plugin:
         plugin.of(ClaimNamespaceProvider).delete(namespace, {})
+
+
+def test_a_namespace_waits_for_lists_that_lag_behind_a_create() -> None:
+    with Emulator(EmulatorSettings(list_lag=3)) as emulator:
+        environment = emulator.environment() | {"COREWEAVE_READ_GRACE": "4s"}
+        with Plugin(environment) as plugin:
+            namespace, _ = plugin.of(ClaimNamespaceProvider).create({})
+            claim_id, outputs = create(plugin, namespace)
+        for released in (True, False):
+            left = cut_off(emulator, namespace, zones=EAST)
+            with Plugin(environment) as later:
+                if released:
+                    later.delete(claim_id, outputs)
+                with pytest.raises(PluginError, match=left):
+                    later.of(ClaimNamespaceProvider).delete(namespace, {})
+
+
+def test_the_end_of_a_stack_that_held_no_claim_waits_long_and_says_so(
+    emulator: Emulator, namespace: str
+) -> None:
+    with Plugin(emulator.environment() | {"COREWEAVE_READ_GRACE": "5.9s"}) as plugin:
+        plugin.of(ClaimNamespaceProvider).delete(namespace, {})
+        assert printed(plugin) == snapshot("""\
+looking in 6 s for a claim that a cut-off creation may have left: lists may not show it yet
+""")
 
 
 def test_a_namespace_made_anew_by_force_lets_the_claims_of_the_stack_live(
     emulator: Emulator, plugin: Plugin, namespace: str
 ) -> None:
     claim_id, outputs = create(plugin, namespace)
-    with Plugin(emulator.environment()) as later:
+    with Plugin(emulator.environment() | {"COREWEAVE_READ_GRACE": "1s"}) as later:
         later.diff(claim_id, outputs, claim_inputs(namespace))
         later.of(ClaimNamespaceProvider).delete(namespace, {})
     assert [claim.id for claim in emulator.live_claims()] == [claim_id]
@@ -89,7 +202,10 @@ def test_a_namespace_does_not_go_unless_the_api_tells_which_claims_live(
     emulator: Emulator, namespace: str
 ) -> None:
     emulator.set_faults([{"path": "list", "fail": {"code": "permission_denied", "message": "not yours"}}])
-    with Plugin(emulator.environment()) as plugin, pytest.raises(PluginError) as refused:
+    with (
+        Plugin(emulator.environment() | {"COREWEAVE_READ_GRACE": "0"}) as plugin,
+        pytest.raises(PluginError) as refused,
+    ):
         plugin.of(ClaimNamespaceProvider).delete(namespace, {})
     assert plain(str(refused.value)) == snapshot("""\
 looking for claims of this stack that its state does not hold failed: the token may not do this.

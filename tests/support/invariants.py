@@ -39,7 +39,8 @@ def settled(
     """After the last clean `up`: the live claims are the declared ones, one to one, under the state's ids.
 
     `declared` holds the names of the resources the program declares. `left` tells, by claim id, for which
-    resource a create was cut off; those that are declared otherwise by now may live, too.
+    resource a create was cut off; those that are declared otherwise by now may live, too. So may those
+    whose namespace was removed by hand: the ids of another one do not lead to them.
     """
     left = left or {}
     entries = claims_of(state)
@@ -57,7 +58,8 @@ def settled(
     assert not twins, f"claims live that nobody declares: {_shown(twins)}{evidence}"
     doubled = [
         alive[id] for id, of in left.items()
-        if id in alive and of in held and id != held[of] and _declares(alive[id]) == _declares(alive[held[of]])
+        if id in alive and of in held and id != held[of]
+        and _declares(alive[id]) == _declares(alive[held[of]]) and _stack(id) == _stack(held[of])
     ]  # fmt: skip
     assert not doubled, f"claims live twice: {_shown(doubled)}{evidence}"
 
@@ -156,6 +158,11 @@ def nothing_alive(claims: Sequence[ClaimRecord], state: Iterable[StateEntry]) ->
 def _declares(claim: ClaimRecord) -> tuple[str, ...]:
     """What a claim declares for good: without the count and the digits of its id in its name."""
     return (claim.name.removesuffix(f"-{claim.id[:7]}"), claim.instance_id, *claim.zones)
+
+
+def _stack(claim_id: str) -> str:
+    """The half of a claim's id that tells the namespace."""
+    return claim_id[18:]
 
 
 def _content(record: RequestRecord) -> str:

@@ -131,6 +131,8 @@ class Histories(RuleBasedStateMachine):
         self.program: dict[str, Declared] = {"a": Declared(first), "b": Declared(second)}
         self.before: list[dict[str, Declared]] = []
         self.touched: set[str] = set()  # claims somebody else has changed or released
+        self.lists_lag = settings["list_lag"] > 0
+        self.faulty = False  # whether the API fails at random or as told
         self.stale = False  # whether reads may be behind what was written
         self.error = ""  # what the last operation ended with
 
@@ -361,12 +363,15 @@ class Histories(RuleBasedStateMachine):
 
     def _up(self, **options: Any) -> bool:
         self.before = [*self.before[-3:], dict(self.program)]
+        shown = not (self.lists_lag or self.stale or self.faulty)
         ended = self._operate(
             lambda: self.engine.up(self.program, **options), reads=options.get("refresh", False)
         )
         if ended and options.get("targets") is None:
             state, left = self.engine.state.exported(), self.engine.cut_off
             invariants.settled(self.emulator.claims(), state, self.program, left)
+        if shown:
+            assert not self.engine.untold, f"nobody was told that these live: {self.engine.untold}"
         return ended
 
     def _operate(self, operation: Callable[[], object], *, reads: bool = False) -> bool:
@@ -392,6 +397,8 @@ class Histories(RuleBasedStateMachine):
     def _destroy(self, **options: Any) -> bool:
         """`pulumi destroy`, and what its refusal says to do; whether it ended well."""
         namespace, cut_off = self.engine.state.namespace, dict(self.engine.cut_off)
+        if self.stale:
+            self.emulator.advance_clock(_STALE_FOR)  # a destroy looks for what is unknown once only
         ended = self._operate(lambda: self.engine.destroy(**options), reads=options.get("refresh", False))
         if not ended and "namespace is kept" in self.error:
             left = {claim.id for claim in self.emulator.live_claims()}
@@ -419,10 +426,12 @@ class Histories(RuleBasedStateMachine):
     @contextmanager
     def _faults(self, faults: str) -> Iterator[None]:
         self.emulator.set_faults(_FAULTS[faults])
+        self.faulty = faults != "none"
         try:
             yield
         finally:
             self.emulator.clear_faults()
+            self.faulty = False
             self.stale = "stale" in faults
 
     @contextmanager
@@ -456,12 +465,15 @@ class Histories(RuleBasedStateMachine):
 
     def _remedy(self) -> None:
         """What the error's text says, or what somebody who read it would do."""
+        if "namespace is kept" in self.error:
+            for claim_id in self.engine.cut_off:
+                self._release(claim_id)
         for name in list(self.program):
             declared = self.program[name]
             if "is held by the resource" in self.error and name != "r":
                 self.engine.forget(name)
             elif f"'{name}'" in self.error and ("is taken" in self.error or "STATUS_FAILED" in self.error):
-                if "STATUS_FAILED" in self.error:
+                if "STATUS_FAILED" in self.error and self.engine.state.current(name) is not None:
                     self.engine.taint(name)
                 given = None if declared.delete_before_replace else declared.name
                 self.program[name] = Declared(declared.resources, given, declared.alias, True)

@@ -345,6 +345,8 @@ class Engine:
         """Claims whose deletion was asked for while the state held them as alive."""
         self.replaced: set[str] = set()
         """Claims that a create-first replacement was begun for: their content may be posted again."""
+        self.untold: set[str] = set()
+        """Cut-off claims that the last operation made another claim beside, and did not name."""
         self._start = start
         self._watch = watch
         self._death: Death | None = None
@@ -450,7 +452,7 @@ class Engine:
 
     @contextmanager
     def _process(self, death: Death | None) -> Iterator[Process]:
-        self._death, self._answers, self._replacing = death, 0, []
+        self._death, self._answers, self._replacing, self.untold = death, 0, [], set()
         process = self._start(death)
         try:
             yield process
@@ -460,7 +462,8 @@ class Engine:
         except PluginError as error:
             raise Failed(str(error)) from None
         finally:
-            process.close()
+            said = process.close()
+            self.untold = {claim_id for claim_id in self.untold if claim_id not in said}
             self._note()
 
     def _answered(self, operation: str, process: Process) -> None:
@@ -476,7 +479,8 @@ class Engine:
         """Look at the API and the state."""
         self.cut_off = {id: name for id, name in self.cut_off.items() if id in self._alive()}
         for entry in self.state.entries:
-            self.cut_off.pop(entry.id, None)
+            if not entry.pending_replacement:  # such an entry goes without a delete
+                self.cut_off.pop(entry.id, None)
         for old, new, samples in self._replacing:
             samples.append(self.emulator.claims())
             if new is not None and new != old:
@@ -546,6 +550,7 @@ class Engine:
             self.cut_off |= dict.fromkeys(self._alive() - before, name)
             raise
         assert id in self._alive(), f"the provider answered that '{name}' is {id}, which does not live"
+        self.untold |= {each for each, of in self.cut_off.items() if of == name and each in before} - {id}
         self.released.discard(id)
         if old is not None and old.pending_replacement:
             self.state.entries.remove(old)

@@ -94,6 +94,13 @@ def forgetful() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def secretive() -> Iterator[None]:
+    """Nobody is told of a living claim that another one is made beside."""
+    with mock.patch.object(provider, "made_by", return_value=[]):
+        yield
+
+
 MUTANTS: Final[dict[str, Mutant]] = {
     mutant.__name__: mutant
     for mutant in (
@@ -105,5 +112,6 @@ MUTANTS: Final[dict[str, Mutant]] = {
         trusting_reads,
         impatient,
         forgetful,
+        secretive,
     )
 }

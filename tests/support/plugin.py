@@ -58,6 +58,8 @@ class Plugin:
         config: Mapping[str, str] | None = None,
         provider: type[ResourceProvider] = CapacityClaimProvider,
     ) -> None:
+        self.printed = ""
+        """What the process has shown to the user, once it has ended."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("COREWEAVE", "CW_"))}
         self._process = subprocess.Popen(
             [sys.executable, "-u", "-m", "pulumi.dynamic"],
@@ -109,6 +111,7 @@ class Plugin:
         except subprocess.TimeoutExpired:
             self._process.kill()
             out, err = self._process.communicate()
+        self.printed = out.decode()
         return (out + err).decode()
 
     def check(self, olds: Properties, news: Properties) -> Checked:
