@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from typing import Final
 
 from support.crash import Operation, assert_settled, until
 from support.stack import Stack, claim
@@ -12,6 +14,8 @@ from coreweave_inference.emulator import FaultProfile
 Start = Callable[..., Stack]
 
 UP = ("up", "--yes", "--skip-preview")
+LONG: Final = float(os.environ.get("OUTAGE_SECONDS", "6"))
+"""How long an outage in the middle of an `up` lasts."""
 DOWN = [{"name": "down", "fail": {"code": "unavailable", "form": "html"}}]
 
 
@@ -29,7 +33,7 @@ def test_fifty_claims_come_out_as_fifty_when_every_third_call_fails(start: Start
 
 
 def test_an_outage_in_the_middle_of_an_up_is_waited_out(start: Start) -> None:
-    stack = start(environment={"COREWEAVE_RETRY_DEADLINE": "30s"})
+    stack = start(environment={"COREWEAVE_RETRY_DEADLINE": f"{5 * LONG}s"})
     wanted = {f"team-{index}": claim(1) for index in range(8)}
     stack.declare(**wanted)
     # Four creates at a time: the first are answered, the rest meets the outage.
@@ -38,15 +42,15 @@ def test_an_outage_in_the_middle_of_an_up_is_waited_out(start: Start) -> None:
         stack.emulator.wait_for_hold(60)
         stack.emulator.set_faults(DOWN)
         stack.emulator.release()
-        end = stack.emulator.requests()[-1].time + 6
-        until(lambda: any(each.time > end for each in stack.emulator.requests()))
+        end = stack.emulator.requests()[-1].time + LONG
+        until(lambda: any(each.time > end for each in stack.emulator.requests()), timeout=3 * LONG)
         stack.emulator.clear_faults()
         assert operation.wait() == 0, operation.output
     assert_settled(stack, wanted)
 
 
 def test_an_outage_longer_than_the_deadline_fails_cleanly_and_the_next_up_goes_on(start: Start) -> None:
-    stack = start(environment={"COREWEAVE_RETRY_DEADLINE": "2s"})
+    stack = start(environment={"COREWEAVE_RETRY_DEADLINE": f"{LONG / 3}s"})
     wanted = {f"team-{index}": claim(1) for index in range(8)}
     stack.declare(**wanted)
     # The answers of the first creates are lost in the outage; they were committed. One claim may lose two.

@@ -177,6 +177,10 @@ class Histories(RuleBasedStateMachine):
             renamed = Declared(declared.resources, declared.name, old, declared.delete_before_replace)
             self.program = {"r": renamed, **self.program} if first else {**self.program, "r": renamed}
             self.touched.add(entry.id)
+            # What was made for it before is nobody's now: neither the old name's nor the new one's.
+            self.engine.cut_off |= {
+                id: f"{of}, renamed" for id, of in self.engine.cut_off.items() if of == old
+            }
             # The old name is free for another declaration once the state knows the new one.
             self._up()
 
