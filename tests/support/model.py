@@ -344,7 +344,8 @@ class Engine:
         self.released: set[str] = set()
         """Claims whose deletion was asked for while the state held them as alive."""
         self.replaced: set[str] = set()
-        """Claims that a create-first replacement was begun for: their content may be posted again."""
+        """Claims that a create-first replacement was begun for, or that were renamed: their content may be
+        posted again."""
         self.untold: set[str] = set()
         """Cut-off claims that the last operation made another claim beside, and did not name."""
         self._start = start
@@ -520,6 +521,8 @@ class Engine:
         if old is None or old.pending_replacement:
             self._create(process, name, self._checked(process, {}, news), old)
             return
+        if old.name != name:
+            self.replaced.add(old.id)
         forced = name in replaced or old.tainted
         inputs = self._checked(process, {} if forced else old.inputs, news)
         step = "replace" if forced else self._difference(process, old, inputs)
