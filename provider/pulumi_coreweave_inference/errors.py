@@ -27,6 +27,7 @@ from coreweave_inference.errors import (
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
+    WrongEndpoint,
 )
 
 from .declaration import program_spelling
@@ -112,6 +113,8 @@ def described(resources: CapacityClaimResources) -> str:
 def _in_short(error: CoreweaveError) -> str:
     if isinstance(error, MissingToken):
         return "there is no API token"
+    if isinstance(error, WrongEndpoint):
+        return "the endpoint does not serve the API"
     if isinstance(error, ConnectionFailed):
         return "the API cannot be reached"
     if isinstance(error, Unauthenticated):
@@ -153,6 +156,8 @@ def _request(error: ApiError) -> str:
 def _next(error: CoreweaveError) -> list[str]:
     if isinstance(error, MissingToken):
         return [MISSING_TOKEN.partition(": ")[2]]
+    if isinstance(error, WrongEndpoint):
+        return ["check COREWEAVE_API_ENDPOINT or coreweave:endpoint; without them it is the real API's"]
     if isinstance(error, Unauthenticated):
         return ["check that COREWEAVE_API_TOKEN or coreweave:token holds a token that is still valid"]
     if isinstance(error, PermissionDenied):

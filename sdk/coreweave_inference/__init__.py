@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         Unavailable,
         Unimplemented,
         UnknownCode,
+        WrongEndpoint,
     )
     from .models import (
         CapacityClaim,
@@ -102,6 +103,7 @@ __all__ = [
     "Unimplemented",
     "UnknownCode",
     "UpdateCapacityClaimRequest",
+    "WrongEndpoint",
     "__version__",
     "parse_timestamp",
 ]

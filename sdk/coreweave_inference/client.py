@@ -11,13 +11,13 @@ from builtins import list as List  # noqa: N812 - the operation `list` hides the
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import NoReturn, Self, TypeAlias
+from typing import NoReturn, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 from pydantic.alias_generators import to_snake
 
-from .errors import FieldViolation, InvalidArgument
+from .errors import FieldViolation, InvalidArgument, NotFound, PermissionDenied, WrongEndpoint
 from .models import (
     CapacityClaim,
     CapacityClaimParameters,
@@ -44,6 +44,8 @@ from .transport import (
 )
 
 __all__ = ["AsyncCapacityClaims", "AsyncClient", "CapacityClaims", "Client", "Resources"]
+
+_T = TypeVar("_T")
 
 # a model, or its fields as a dict in either spelling
 Resources: TypeAlias = "CapacityClaimResources | Mapping[str, object]"
@@ -158,11 +160,17 @@ class AsyncClient:
 
 
 class CapacityClaims:
-    """The operations on capacity claims. ``retry`` of each overrides the client's policy."""
+    """The operations on capacity claims. ``retry`` of each overrides the client's policy.
+
+    A first not_found is not believed at once, since an endpoint that does not serve this API may say the
+    same of everything: then ``parameters`` is asked for. Where that is not found either, ``WrongEndpoint``
+    is raised.
+    """
 
     def __init__(self, transport: Transport, retry: RetryPolicy) -> None:
         self._transport = transport
         self._retry = retry
+        self._served = False
 
     def create(
         self,
@@ -179,32 +187,54 @@ class CapacityClaims:
         get the claim and compare. Without an id the API chooses one, and the call is repeated only
         when it surely did nothing.
         """
-        return self._transport.run(_create(name, resources, id), retry or self._retry)
+        return self._run(_create(name, resources, id), retry)
 
     def get(self, id: str, *, retry: RetryPolicy | None = None) -> CapacityClaim:
-        """The claim with this id. ``NotFound`` is the API's own word, never a proxy's 404."""
-        return self._transport.run(_get(id), retry or self._retry)
+        """The claim with this id. ``NotFound`` is the word of this API, not of a proxy."""
+        return self._run(_get(id), retry)
 
     def update(self, id: str, resources: Resources, *, retry: RetryPolicy | None = None) -> CapacityClaim:
         """Sets all of a claim's resources. Surely accepted: another ``instance_count``."""
-        return self._transport.run(_update(id, resources), retry or self._retry)
+        return self._run(_update(id, resources), retry)
 
     def delete(self, id: str, *, retry: RetryPolicy | None = None) -> CapacityClaim | None:
         """Releases a claim; its last state, or None when the answer leaves it out.
 
         The claim may stay readable as DELETING until get answers ``NotFound``.
         """
-        return self._transport.run(_delete(id), retry or self._retry)
+        return self._run(_delete(id), retry)
 
     def parameters(self, *, retry: RetryPolicy | None = None) -> CapacityClaimParameters:
         """Which instance types each zone offers now."""
-        return self._transport.run(_parameters(), retry or self._retry)
+        return self._run(_parameters(), retry)
 
     def list(
         self, *, updated_after: str | datetime | None = None, retry: RetryPolicy | None = None
     ) -> List[CapacityClaim]:
         """Every claim of the organization, or those changed since a time (RFC 3339 or aware)."""
-        return self._transport.run(_list(updated_after), retry or self._retry)
+        try:
+            return self._run(_list(updated_after), retry)
+        except NotFound:
+            return []  # how the API may say that there are none
+
+    def _run(self, call: Call[_T], retry: RetryPolicy | None) -> _T:
+        try:
+            answer = self._transport.run(call, retry or self._retry)
+        except NotFound as error:
+            if not self._served and call.operation != "parameters":
+                self._confirm(error, retry)
+            raise
+        self._served = True
+        return answer
+
+    def _confirm(self, missing: NotFound, retry: RetryPolicy | None) -> None:
+        try:
+            self._transport.run(_parameters(), retry or self._retry)
+        except NotFound:
+            raise _wrong_endpoint(self._transport.endpoint, missing) from None
+        except PermissionDenied:
+            pass  # it knows what it denies
+        self._served = True
 
 
 class AsyncCapacityClaims:
@@ -213,6 +243,7 @@ class AsyncCapacityClaims:
     def __init__(self, transport: AsyncTransport, retry: RetryPolicy) -> None:
         self._transport = transport
         self._retry = retry
+        self._served = False
 
     async def create(
         self,
@@ -223,31 +254,53 @@ class AsyncCapacityClaims:
         retry: RetryPolicy | None = None,
     ) -> CapacityClaim:
         """Reserves instances; answers at once, the allocation goes on afterwards."""
-        return await self._transport.run(_create(name, resources, id), retry or self._retry)
+        return await self._run(_create(name, resources, id), retry)
 
     async def get(self, id: str, *, retry: RetryPolicy | None = None) -> CapacityClaim:
-        """The claim with this id. ``NotFound`` is the API's own word, never a proxy's 404."""
-        return await self._transport.run(_get(id), retry or self._retry)
+        """The claim with this id. ``NotFound`` is the word of this API, not of a proxy."""
+        return await self._run(_get(id), retry)
 
     async def update(
         self, id: str, resources: Resources, *, retry: RetryPolicy | None = None
     ) -> CapacityClaim:
         """Sets all of a claim's resources. Surely accepted: another ``instance_count``."""
-        return await self._transport.run(_update(id, resources), retry or self._retry)
+        return await self._run(_update(id, resources), retry)
 
     async def delete(self, id: str, *, retry: RetryPolicy | None = None) -> CapacityClaim | None:
         """Releases a claim; its last state, or None when the answer leaves it out."""
-        return await self._transport.run(_delete(id), retry or self._retry)
+        return await self._run(_delete(id), retry)
 
     async def parameters(self, *, retry: RetryPolicy | None = None) -> CapacityClaimParameters:
         """Which instance types each zone offers now."""
-        return await self._transport.run(_parameters(), retry or self._retry)
+        return await self._run(_parameters(), retry)
 
     async def list(
         self, *, updated_after: str | datetime | None = None, retry: RetryPolicy | None = None
     ) -> List[CapacityClaim]:
         """Every claim of the organization, or those changed since a time (RFC 3339 or aware)."""
-        return await self._transport.run(_list(updated_after), retry or self._retry)
+        try:
+            return await self._run(_list(updated_after), retry)
+        except NotFound:
+            return []
+
+    async def _run(self, call: Call[_T], retry: RetryPolicy | None) -> _T:
+        try:
+            answer = await self._transport.run(call, retry or self._retry)
+        except NotFound as error:
+            if not self._served and call.operation != "parameters":
+                await self._confirm(error, retry)
+            raise
+        self._served = True
+        return answer
+
+    async def _confirm(self, missing: NotFound, retry: RetryPolicy | None) -> None:
+        try:
+            await self._transport.run(_parameters(), retry or self._retry)
+        except NotFound:
+            raise _wrong_endpoint(self._transport.endpoint, missing) from None
+        except PermissionDenied:
+            pass
+        self._served = True
 
 
 # -- the operations as values --------------------------------------------------------------------
@@ -281,7 +334,7 @@ def _list(updated_after: str | datetime | None) -> Call[List[CapacityClaim]]:
     query = None
     if updated_after is not None:
         query = {"updatedAfter": _rfc3339(updated_after)}
-    return Call("list", "GET", _PATH, _read_claims, query=query, read_not_found=List)
+    return Call("list", "GET", _PATH, _read_claims, query=query)
 
 
 def _update(id: str, resources: Resources) -> Call[CapacityClaim]:
@@ -301,6 +354,14 @@ def _delete(id: str) -> Call[CapacityClaim | None]:
 
 def _parameters() -> Call[CapacityClaimParameters]:
     return Call("parameters", "GET", f"{_PATH}/parameters", _read_parameters)
+
+
+def _wrong_endpoint(endpoint: str, missing: NotFound) -> WrongEndpoint:
+    request = f", request id {missing.request_id}" if missing.request_id else ""
+    return WrongEndpoint(
+        f"{endpoint} does not serve CoreWeave's inference API: not even {_PATH}/parameters is found there"
+        f" (HTTP {missing.http_status}{request})"
+    )
 
 
 def _path_of(operation: str, id: object) -> str:

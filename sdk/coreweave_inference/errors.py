@@ -4,7 +4,8 @@
     ├── MissingToken                  no API token was given
     ├── InvalidSetting                a setting that cannot be used (also a ValueError)
     │   ├── InvalidEndpoint           neither https nor http on a loopback address
-    │   └── InvalidToken              a token that cannot be sent in a header
+    │   ├── InvalidToken              a token that cannot be sent in a header
+    │   └── WrongEndpoint             it answers, and does not serve the inference API
     └── ApiError                      an operation of the API failed
         ├── Canceled                  canceled             499
         ├── InvalidArgument           invalid_argument     400
@@ -70,6 +71,7 @@ __all__ = [
     "Unavailable",
     "Unimplemented",
     "UnknownCode",
+    "WrongEndpoint",
     "decode_error",
     "error_class",
 ]
@@ -106,6 +108,10 @@ class InvalidSetting(CoreweaveError, ValueError):
 
 class InvalidEndpoint(InvalidSetting):
     """An endpoint the token must not be sent to: neither https nor http on a loopback address."""
+
+
+class WrongEndpoint(InvalidSetting):
+    """An endpoint that answers, and where nothing of the inference API is found."""
 
 
 class InvalidToken(InvalidSetting):

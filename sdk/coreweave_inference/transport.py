@@ -41,7 +41,6 @@ from .errors import (
     InvalidSetting,
     InvalidToken,
     MissingToken,
-    NotFound,
     RequestTimedOut,
     decode_error,
     excerpt,
@@ -124,8 +123,7 @@ class Connection:
 class Call(Generic[_T]):
     """One operation: what to send, how to read a 2xx body, and whether it may be sent again.
 
-    ``read`` raises ValueError for a body that is not this operation's. ``read_not_found`` is what
-    the API's not_found means, where that is an answer and not an error.
+    ``read`` raises ValueError for a body that is not this operation's.
     """
 
     operation: str
@@ -136,7 +134,6 @@ class Call(Generic[_T]):
     query: Mapping[str, str] | None = None
     body: bytes | None = None
     repeatable: bool = True
-    read_not_found: Callable[[], _T] | None = None
 
 
 class Transport:
@@ -160,6 +157,11 @@ class Transport:
         self._now = now
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Where calls go, without a trailing slash."""
+        return self._connection.endpoint
 
     def run(self, call: Call[_T], policy: RetryPolicy) -> _T:
         """What ``call`` reads from its answer; the last attempt's ``ApiError`` when it gives up."""
@@ -229,6 +231,11 @@ class AsyncTransport:
         self._random = random
         self._now = now
         self._client: httpx.AsyncClient | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Where calls go, without a trailing slash."""
+        return self._connection.endpoint
 
     async def run(self, call: Call[_T], policy: RetryPolicy) -> _T:
         """What ``call`` reads from its answer; the last attempt's ``ApiError`` when it gives up."""
@@ -418,8 +425,6 @@ def _read(call: Call[_T], answer: _Answer, token: str) -> _Done[_T] | ApiError:
     body = answer.body.replace(token.encode(), b"[token]")
     if not 200 <= answer.http_status < 300:
         error = decode_error(answer.http_status, body, operation=call.operation)
-        if isinstance(error, NotFound) and call.read_not_found is not None:
-            return _Done(call.read_not_found())
         if 300 <= answer.http_status < 400 and answer.location:
             error.message += f": {_host_of(answer.location.replace(token, ''))}"
         return error

@@ -113,6 +113,7 @@ exceptions: list[type[api.CoreweaveError]] = [
     api.Unavailable,
     api.Unimplemented,
     api.UnknownCode,
+    api.WrongEndpoint,
 ]
 
 

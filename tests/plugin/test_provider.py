@@ -229,6 +229,21 @@ def test_an_outage_while_reading_is_an_error_and_never_gone(emulator: Emulator, 
     assert "Traceback" not in str(error.value)
 
 
+def test_an_endpoint_that_serves_something_else_is_an_error_and_never_gone(
+    emulator: Emulator, plugin: Plugin, namespace: str
+) -> None:
+    claim_id, outputs = plugin.create(plugin.check({}, claim_inputs(namespace)).inputs)
+    elsewhere = {"COREWEAVE_API_ENDPOINT": f"{emulator.url}/v1"}
+    with Plugin(emulator.environment() | elsewhere) as later:
+        for call in (later.read, later.delete):
+            with pytest.raises(PluginError) as refused:
+                call(claim_id, outputs)
+            assert "failed: the endpoint does not serve the API." in str(refused.value)
+            assert "/v1 does not serve CoreWeave's inference API: not even" in str(refused.value)
+            assert "Next: check COREWEAVE_API_ENDPOINT" in str(refused.value)
+    assert [claim.id for claim in emulator.live_claims()] == [claim_id]
+
+
 def test_the_same_create_again_takes_the_claim_over(
     plugin: Plugin, emulator: Emulator, namespace: str
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from inline_snapshot import snapshot
 
 from coreweave_inference import (
     AlreadyExists,
@@ -30,6 +31,7 @@ from coreweave_inference import (
     NotFound,
     RetryPolicy,
     Unimplemented,
+    WrongEndpoint,
 )
 
 TOKEN = "CW-SECRET-0123456789"
@@ -171,7 +173,7 @@ def test_a_list_is_read_under_each_of_its_names(ask: Ask, name: str) -> None:
     ],
 )
 def test_an_empty_list_is_read_in_every_form(ask: Ask, answer: httpx.Response) -> None:
-    assert ask(answer, "list") == []
+    assert ask(where_the_api_is(answer), "list") == []
 
 
 @pytest.mark.parametrize(
@@ -200,10 +202,67 @@ def test_what_is_not_the_apis_answer_is_an_outage_and_never_none_or_gone(
 
 
 def test_a_404_of_the_api_is_gone_and_one_of_another_code_is_not(ask: Ask) -> None:
+    answer = httpx.Response(404, json={"code": "not_found", "message": "no such claim"})
     with pytest.raises(NotFound, match=f"get of claim {ID}: not_found: no such claim"):
-        ask(httpx.Response(404, json={"code": "not_found", "message": "no such claim"}), "get", ID)
+        ask(where_the_api_is(answer), "get", ID)
     with pytest.raises(Unimplemented):
         ask(httpx.Response(404, json={"code": "unimplemented"}), "list")
+
+
+@pytest.mark.parametrize(("operation", "given"), [("list", ()), ("get", (ID,)), ("delete", (ID,))])
+def test_where_everything_is_not_found_nothing_is_believed_gone(ask: Ask, operation: str, given: Any) -> None:
+    # word for word what a gateway says of every route that it does not have
+    answer = httpx.Response(404, json={"code": 5, "message": "Not Found", "details": []})
+    with pytest.raises(WrongEndpoint) as caught:
+        ask(answer, operation, *given)
+    assert str(caught.value) == snapshot(
+        "https://api.coreweave.com does not serve CoreWeave's inference API: not even"
+        " /v1alpha1/inference/capacityclaims/parameters is found there (HTTP 404)"
+    )
+
+
+def test_a_404_is_believed_without_a_question_once_the_api_has_answered() -> None:
+    asked: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path.removeprefix(PATH))
+        if request.url.path == PATH:
+            return httpx.Response(200, json={})
+        return httpx.Response(404, json={"code": "not_found"})
+
+    with Client(TOKEN, transport=httpx.MockTransport(handler)) as client:
+        assert client.capacity_claims.list() == []
+        for _ in range(2):
+            with pytest.raises(NotFound):
+                client.capacity_claims.get(ID)
+    assert asked == ["", f"/{ID}", f"/{ID}"]
+
+
+def test_parameters_are_asked_for_once_to_believe_a_404_and_may_be_denied() -> None:
+    asked: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path.removeprefix(PATH))
+        if request.url.path.endswith("/parameters"):
+            return httpx.Response(403, json={"code": "permission_denied"})
+        return httpx.Response(404, json={"code": "not_found"})
+
+    with Client(TOKEN, transport=httpx.MockTransport(handler)) as client:
+        for _ in range(2):
+            with pytest.raises(NotFound):
+                client.capacity_claims.get(ID)
+    assert asked == [f"/{ID}", "/parameters", f"/{ID}"]
+
+
+def where_the_api_is(answer: httpx.Response) -> Handler:
+    """This answer to all but the question what is offered."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/parameters"):
+            return httpx.Response(200, json={"zoneInstanceTypes": {}})
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+    return handler
 
 
 @pytest.mark.parametrize(
