@@ -9,7 +9,7 @@ that has a living one already, and when the stack ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import coreweave_inference as api
@@ -36,6 +36,7 @@ def left_by(
     settled: Callable[[str], bool],
     get: Get,
     list_: List,
+    shown: Collection[str],
     not_before: float,
     until: float,
     clock: Clock,
@@ -44,13 +45,17 @@ def left_by(
     """The living claims of a stack that is done with all of its claims.
 
     All claims of the organization are listed, since no clock tells when the first of them was made.
-    `settled` tells whether this operation has met a claim in the state, or has released it. Lists may lag
-    behind a create: they are made when the clock shows `not_before`. Reads may lag behind a deletion: what
-    lives is looked at again until the clock shows `until`.
+    `settled` tells whether this operation has met a claim in the state, or has released it.
+
+    Lists may lag behind a create. One is believed when it knows that a claim has been released which an
+    earlier list of this operation has `shown`, or when the clock shows `not_before`. Reads may lag behind a
+    deletion: what lives is looked at again until the clock shows `until`.
     """
-    if (wait := not_before - clock()) > 0:
+    listed = list_(None)
+    if (wait := not_before - clock()) > 0 and not _knows_of_a_release(listed, shown):
         sleep(wait)
-    left = [claim for claim in list_(None) if is_made_by(namespace, claim.id) and not settled(claim.id)]
+        listed = list_(None)
+    left = [claim for claim in listed if is_made_by(namespace, claim.id) and not settled(claim.id)]
     looks = 0
     while True:
         left = [claim for each in left if (claim := _alive(get, each.id)) is not None]
@@ -59,6 +64,11 @@ def left_by(
             return left
         sleep(pause)
         looks += 1
+
+
+def _knows_of_a_release(listed: Sequence[CapacityClaim], shown: Collection[str]) -> bool:
+    alive = {claim.id for claim in listed if claim.state != api.ClaimState.DELETING}
+    return any(claim_id not in alive for claim_id in shown)
 
 
 def _alive(get: Get, claim_id: str) -> CapacityClaim | None:

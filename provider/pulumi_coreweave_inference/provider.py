@@ -215,7 +215,7 @@ class CapacityClaimProvider(ResourceProvider):
             return
         settings, client = _process.connected()
         try:
-            known = _process.reads.listed(_id, _props.get("updatedAt")) is not None
+            known = _process.reads.shows(_id, _props.get("updatedAt"))
             client.capacity_claims.delete(_id)
             _process.reads.wrote(_id)
             updated_at = _props.get("updatedAt")
@@ -237,7 +237,7 @@ class CapacityClaimProvider(ResourceProvider):
                           "for how long)"],
                 )
             )  # fmt: skip
-        _process.forget(_id)
+        _process.released(_id, shown=known)
 
 
 class ClaimNamespaceProvider(ResourceProvider):
@@ -270,18 +270,19 @@ class ClaimNamespaceProvider(ResourceProvider):
             return
         claims = client.capacity_claims
         grace = settings.read_grace
+        released, shown = _process.releases()
         # Where the state held no claim, all that the stack has ever begun may have been cut off just now.
-        not_before = _process.began + (min(_LISTS_LAG, grace) if _process.released_some else grace)
+        not_before = _process.began + (min(_LISTS_LAG, grace) if released else grace)
         wait = not_before - time.monotonic()
         if wait > _LISTS_LAG:
             _say(
-                f"looking in {wait:.0f} s for a claim that a cut-off creation may have left: lists may not "
-                "show it yet"
+                f"waiting {wait:.0f} s before looking for a claim that a cut-off creation may have left: "
+                "lists may not show it yet"
             )
         until = max(not_before, time.monotonic()) + grace
         try:
             left = left_by(
-                _id, _process.settled, claims.get, _listing(claims),
+                _id, _process.settled, claims.get, _listing(claims), shown,
                 not_before, until, time.monotonic, time.sleep,
             )  # fmt: skip
         except CoreweaveError as error:
@@ -311,7 +312,7 @@ class _Process:
         """When the first call was made, by the monotonic clock."""
         self.reads: SharedReads
         self.departures: Departures
-        self._released: set[str] = set()
+        self._released: dict[str, bool] = {}
         self._alive: dict[str, _Alive] = {}
         self._refreshed: Counter[str] = Counter()
         self._asking = threading.Lock()
@@ -362,17 +363,11 @@ class _Process:
         with self._lock:
             return claim_id in self._alive or claim_id in self._released
 
-    @property
-    def released_some(self) -> bool:
-        """Whether this operation has released a claim."""
-        with self._lock:
-            return bool(self._released)
-
     def saw_created(self, claim_id: str, outputs: Mapping[str, Any]) -> None:
         """Remember a claim that this process has created or taken over."""
         with self._lock:
             self._alive[claim_id] = _Alive(outputs[INCARNATION], outputs.get(KEY), declared=True)
-            self._released.discard(claim_id)
+            self._released.pop(claim_id, None)
 
     def saw_read(self, claim_id: str) -> None:
         """Remember that an entry of the state was read: a refresh then asks for its difference, too."""
@@ -462,11 +457,16 @@ class _Process:
             known = self._alive.get(claim_id)
             return known is not None and known.incarnation != (outputs.get(INCARNATION) or "")
 
-    def forget(self, claim_id: str) -> None:
-        """Remember that a claim was released."""
+    def released(self, claim_id: str, *, shown: bool) -> None:
+        """Remember that a claim was released, and whether a list showed it before."""
         with self._lock:
             self._alive.pop(claim_id, None)
-            self._released.add(claim_id)
+            self._released[claim_id] = shown
+
+    def releases(self) -> tuple[int, set[str]]:
+        """How many claims this operation has released, and which of them a list showed before."""
+        with self._lock:
+            return len(self._released), {claim_id for claim_id, shown in self._released.items() if shown}
 
 
 def _listing(claims: CapacityClaims) -> Callable[[datetime | None], list[CapacityClaim]]:

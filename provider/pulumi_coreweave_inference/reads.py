@@ -65,14 +65,23 @@ class SharedReads:
             if not self._asked:
                 self._asked = True
                 return None
-            if self._clock() - self._listed_at > MAXIMUM_AGE:
-                self._claims, self._lists = {}, 0
-            changed = api.parse_timestamp(updated_at)
-            if claim_id not in self._claims:
-                self._list_back_to(changed)
-            claim = self._claims.get(claim_id)
-            # A list that lags behind the state would turn the last update into drift.
-            return claim if claim is not None and not _is_before(claim, changed) else None
+            return self._look_up(claim_id, updated_at)
+
+    def shows(self, claim_id: str, updated_at: str | None) -> bool:
+        """Whether a list shows the claim, be it the first one asked for."""
+        with self._lock:
+            self._asked = True
+            return self._look_up(claim_id, updated_at) is not None
+
+    def _look_up(self, claim_id: str, updated_at: str | None) -> CapacityClaim | None:
+        if self._clock() - self._listed_at > MAXIMUM_AGE:
+            self._claims, self._lists = {}, 0
+        changed = api.parse_timestamp(updated_at)
+        if claim_id not in self._claims:
+            self._list_back_to(changed)
+        claim = self._claims.get(claim_id)
+        # A list that lags behind the state would turn the last update into drift.
+        return claim if claim is not None and not _is_before(claim, changed) else None
 
     def wrote(self, claim_id: str) -> None:
         """Forget what a list said of a claim that this process changes."""

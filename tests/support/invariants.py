@@ -35,12 +35,14 @@ def settled(
     state: Iterable[StateEntry],
     declared: Collection[str],
     left: Mapping[str, str] | None = None,
+    foreign: Collection[str] = (),
 ) -> None:
     """After the last clean `up`: the live claims are the declared ones, one to one, under the state's ids.
 
     `declared` holds the names of the resources the program declares. `left` tells, by claim id, for which
     resource a create was cut off; those that are declared otherwise by now may live, too. So may those
-    whose namespace was removed by hand: the ids of another one do not lead to them.
+    whose namespace was removed by hand: the ids of another one do not lead to them. `foreign` are the ids of
+    claims that somebody else has changed, so that a claim was made beside them and not needed later.
     """
     left = left or {}
     entries = claims_of(state)
@@ -58,7 +60,7 @@ def settled(
     assert not twins, f"claims live that nobody declares: {_shown(twins)}{evidence}"
     doubled = [
         alive[id] for id, of in left.items()
-        if id in alive and of in held and id != held[of]
+        if id in alive and of in held and id != held[of] and held[of] not in foreign
         and _declares(alive[id]) == _declares(alive[held[of]]) and _stack(id) == _stack(held[of])
     ]  # fmt: skip
     assert not doubled, f"claims live twice: {_shown(doubled)}{evidence}"

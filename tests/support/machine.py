@@ -373,7 +373,7 @@ class Histories(RuleBasedStateMachine):
         )
         if ended and options.get("targets") is None:
             state, left = self.engine.state.exported(), self.engine.cut_off
-            invariants.settled(self.emulator.claims(), state, self.program, left)
+            invariants.settled(self.emulator.claims(), state, self.program, left, self.touched)
         if shown:
             assert not self.engine.untold, f"nobody was told that these live: {self.engine.untold}"
         return ended
