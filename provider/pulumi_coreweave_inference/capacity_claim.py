@@ -17,7 +17,7 @@ from coreweave_inference.retry import RetryPolicy
 
 from .connection import USER_AGENT, program_settings
 from .declaration import KEY, NAMESPACE, api_spelling
-from .errors import ClaimError, labelled
+from .errors import ClaimError, InvalidReadiness, labelled
 from .identity import key_of
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
@@ -154,7 +154,7 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
         name: pulumi.Input[str] | None = None,
         readiness: Readiness | None = _DEFAULT_READINESS,
     ) -> None:
-        """It raises nothing by itself: what is wrong with the declaration fails in the preview.
+        """What is wrong with the declaration fails in the preview. Raises `InvalidReadiness`.
 
         :param resource_name: The name of the resource in the stack. The claim's id depends on it.
         :param opts: Options that control the resource's behaviour.
@@ -165,6 +165,11 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
         :param readiness: When the claim counts as ready and how long to wait for it, 45 minutes by
                default. None does not wait: then the live outputs tell of a moment after the creation.
         """
+        if readiness is not None and not isinstance(readiness, Readiness):
+            raise InvalidReadiness(
+                f"{labelled(resource_name, None)}: readiness must be a Readiness, such as "
+                f'Readiness(timeout="45m"), or None, not {readiness!r}'
+            )
         self._resource_name = resource_name
         self._readiness = readiness
         run = _run()
@@ -262,13 +267,14 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
             readiness=self._readiness,
             updated_at=await self.__dict__["updatedAt"].future(),
         )
-        if pulumi.runtime.is_dry_run():
-            return await _glance(run, goal)
         if goal.minimum > goal.resources.instance_count:
             raise pulumi.RunError(
                 f"{labelled(goal.resource_name, goal.claim_id)} can never be ready: min_instances is "
-                f"{goal.minimum}, and {goal.resources.instance_count} instances are declared"
+                f"{goal.minimum}, and instance_count is {goal.resources.instance_count}.\n"
+                "  Next: declare a Readiness with a min_instances of at most that, or more instances"
             )
+        if pulumi.runtime.is_dry_run():
+            return await _glance(run, goal)
         claim = await run.poller.wait(
             goal,
             show=lambda line: pulumi.log.info(line, resource=self, ephemeral=True),

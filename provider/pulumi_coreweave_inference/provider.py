@@ -32,7 +32,7 @@ from pulumi.dynamic import (
 )
 
 import coreweave_inference as api
-from coreweave_inference.errors import CoreweaveError, NotFound, Unavailable
+from coreweave_inference.errors import CoreweaveError, NotFound, Unauthenticated, Unavailable
 
 from . import catalogue
 from .connection import CATALOGUE_DEADLINE, Settings, settings_from
@@ -401,7 +401,8 @@ class _Process:
                     self._offered = client.capacity_claims.parameters(retry=policy)
                 except CoreweaveError as error:
                     failure = lookup_failure("looking up what the API offers", error)
-                    if settings.catalogue == "error":
+                    refused = settings.catalogue is None and isinstance(error, Unauthenticated)
+                    if settings.catalogue == "error" or refused:
                         raise failure from None
                     self.say_once(f"warning: zones and instance types are not checked: {failure}")
                 self._asked = True

@@ -653,6 +653,8 @@ def test_a_state_file_belongs_to_one_emulator(start: Start, tmp_path: Path) -> N
     (tmp_path / "text").write_text("not a database, but long enough to be taken for one " * 9)
     with pytest.raises(ValueError, match="text: cannot keep claims here"):
         start(state=tmp_path / "text")
+    with pytest.raises(ValueError, match=r"state\.db: cannot keep claims here: .*unable to open"):
+        start(state=tmp_path / "no folder" / "state.db")
 
 
 def test_only_loopback_is_listened_on() -> None:

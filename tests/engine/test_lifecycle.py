@@ -126,6 +126,10 @@ def test_a_claim_that_cannot_be_allocated_fails_in_one_message_and_the_next_up_g
 
 def test_a_partial_claim_is_enough_where_the_program_says_so(start: Start) -> None:
     stack = start(inventory={"US-WEST-04A": {"gb200-4x": 3}}, ready_when="any")
+    stack.declare(training=claim(1, ["US-WEST-04A"], readiness={"min_instances": 2}))
+    refused = stack.pulumi("preview", check=False)
+    assert refused.returncode != 0
+    assert "can never be ready: min_instances is 2, and instance_count is 1" in stack.output
     stack.declare(training=claim(4, ["US-WEST-04A"], readiness={"min_instances": 2, "timeout": "20s"}))
     assert stack.up().outputs["allocated"].value == {"training": 3}
 

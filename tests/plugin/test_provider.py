@@ -113,13 +113,21 @@ def test_a_missing_token_fails_the_check_and_names_the_variables(namespace: str)
             assert name in failure
 
 
+def test_a_token_that_the_api_refuses_fails_the_preview(emulator: Emulator, namespace: str) -> None:
+    with Plugin(emulator.environment() | {"COREWEAVE_API_TOKEN": "expired"}) as plugin:
+        with pytest.raises(PluginError, match="does not accept the token") as refused:
+            plugin.check({}, claim_inputs(namespace))
+    assert "Next: check that COREWEAVE_API_TOKEN" in str(refused.value)
+    assert "Traceback" not in str(refused.value)
+
+
 def test_the_environment_comes_before_the_stacks_config(emulator: Emulator, namespace: str) -> None:
     config = {"coreweave:token": emulator.token, "coreweave:endpoint": emulator.url}
     with Plugin(config=config) as plugin:
         created(plugin, namespace)
     with Plugin({"CW_API_TOKEN": "rotated"}, config=config) as plugin:
         with pytest.raises(PluginError, match="does not accept the token"):
-            created(plugin, namespace, instanceCount=5)
+            plugin.create(claim_inputs(namespace, instanceCount=5, capacityType="CAPACITY_TYPE_MANAGED"))
 
 
 @pytest.mark.parametrize(

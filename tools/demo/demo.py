@@ -62,9 +62,8 @@ Go on by hand (in this folder, with this shell's environment set first):
   pulumi preview --diff                          # another order of zones: a replacement, new before old
   pulumi destroy                                 # release the claim
 
-  tail -f .demo/emulator.log                     # what the emulator says
-
-`make demo` again shows that nothing changes. `make demo-clean` removes all of it.
+As long as nothing was changed by hand, `make demo` again shows that nothing changes.
+`make demo-clean` removes all of it.
 The program is __main__.py, the stack is '{STACK}', and no GPU of it is real."""
 
 

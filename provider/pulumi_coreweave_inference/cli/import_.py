@@ -98,6 +98,11 @@ def import_(
             raise Failure("there is nothing to import", NOT_AS_IT_SHOULD_BE)
         taken = {e.resource_name for e in stacks[0].entries} if len(stacks) == 1 else set[str]()
         adoptions = adopt(plan.candidates, taken)
+        if not stacks:
+            note(
+                "not compared with any stack: give --stack, --state or --all-stacks, and no claim gets a "
+                "second owner"
+            )
         _write(out, adoptions)
         _show(out, adoptions, plan, format_)
 

@@ -66,7 +66,7 @@ def _alive(client: Client, claim_id: str) -> CapacityClaim | None:
     except InvalidArgument as error:
         raise Failure(f"{claim_id!r} is no claim's id: {printable(error.message)}") from None
     except NotFound:
-        note(f"{printable(claim_id)} is gone already")
+        note(f"{printable(claim_id)}: the API has no such claim; it was released already, or the id is wrong")
         return None
 
 

@@ -163,9 +163,15 @@ def _exported(name: str) -> StackState:
 def _all_names() -> list[str]:
     text = _pulumi("stack", "ls", "--all", "--json")
     try:
-        return [_text(stack["name"]) for stack in json.loads(text)]
+        names = [_text(stack["name"]) for stack in json.loads(text)]
     except (ValueError, TypeError, KeyError):
         raise Failure("what `pulumi stack ls --all --json` prints is no list of stacks") from None
+    if not names:
+        raise Failure(
+            "the backend that pulumi is logged in to has no stack, and without a state every claim looks "
+            "unmanaged; `pulumi whoami -v` tells which backend that is"
+        )
+    return names
 
 
 def _pulumi(*arguments: str) -> str:

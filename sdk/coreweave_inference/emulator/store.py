@@ -735,7 +735,10 @@ def _open(settings: EmulatorSettings) -> sqlite3.Connection | None:
     """Open the file for this process alone: two emulators on one file would lose claims."""
     if settings.state is None:
         return None
-    database = sqlite3.connect(settings.state, timeout=0.5, check_same_thread=False)
+    try:
+        database = sqlite3.connect(settings.state, timeout=0.5, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise ValueError(f"{settings.state}: cannot keep claims here: {error}") from error
     try:
         database.execute("PRAGMA locking_mode=EXCLUSIVE")
         database.execute("PRAGMA journal_mode=WAL")

@@ -162,6 +162,16 @@ def test_a_preview_under_mocks_reads_nothing(run: Callable[..., dict[str, Any]])
     assert run(lambda: {"id": claim().id, "status": claim("b").status}, preview=True) == {"id": "training-id"}
 
 
+@pytest.mark.parametrize("readiness", ["45m", False, {"timeout": "45m"}])
+def test_a_readiness_of_another_kind_is_refused_at_once(readiness: Any) -> None:
+    with pytest.raises(inference.InvalidReadiness) as refused:
+        inference.CapacityClaim("training", resources={}, readiness=readiness)
+    assert str(refused.value) == (
+        "capacity claim 'training': readiness must be a Readiness, such as "
+        f'Readiness(timeout="45m"), or None, not {readiness!r}'
+    )
+
+
 def test_other_resources_can_wait_for_a_claim(run: Callable[..., dict[str, Any]]) -> None:
     recorder = Recorder()
 

@@ -270,7 +270,7 @@ def test_a_release_asks_for_the_name_and_is_refused_in_a_pipe(
     assert claim not in {held.id for held in emulator.claims()}
     again = run("release", claim, "--unchecked", "--yes")
     assert again.exit_code == 0
-    assert "gone already" in again.stderr
+    assert "released already, or the id is wrong" in again.stderr
 
 
 def test_a_managed_claim_is_not_released_and_neither_are_those_beside_it(
@@ -326,6 +326,22 @@ def test_all_stacks_are_read_and_one_that_cannot_be_read_stops_the_comparison(
     assert (result.exit_code, result.stdout) == (2, "")
     assert "no stack named 'broken' found" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["orphans"], ["release", "ID", "--yes"]])
+def test_a_backend_without_stacks_says_nothing_of_any_claim(
+    command: list[str],
+    emulator: Emulator,
+    ids: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake_pulumi(tmp_path / "bin", monkeypatch, "echo '[]'")
+    emulator.clear_requests()
+    result = run(*(ids["training"] if part == "ID" else part for part in command), "--all-stacks")
+    assert result.exit_code == 2
+    assert "has no stack" in result.stderr
+    assert writes(emulator) == []
 
 
 def test_without_pulumi_a_stack_is_asked_for_as_a_file(
