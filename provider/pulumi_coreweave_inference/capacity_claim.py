@@ -258,6 +258,8 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
     async def _observe(self, run: _Run, secret: asyncio.Future[bool]) -> Any:
         claim_id, resources = await self.id.future(), await self.resources.future()
         secret.set_result(await self.resources.is_secret())
+        if resources is not None and self._readiness is not None:
+            self._refuse_what_is_never_ready(claim_id, resources, self._readiness)
         if not claim_id or resources is None:
             return UNKNOWN
         goal = Goal(
@@ -267,12 +269,6 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
             readiness=self._readiness,
             updated_at=await self.__dict__["updatedAt"].future(),
         )
-        if goal.minimum > goal.resources.instance_count:
-            raise pulumi.RunError(
-                f"{labelled(goal.resource_name, goal.claim_id)} can never be ready: min_instances is "
-                f"{goal.minimum}, and instance_count is {goal.resources.instance_count}.\n"
-                "  Next: declare a Readiness with a min_instances of at most that, or more instances"
-            )
         if pulumi.runtime.is_dry_run():
             return await _glance(run, goal)
         claim = await run.poller.wait(
@@ -281,6 +277,17 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
             warn=lambda line: pulumi.log.warn(line, resource=self),
         )
         return _Observed(claim)
+
+    def _refuse_what_is_never_ready(
+        self, claim_id: str | None, resources: Mapping[str, Any], readiness: Readiness
+    ) -> None:
+        count = resources.get("instance_count", resources.get("instanceCount"))
+        if readiness.min_instances and isinstance(count, (int, float)) and readiness.min_instances > count:
+            raise pulumi.RunError(
+                f"{labelled(self._resource_name, claim_id)} can never be ready: min_instances is "
+                f"{readiness.min_instances}, and instance_count is {count:g}.\n"
+                "  Next: declare a Readiness with a min_instances of at most that, or more instances"
+            )
 
     async def _mocked(self, secret: asyncio.Future[bool]) -> Any:
         state = {name: self.__dict__[name] for name in ("id", "resources", *_KEPT, *_REPORTED)}
