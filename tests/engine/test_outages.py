@@ -34,7 +34,8 @@ def test_fifty_claims_come_out_as_fifty_when_every_third_call_fails(start: Start
 
 def test_an_outage_in_the_middle_of_an_up_is_waited_out(start: Start) -> None:
     stack = start(environment={"COREWEAVE_RETRY_DEADLINE": f"{5 * LONG}s"})
-    wanted = {f"team-{index}": claim(1) for index in range(8)}
+    patience = {"timeout": f"{60 + 5 * LONG}s"}
+    wanted = {f"team-{index}": claim(1, readiness=patience) for index in range(8)}
     stack.declare(**wanted)
     # Four creates at a time: the first are answered, the rest meets the outage.
     stack.emulator.set_faults([{"path": "create", "nth": 4, "hold": "after"}])
