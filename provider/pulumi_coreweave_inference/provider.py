@@ -417,9 +417,11 @@ class _Process:
         """The living claims that the stack has made before this operation; asked for once.
 
         Only those of the last days, since nobody needs a list of all the claims of an organization, and
-        none where the API does not tell, which is told once.
+        none where the API does not tell, which is told once, or where they are meant to live on.
         """
         settings, client = self.connected()
+        if settings.orphans == "leave":
+            return []
         with self._looking:
             if namespace not in self._made:
                 try:
@@ -585,9 +587,6 @@ def _say_if_adopted(declaration: Declaration, obtained: Obtained) -> None:
 
 def _say_if_left(declaration: Declaration, obtained: Obtained, made: Sequence[CapacityClaim]) -> None:
     """Tell of living claims that were made for this declaration and that this operation has not met."""
-    settings, _ = _process.connected()
-    if settings.orphans == "leave":
-        return
     for claim in made:
         if claim.id != obtained.claim.id and not _process.settled(claim.id) and declaration.has_made(claim):
             _say(f"warning: {left_behind(declaration, claim)}")
