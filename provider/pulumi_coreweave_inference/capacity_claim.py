@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
@@ -21,6 +22,7 @@ from .errors import ClaimError, InvalidReadiness, labelled
 from .identity import key_of
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
+from .source_position import program_frames_only
 
 TYPE: Final = "pulumi-python:dynamic/coreweave:CapacityClaim"
 _ONE_LOOK: Final = RetryPolicy(deadline=0)  # the poller itself looks again; a preview does not
@@ -180,7 +182,8 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
         props: dict[str, Any] = {"resources": resources, "name": name, **dict.fromkeys(learnt)}
         if opts is None or opts.id is None:
             props |= {KEY: _key(resource_name, opts), NAMESPACE: run.namespace.id}
-        super().__init__(CapacityClaimProvider(), resource_name, props, opts)
+        with program_frames_only(sys._getframe()):
+            super().__init__(CapacityClaimProvider(), resource_name, props, opts)
         # One output a claim, rather than some thirty by `Output.all` and `apply`: while claims are waited
         # for, the SDK goes over all open outputs each time one of them resolves.
         secret = asyncio.get_event_loop().create_future()

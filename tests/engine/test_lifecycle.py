@@ -50,6 +50,8 @@ def test_zones_keep_their_order_from_program_to_api_to_state_and_back(start: Sta
     assert list(held.zones) == zones
     state = stack.resources()["training"]
     assert state["inputs"]["resources"]["zones"] == state["outputs"]["resources"]["zones"] == zones
+    positions = [frame["sourcePosition"].rpartition("/")[2] for frame in state["stackTrace"]]
+    assert [position.partition("#")[0] for position in positions] == ["capacity_claim.py", "__main__.py"]
     assert stack.preview() == {}
 
 

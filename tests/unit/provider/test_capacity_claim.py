@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -181,3 +183,37 @@ def test_other_resources_can_wait_for_a_claim(run: Callable[..., dict[str, Any]]
         return {"id": later.id}
 
     assert run(program, recorder) == {"id": "later-id"}
+
+
+class Team(pulumi.ComponentResource):
+    """A component of a user's."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("acme:index:Team", name)
+        claim(name, opts=pulumi.ResourceOptions(parent=self))
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_the_state_tells_where_a_claim_is_declared_and_not_how_the_program_was_started(
+    run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, limit: int | None
+) -> None:
+    stacks: dict[str, list[str]] = {}
+    register = mocks.MockMonitor.RegisterResource
+
+    def record(monitor: Any, request: Any) -> Any:
+        stacks[request.name] = [frame.pc.uri.rpartition("/")[2] for frame in request.stackTrace.frames]
+        return register(monitor, request)
+
+    def program() -> dict[str, pulumi.Output[Any]]:
+        Team("nested")
+        return {"id": claim("direct").id}
+
+    monkeypatch.setattr(mocks.MockMonitor, "RegisterResource", record)
+    if limit is not None:
+        monkeypatch.setattr(sys, "tracebacklimit", limit, raising=False)
+    run(program)
+    here = Path(__file__).name
+    # `claim`, `program`, `inside` of the fixture, and between the first two the component
+    assert stacks["direct"] == ["capacity_claim.py", here, here, here]
+    assert stacks["nested"] == ["capacity_claim.py", here, here, here, here]
+    assert getattr(sys, "tracebacklimit", None) == limit

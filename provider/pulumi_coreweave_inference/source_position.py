@@ -1,0 +1,39 @@
+"""How much of its stack a declaration leaves in the state."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Final
+
+_SDK_FRAMES: Final = 5  # from `_get_stack_trace` to `pulumi.dynamic.Resource.__init__`, in SDK 3.272.0
+_STARTED_BY: Final = ("pulumi", "asyncio", "runpy")
+
+
+@contextlib.contextmanager
+def program_frames_only(declaring: FrameType | None) -> Iterator[None]:
+    """Let the SDK record the program's own frames, from `declaring` outwards, and not who started it.
+
+    With every resource the SDK stores the whole stack of its declaration. The frames that are the same
+    for each (Pulumi's way into the program and `asyncio` below it) make up a third of a claim's entry, and
+    an engine with a file or a bucket as its backend writes all entries anew with each step.
+
+    The SDK asks `traceback`, which respects `sys.tracebacklimit`. Fallback: all frames are stored.
+    """
+    before: int | None = getattr(sys, "tracebacklimit", None)
+    sys.tracebacklimit = _SDK_FRAMES + sum(1 for _ in _of_program(declaring))
+    try:
+        yield
+    finally:
+        if before is None:
+            del sys.tracebacklimit
+        else:
+            sys.tracebacklimit = before
+
+
+def _of_program(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] not in _STARTED_BY:
+        yield frame
+        frame = frame.f_back
