@@ -532,7 +532,13 @@ def _resource_name(props: Mapping[str, Any]) -> str:
 
 
 def outputs_of(claim: CapacityClaim, carried: Mapping[str, Any]) -> Properties:
-    """What the state holds of a claim: the API's view, and what this software needs to remember."""
+    """What the state holds of a claim: what does not change by itself, and what this software remembers.
+
+    How far a claim has come is left out. It would be out of date as soon as it is written, and with a
+    file as its backend the engine writes the whole state anew with each step. The state of earlier
+    versions has it (`status`, `allocatedInstances`, `pendingInstances`, `conditions`): nothing reads it, and
+    the next update or refresh drops it.
+    """
     status = claim.status
     outputs: Properties = {
         "name": claim.name,
@@ -540,20 +546,6 @@ def outputs_of(claim: CapacityClaim, carried: Mapping[str, Any]) -> Properties:
         "organizationId": claim.spec.organization_id,
         "createdAt": status.created_at,
         "updatedAt": status.updated_at,
-        "status": str(status.status),
-        "allocatedInstances": status.allocated_instances,
-        "pendingInstances": status.pending_instances,
-        "conditions": [
-            {
-                "type": condition.type,
-                "status": str(condition.status),
-                "reason": condition.reason,
-                "message": condition.message,
-                "zone": condition.zone,
-                "lastUpdateTime": condition.last_update_time,
-            }
-            for condition in status.conditions
-        ],
     }
     kept = {name: carried.get(name) for name in (KEY, NAMESPACE, INCARNATION, DECLARED_NAME)}
     outputs |= {name: value for name, value in kept.items() if value and not is_unknown(value)}
@@ -561,7 +553,7 @@ def outputs_of(claim: CapacityClaim, carried: Mapping[str, Any]) -> Properties:
 
 
 def _gone(claim_id: str, props: Mapping[str, Any]) -> ReadResult:
-    if "status" in props:
+    if "organizationId" in props:
         return ReadResult("", {})
     raise ClaimError(
         text(

@@ -198,11 +198,36 @@ def test_what_the_api_reports_is_never_a_difference(
     plugin: Plugin, emulator: Emulator, namespace: str
 ) -> None:
     claim_id, inputs, outputs = created(plugin, namespace)
+    emulator.edit_claim(claim_id, status={"status": "STATUS_ERROR", "allocatedInstances": 1})
     _, read, read_inputs = plugin.read(claim_id, outputs)
-    assert outputs["status"] == "STATUS_CREATING"
-    assert read["status"] == "STATUS_READY"
-    assert read_inputs == inputs
+    assert read["updatedAt"] > outputs["updatedAt"]
+    assert (read | {"updatedAt": outputs["updatedAt"]}, read_inputs) == (outputs, inputs)
     assert plugin.diff(claim_id, read, inputs).changes == "none"
+
+
+def test_a_state_that_tells_how_far_the_claim_was_still_works(
+    plugin: Plugin, client: Client, namespace: str
+) -> None:
+    claim_id, inputs, outputs = created(plugin, namespace)
+    earlier = outputs | {
+        "status": "STATUS_CREATING",
+        "allocatedInstances": 0,
+        "pendingInstances": 4,
+        "conditions": [
+            {"type": "Ready", "status": "STATUS_FALSE", "reason": "Allocating", "message": "0 of 4 instances",
+             "zone": "US-WEST-04A", "lastUpdateTime": outputs["createdAt"]}
+        ],
+    }  # fmt: skip
+    assert plugin.diff(claim_id, earlier, inputs).changes == "none"
+    _, read, read_inputs = plugin.read(claim_id, earlier)
+    assert (set(read), read_inputs) == (set(outputs), inputs)
+    more = plugin.check(inputs, inputs | {"resources": inputs["resources"] | {"instanceCount": 6}}).inputs
+    assert plugin.diff(claim_id, earlier, more).changes == "unknown"
+    updated = plugin.update(claim_id, earlier, more)
+    assert set(updated) == set(outputs)
+    assert updated["__incarnation"] == outputs["__incarnation"]
+    plugin.delete(claim_id, earlier)
+    assert plugin.read(claim_id, earlier)[0] == ""
 
 
 def test_drift_shows_as_the_drifted_property_only(plugin: Plugin, client: Client, namespace: str) -> None:
@@ -293,10 +318,6 @@ def test_the_state_holds_plain_names_that_are_a_promise(plugin: Plugin, namespac
         "organizationId",
         "createdAt",
         "updatedAt",
-        "status",
-        "allocatedInstances",
-        "pendingInstances",
-        "conditions",
         "__key",
         "__namespace",
         "__incarnation",

@@ -445,7 +445,7 @@ class Engine:
         declared = Declared(dict(spec["resources"]), claim.name)
         inputs = self._inputs(name, declared, "")
         del inputs["__namespace"]  # it arrives with the next `up`
-        outputs = {"name": claim.name, "resources": dict(spec["resources"]), "status": claim.status}
+        outputs = {"name": claim.name, "resources": dict(spec["resources"]), "organizationId": ""}
         outputs |= {"__key": inputs["__key"], "__declaredName": claim.name}
         self.state.entries.append(Entry(name, claim.id, inputs, outputs))
 

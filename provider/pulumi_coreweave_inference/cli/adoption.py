@@ -60,8 +60,26 @@ class Adoption:
 
 
 def reported(claim: CapacityClaim) -> dict[str, Any]:
-    """A claim as the provider's outputs have it, and its id."""
-    return {"id": claim.id} | outputs_of(claim, {})
+    """A claim as the outputs of a resource show it, and its id."""
+    status = claim.status
+    return {
+        "id": claim.id,
+        **outputs_of(claim, {}),
+        "status": str(status.status),
+        "allocatedInstances": status.allocated_instances,
+        "pendingInstances": status.pending_instances,
+        "conditions": [
+            {
+                "type": condition.type,
+                "status": str(condition.status),
+                "reason": condition.reason,
+                "message": condition.message,
+                "zone": condition.zone,
+                "lastUpdateTime": condition.last_update_time,
+            }
+            for condition in status.conditions
+        ],
+    }
 
 
 def candidate(claim: CapacityClaim) -> Candidate:

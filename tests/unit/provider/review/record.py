@@ -196,7 +196,7 @@ def _import_request(stack: Stack) -> Path:
         "name": "batch",
         "id": made.id,
         "inputs": inputs,
-        "outputs": inputs | {"name": made.name, "status": str(made.state)},
+        "outputs": inputs | {"name": made.name, "organizationId": made.spec.organization_id},
     }
     request = stack.folder / "import.json"
     request.write_text(json.dumps({"resources": [imported]}), encoding="utf-8")
