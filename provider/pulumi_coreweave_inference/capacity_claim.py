@@ -22,7 +22,7 @@ from .errors import ClaimError, InvalidReadiness, labelled
 from .identity import key_of
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
-from .source_position import program_frames_only
+from .sdk_costs import one_waited_for, program_frames_only
 
 TYPE: Final = "pulumi-python:dynamic/coreweave:CapacityClaim"
 _ONE_LOOK: Final = RetryPolicy(deadline=0)  # the poller itself looks again; a preview does not
@@ -184,8 +184,8 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
             props |= {KEY: _key(resource_name, opts), NAMESPACE: run.namespace.id}
         with program_frames_only(sys._getframe()):
             super().__init__(CapacityClaimProvider(), resource_name, props, opts)
-        # One output a claim, rather than some thirty by `Output.all` and `apply`: while claims are waited
-        # for, the SDK goes over all open outputs each time one of them resolves.
+        # One output a claim, rather than some thirty by `Output.all` and `apply`.
+        one_waited_for(value for value in vars(self).values() if isinstance(value, pulumi.Output))
         secret = asyncio.get_event_loop().create_future()
         self._observed: pulumi.Output[_Observed] = pulumi.Output(
             {self}, self._mocked(secret) if mocked else self._observe(run, secret), _true(), secret
@@ -271,6 +271,7 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
             resources=api.CapacityClaimResources.model_validate(dict(resources)),
             readiness=self._readiness,
             updated_at=await self.__dict__["updatedAt"].future(),
+            urn=await self.urn.future() or "URN",
         )
         if pulumi.runtime.is_dry_run():
             return await _glance(run, goal)

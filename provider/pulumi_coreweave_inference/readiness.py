@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import shlex
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -96,6 +97,12 @@ class Goal:
     resources: CapacityClaimResources
     readiness: Readiness | None
     updated_at: str | None = None
+    urn: str = "URN"
+
+    @property
+    def target(self) -> str:
+        """The resource's URN, as a POSIX shell takes it."""
+        return shlex.quote(self.urn)
 
     @property
     def minimum(self) -> int:
@@ -172,8 +179,8 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, trouble: s
             held=held,
             then=[
                 "change what is declared (instance type or zones), or have it made anew with "
-                "`pulumi up --replace URN`",
-                "release it with `pulumi destroy --target URN`",
+                f"`pulumi up --replace {goal.target}`",
+                f"release it with `pulumi destroy --target {goal.target}`",
             ],
         )
     if not _same_resources(claim.resources, goal.resources):
@@ -194,8 +201,9 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, trouble: s
         held=held,
         then=[
             "run `pulumi up` again to go on waiting, nothing is created twice",
-            "or ask for less: a smaller instance_count, more zones, Readiness(min_instances=…)",
-            "or give it up: `pulumi destroy --target URN` releases the claim",
+            "or ask for less: a smaller instance_count, or Readiness(min_instances=…)",
+            "or elsewhere: other zones replace the claim",
+            f"or give it up: `pulumi destroy --target {goal.target}` releases the claim",
         ],
     )
 

@@ -71,7 +71,9 @@ def claim(
 
 def goal(id: str = "c1", readiness: Readiness | None = Readiness(), **changes: Any) -> Goal:  # noqa: B008
     resources = CapacityClaimResources.model_validate(RESOURCES | changes)
-    return Goal("training", id, resources, readiness, "2026-05-14T05:31:56.123456789Z")
+    return Goal(
+        "training", id, resources, readiness, "2026-05-14T05:31:56.123456789Z", "urn:…::a$b::training"
+    )
 
 
 def test_a_claim_is_ready_when_the_api_says_so_of_the_declared_resources_with_all_instances() -> None:
@@ -147,8 +149,9 @@ capacity claim 'training' (id c1) is not ready after 45m: 2 of 4 gb200-4x instan
   US-EAST-04A: 0 of 2 gb200-4x free
   Held: the claim stays reserved and in the state: 2 of 4 gb200-4x instances.
   Next: run `pulumi up` again to go on waiting, nothing is created twice
-        or ask for less: a smaller instance_count, more zones, Readiness(min_instances=…)
-        or give it up: `pulumi destroy --target URN` releases the claim\
+        or ask for less: a smaller instance_count, or Readiness(min_instances=…)
+        or elsewhere: other zones replace the claim
+        or give it up: `pulumi destroy --target 'urn:…::a$b::training'` releases the claim\
 """)
 
 
@@ -157,8 +160,8 @@ def test_the_text_of_a_failed_claim() -> None:
 capacity claim 'training' (id c1) failed for good: the API reports STATUS_FAILED with 0 of 4 gb200-4x instances allocated.
   US-EAST-04A: 0 of 2 gb200-4x free
   Held: the claim stays reserved and in the state: 0 of 4 gb200-4x instances.
-  Next: change what is declared (instance type or zones), or have it made anew with `pulumi up --replace URN`
-        release it with `pulumi destroy --target URN`\
+  Next: change what is declared (instance type or zones), or have it made anew with `pulumi up --replace 'urn:…::a$b::training'`
+        release it with `pulumi destroy --target 'urn:…::a$b::training'`\
 """)
 
 
