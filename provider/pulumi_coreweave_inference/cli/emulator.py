@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from coreweave_inference.emulator import Emulator, EmulatorSettings, load_inventory, serve
+from coreweave_inference.emulator import Emulator, EmulatorSettings, FaultProfile, load_inventory, serve
 
 TOKEN_VARIABLE = "COREWEAVE_EMULATOR_TOKEN"  # a name, not a token
 
@@ -39,13 +39,14 @@ def emulator(
     ] = None,
     faults: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Fault rules to begin with, as a JSON list."),
+        typer.Option(exists=True, dir_okay=False, help="Fault rules to begin with, as JSON or TOML."),
     ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not show each request on stderr.")] = False,
 ) -> None:
     """Run an emulator of CoreWeave's inference API for capacity claims. No GPU of it is real.
 
-    It listens on 127.0.0.1 only and prints the lines to export. Its token is random, unless the
-    environment variable COREWEAVE_EMULATOR_TOKEN holds one to use.
+    It listens on 127.0.0.1 only and prints the lines to export, then each request as it comes. Its token
+    is random, unless the environment variable COREWEAVE_EMULATOR_TOKEN holds one to use.
     """
     given: dict[str, Any] = {}
     if token := os.environ.get(TOKEN_VARIABLE):
@@ -60,11 +61,26 @@ def emulator(
             state=state,
             **given,
         )
-        rules = json.loads(faults.read_text(encoding="utf-8")) if faults else ()
+        rules = FaultProfile.load(faults) if faults else ()
+        _show_requests(wanted=not quiet)
         serve(settings, faults=rules, started=_announce)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        where = f"port {port}" if error.filename is None else str(error.filename)
+        reason = os.strerror(error.errno) if error.errno else error
+        typer.echo(f"capacity-claims emulator: {where}: {reason}", err=True)
+        raise typer.Exit(2) from None
+    except ValueError as error:
         typer.echo(f"capacity-claims emulator: {error}", err=True)
         raise typer.Exit(2) from None
+
+
+def _show_requests(*, wanted: bool) -> None:
+    logger = logging.getLogger("coreweave_inference.emulator")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    handler.addFilter(lambda record: record.levelno == logging.INFO)  # what is above is announced
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if wanted else logging.WARNING)
 
 
 def _announce(running: Emulator) -> None:

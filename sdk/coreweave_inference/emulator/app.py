@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from coreweave_inference.emulator.strict import (
     refuse_query,
 )
 
+_LOG = logging.getLogger("coreweave_inference.emulator")
 PREFIX = "/v1alpha1/inference/capacityclaims"
 CONTROL_PREFIX = "/_emulator"
 
@@ -127,6 +129,8 @@ class EmulatorApp:
             record.fault = rule.name
             await self._respond_with_fault(rule, request, record, scope, receive, send)
         record.seconds = time.monotonic() - record.time
+        if _LOG.isEnabledFor(logging.INFO):
+            _LOG.info("%s", record)
 
     # The API
 

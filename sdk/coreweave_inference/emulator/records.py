@@ -40,6 +40,13 @@ class RequestRecord:
     seconds: float | None = None
     """From arrival to the end of the answer."""
 
+    def __str__(self) -> str:
+        target = f"{self.path}?{self.query}" if self.query else self.path
+        about = f" {self.claim}" if self.operation == "create" and self.claim else ""
+        fault = f" by {self.fault}" if self.fault else ""
+        target = target.encode("unicode_escape").decode("ascii")
+        return f"{self.method} {target}{about}: {self.status or 'no answer'}{fault}"
+
 
 class RequestLog:
     """The latest requests, oldest first. Any thread may read."""
