@@ -42,6 +42,7 @@ from .declaration import (
     KEY,
     NAMESPACE,
     RESOURCE_FIELDS,
+    Problem,
     compare,
     is_unknown,
     normalize,
@@ -112,8 +113,13 @@ class CapacityClaimProvider(ResourceProvider):
         failures = [CheckFailure("", f"{problem.property}: {problem.reason}") for problem in problems]
         if not _process.settings.token:
             failures.append(CheckFailure("", MISSING_TOKEN))
-        if not failures:
-            failures += [CheckFailure("", reason) for reason in _not_offered(_olds, inputs)]
+        else:
+            known = [problem.property for problem in problems]
+            failures += [
+                CheckFailure("", f"{problem.property}: {problem.reason}")
+                for problem in _not_offered(_olds, inputs)
+                if problem.property not in known
+            ]
         if "resources" in _olds:
             # A namespace that was made anew, or after an import, changes nothing for a claim that exists.
             inputs.pop(NAMESPACE, None)
@@ -487,10 +493,10 @@ def _begin(req: ConfigureRequest) -> None:
     _process.configure(settings_from(lambda key: req.config.get(f"coreweave:{key}")))
 
 
-def _not_offered(olds: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[str]:
+def _not_offered(olds: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Problem]:
     """What of a declaration the API does not offer; what only deserves a warning is said."""
     settings = _process.settings
-    resources, before = inputs["resources"], olds.get("resources")
+    resources, before = inputs.get("resources"), olds.get("resources")
     if settings.catalogue == "off" or not isinstance(resources, Mapping):
         return []
     if isinstance(before, Mapping) and all(
@@ -501,12 +507,12 @@ def _not_offered(olds: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[str
     if offered is None:
         return []
     findings = catalogue.check(resources, offered)
-    problems = [f"{problem.property}: {problem.reason}" for problem in findings.problems]
-    warnings = [f"{warning.property}: {warning.reason}" for warning in findings.warnings]
+    problems, warnings = findings.problems, findings.warnings
     if settings.catalogue == "warn":
         problems, warnings = [], problems + warnings
     for warning in warnings:
-        _process.say_once(f"warning: {labelled(_resource_name(inputs), None)}: {warning}")
+        label = labelled(_resource_name(inputs), None)
+        _process.say_once(f"warning: {label}: {warning.property}: {warning.reason}")
     return problems
 
 

@@ -79,3 +79,9 @@ def test_a_setting_that_is_none_of_the_three_is_named(emulator: Emulator) -> Non
     with Plugin(emulator.environment(), {"coreweave:catalogueCheck": "maybe"}) as plugin:
         with pytest.raises(PluginError, match="coreweave:catalogueCheck: must be error, warn or off"):
             plugin.check({}, claim_inputs())
+
+
+def test_what_is_misspelt_and_what_is_not_offered_are_said_together(plugin: Plugin) -> None:
+    zones, instance = plugin.check({}, claim_inputs(zones=["us-west-04a", "US-EAST-04A"], **TYPO)).failures
+    assert 'resources.zones[0]: "us-west-04a" is not the name of a zone' in zones
+    assert 'resources.instance_id: "gb200-4" is not an instance type' in instance
