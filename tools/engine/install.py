@@ -93,6 +93,8 @@ def provide(ways: list[str]) -> Path:
                 reasons[way] = str(error)
             except (OSError, HTTPException, tarfile.TarError) as error:
                 reasons[way] = f"{type(error).__name__}: {error}"
+            if attempt is make and way in reasons and way != ways[-1]:
+                say(f"that did not work: {reasons[way]}")
     raise Unavailable(explanation(reasons))
 
 

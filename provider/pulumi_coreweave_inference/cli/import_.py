@@ -75,8 +75,11 @@ def import_(
     program can declare them; 2 when the API, a file or a stack could not be read.
     """
     with telling_failures():
-        if sum((bool(claim), all_, terraform_state is not None)) != 1:
-            raise Failure("name claims, or give either --all or --terraform-state")
+        ways = [way for way, given in (("claims by name or id", claim), ("--all", all_),
+                                       ("--terraform-state", terraform_state)) if given]  # fmt: skip
+        if len(ways) != 1:
+            both = f"{' and '.join(ways)} do not go together; " if ways else ""
+            raise Failure(f"{both}name claims, or give either --all or --terraform-state")
         if out.exists() and not force:
             raise Failure(f"{out} exists; choose another --out, or write over it with --force")
         listed = _terraform(terraform_state) if terraform_state is not None else []
@@ -194,14 +197,16 @@ def _get(client: Client, claim_id: str) -> CapacityClaim | None:
 
 
 def _terraform(path: Path) -> list[TerraformClaim]:
+    piped = str(path) == "-"
+    source = "standard input" if piped else str(path)
     try:
-        return read(sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8"))
+        return read(sys.stdin.read() if piped else path.read_text(encoding="utf-8"))
     except NoTerraformState as error:
-        raise Failure(f"{path} is no Terraform state that can be read: {error}") from None
+        raise Failure(f"{source} is no Terraform state that can be read: {error}") from None
     except OSError as error:
-        raise Failure(f"{path} cannot be read: {error.strerror}") from None
+        raise Failure(f"{source} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise Failure(f"{path} is no Terraform state that can be read: it is not text") from None
+        raise Failure(f"{source} is no Terraform state that can be read: it is not text") from None
 
 
 def _write(out: Path, adoptions: Sequence[Adoption]) -> None:

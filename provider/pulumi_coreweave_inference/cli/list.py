@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
@@ -12,7 +13,17 @@ import typer
 from coreweave_inference import CapacityClaim, ClaimState, ConditionStatus, parse_timestamp
 
 from .adoption import reported
-from .session import Failure, Format, FormatOption, all_claims, connected, note, telling_failures, write_json
+from .session import (
+    Failure,
+    Format,
+    FormatOption,
+    all_claims,
+    connected,
+    note,
+    printable,
+    telling_failures,
+    write_json,
+)
 from .table import show
 
 TITLES: Final = ("NAME", "ID", "TYPE", "ZONES", "ALLOCATED", "STATE", "AGE", "CONDITIONS")
@@ -54,6 +65,8 @@ def list_(
         found = all_claims(client)
         refuse_unknown(state or (), found)
         chosen = select(found, states=state or (), types=type_ or (), zones=zone or (), names=name or ())
+        for line in strangers(found, types=type_ or (), zones=zone or ()):
+            note(line)
         if format_ is Format.JSON:
             write_json({"claims": [reported(claim) for claim in chosen]})
             return
@@ -80,6 +93,25 @@ def select(
         and (not zones or not set(zones).isdisjoint(claim.resources.zones))
         and (not names or any(fnmatch.fnmatchcase(claim.name, pattern) for pattern in names))
     ]
+
+
+def strangers(
+    claims: Sequence[CapacityClaim], *, types: Collection[str] = (), zones: Collection[str] = ()
+) -> list[str]:
+    """A line for each type and zone that no claim has, with what was probably meant."""
+    held = (
+        {claim.resources.instance_id for claim in claims},
+        {zone for claim in claims for zone in claim.resources.zones},
+    )
+    lines = []
+    for what, given, known in (("is of the type", types, held[0]), ("names the zone", zones, held[1])):
+        folded = {each.casefold(): each for each in known}
+        for each in given:
+            if each not in known:
+                near = difflib.get_close_matches(each.casefold(), folded, n=1, cutoff=0.6)
+                hint = f'; did you mean "{printable(folded[near[0]])}"?' if near else ""
+                lines.append(f'no claim {what} "{printable(each)}"{hint}')
+    return lines
 
 
 def refuse_unknown(states: Collection[str], claims: Sequence[CapacityClaim]) -> None:

@@ -7,6 +7,7 @@ says what that is); 2 not done. Results go to stdout, everything else to stderr.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,19 @@ from typing import Annotated, Final
 
 import typer
 
-from coreweave_inference import CapacityClaim, Client, CoreweaveError, MissingToken
+from coreweave_inference import (
+    ApiError,
+    CapacityClaim,
+    Client,
+    ConnectionFailed,
+    CoreweaveError,
+    MissingToken,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+    WrongEndpoint,
+)
+from coreweave_inference.settings import format_duration
 from pulumi_coreweave_inference.connection import Settings, settings_from
 from pulumi_coreweave_inference.errors import ClaimError
 
@@ -56,16 +69,64 @@ def telling_failures() -> Iterator[None]:
         note("capacity-claims: no API token: set COREWEAVE_API_TOKEN (or CW_API_TOKEN) in the environment")
         raise typer.Exit(NOT_DONE) from None
     except (CoreweaveError, ClaimError) as error:
-        note(f"capacity-claims: {printable(str(error))}")
+        note(f"capacity-claims: {printable(_told(error))}")
+        if step := next_step(error):
+            note(f"  Next: {step}")
         raise typer.Exit(NOT_DONE) from None
+
+
+def _told(error: Exception) -> str:
+    told = str(error)
+    operation = error.operation if isinstance(error, ApiError) else None
+    for name, doing in (("list", "listing the claims"), ("parameters", "asking what is offered")):
+        if operation == name:
+            return told.replace(f"{name}: ", f"{doing}: ", 1)
+    return told
+
+
+def next_step(error: Exception) -> str:
+    """What to do about an error, where a command's user can do something."""
+    if isinstance(error, Unauthenticated):
+        return "check that COREWEAVE_API_TOKEN (or CW_API_TOKEN) holds a token that is still valid"
+    if isinstance(error, PermissionDenied):
+        return "use a token with the role Inference Viewer to look, Inference Admin to release"
+    if isinstance(error, ConnectionFailed | WrongEndpoint):
+        return "check COREWEAVE_API_ENDPOINT; without it, the real API is asked"
+    if isinstance(error, Unavailable):
+        return "try again later; COREWEAVE_RETRY_DEADLINE is for how long a command tries"
+    return ""
 
 
 @contextmanager
 def connected() -> Iterator[tuple[Client, Settings]]:
     """A client made of the environment; a stack's config is not read."""
     settings = settings_from(lambda key: None)
-    with settings.client() as client:
-        yield client, settings
+    logger, retries = logging.getLogger("coreweave_inference"), _Retries(settings.retry_deadline)
+    level = logger.level
+    logger.addHandler(retries)
+    logger.setLevel(logging.INFO)
+    try:
+        with settings.client() as client:
+            yield client, settings
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(retries)
+
+
+class _Retries(logging.Handler):
+    """Says why a call is repeated, each reason once."""
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__()
+        self._deadline = format_duration(deadline)
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.args[0] if isinstance(record.args, tuple) and record.args else None
+        if isinstance(error, ApiError) and error.message not in self._said:
+            self._said.add(error.message)
+            reason = printable(error.message or error.code)
+            note(f"{reason}; trying again for up to {self._deadline} (COREWEAVE_RETRY_DEADLINE) …")
 
 
 def all_claims(client: Client) -> list[CapacityClaim]:

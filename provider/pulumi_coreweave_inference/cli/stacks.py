@@ -148,7 +148,9 @@ def _entries(resources: Sequence[Mapping[str, Any]], stack: str) -> Iterator[Ent
 def _from_file(path: Path) -> StackState:
     try:
         return read_export(path.read_text(encoding="utf-8"), str(path))
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror or error}") from None
+    except ValueError as error:
         raise Failure(f"{path} is no stack export: {error}") from None
 
 
@@ -187,7 +189,10 @@ def _pulumi(*arguments: str) -> str:
     )
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
-        raise Failure(f"`pulumi {' '.join(arguments)}` failed: {printable(said[-1])}")
+        hint = ""
+        if any(argument.startswith("--stack=") and "/" not in argument for argument in arguments):
+            hint = "\n  Next: outside of the project's folder, name the stack as organization/project/stack"
+        raise Failure(f"`pulumi {' '.join(arguments)}` failed: {printable(said[-1])}{hint}")
     return done.stdout
 
 

@@ -39,6 +39,8 @@ class TerraformClaim:
 
 def read(text: str) -> list[TerraformClaim]:
     """All managed claims of the state, in the file's order. Raises `NoTerraformState`."""
+    if not text.strip():
+        raise NoTerraformState("it is empty")
     try:
         state = json.loads(text)
     except ValueError:

@@ -43,7 +43,7 @@ def review(
 ) -> None:
     """Show what a preview does to capacity claims, for the person who approves it.
 
-    pulumi preview --json --show-sames --show-replacement-steps | capacity-claims review
+    pulumi preview --refresh --json --show-sames --show-replacement-steps | capacity-claims review
 
     What is replaced or released stands first, then what is created and scaled; per claim and by instance
     type: instances before, after, at most during the update, and what is left when no instances are
@@ -74,8 +74,10 @@ def review(
         else:
             with preview.open("rb") as file:
                 plan = read(file)
-    except (NotAPreview, OSError) as error:
+    except NotAPreview as error:
         _refuse(str(error))
+    except OSError as error:
+        _refuse(f"{preview or 'standard input'}: {error.strerror or error}")
     found = reviewed(plan, ruled, priced, expect_fingerprint)
     chosen = format or (Format.TABLE if sys.stdout.isatty() else Format.MARKDOWN)
     if chosen is Format.TABLE:
@@ -98,8 +100,10 @@ def review(
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        _refuse(f"{path}: {error}")
+    except UnicodeDecodeError:
+        _refuse(f"{path}: it is not text in UTF-8")
+    except OSError as error:
+        _refuse(f"{path}: {error.strerror or error}")
 
 
 def _write(text: str) -> None:

@@ -70,7 +70,8 @@ def parse(text: str) -> Plan:
                 "(is PULUMI_ENABLE_STREAMING_JSON_PREVIEW set?)"
             ) from None
         raise NotAPreview(
-            f"the input is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+            f"the input is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; "
+            "it takes what `pulumi preview --json` prints"
         ) from None
     except (ValueError, RecursionError):
         raise NotAPreview("the input is not JSON that a preview would contain") from None

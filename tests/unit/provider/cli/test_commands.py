@@ -102,13 +102,13 @@ def test_zones_show_what_they_offer_and_an_unknown_type_is_not_found(emulator: E
     ("variable", "value", "told"),
     [
         ("COREWEAVE_API_TOKEN", "", "COREWEAVE_API_TOKEN (or CW_API_TOKEN)"),
-        ("COREWEAVE_API_TOKEN", "wrong", "unauthenticated"),
+        ("COREWEAVE_API_TOKEN", "wrong", "check that COREWEAVE_API_TOKEN (or CW_API_TOKEN) holds"),
         ("COREWEAVE_API_ENDPOINT", "http://example.com", "https"),
-        ("COREWEAVE_API_ENDPOINT", "http://127.0.0.1:1", "127.0.0.1:1"),
+        ("COREWEAVE_API_ENDPOINT", "http://127.0.0.1:1", "Next: check COREWEAVE_API_ENDPOINT"),
         ("COREWEAVE_HTTP_TIMEOUT", "soon", "soon"),
     ],
 )
-def test_what_the_environment_has_wrong_is_one_line_and_exit_code_2(
+def test_what_the_environment_has_wrong_is_said_with_what_to_do_and_exit_code_2(
     emulator: Emulator,
     monkeypatch: pytest.MonkeyPatch,
     command: tuple[str, ...],
@@ -120,12 +120,43 @@ def test_what_the_environment_has_wrong_is_one_line_and_exit_code_2(
     result = run(*command)
     assert (result.exit_code, result.stdout) == (2, "")
     assert told in result.stderr
-    assert result.stderr.count("\n") == 1
+    first, *more = result.stderr.splitlines()
+    assert first.startswith("capacity-claims: ")
+    assert first.partition(": ")[2].split(":")[0] not in ("list", "parameters")
+    assert all(line.startswith("  Next: ") for line in more)
+    assert len(more) <= 1
+
+
+def test_why_a_command_waits_is_said_once(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COREWEAVE_RETRY_DEADLINE", "2s")
+    fault = {"fail": {"code": "unavailable", "message": "down for a moment"}, "times": 3}
+    emulator.set_faults([fault])
+    monkeypatch.setattr("random.random", lambda: 0.0)
+    result = run("list")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        "down for a moment; trying again for up to 2s (COREWEAVE_RETRY_DEADLINE) …",
+        "0 claims, 0 of 0 instances allocated",
+    ]
+
+
+def test_a_type_or_zone_that_no_claim_has_is_said_with_what_was_meant(
+    emulator: Emulator, ids: dict[str, str]
+) -> None:
+    result = run("list", "--type", "gb200-4", "--zone", "us-west-04a", "--zone", "nowhere-at-all")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[:3] == [
+        'no claim is of the type "gb200-4"; did you mean "gb200-4x"?',
+        'no claim names the zone "us-west-04a"; did you mean "US-WEST-04A"?',
+        'no claim names the zone "nowhere-at-all"',
+    ]
+    assert "no claim" not in run("list", "--type", "gb200-4x", "--zone", "US-WEST-04A").stderr
 
 
 def test_an_import_needs_one_source_and_writes_over_nothing(emulator: Emulator, ids: dict[str, str]) -> None:
     assert run("import").exit_code == 2
-    assert run("import", "training", "--all").exit_code == 2
+    both = run("import", "training", "--all")
+    assert (both.exit_code, "claims by name or id and --all do not go together" in both.stderr) == (2, True)
     first = run("import", "training", ids["serving"])
     assert first.exit_code == 0
     assert "pulumi import --file claims.import.json --generate-code=false" in first.stderr
@@ -326,6 +357,10 @@ def test_all_stacks_are_read_and_one_that_cannot_be_read_stops_the_comparison(
     assert (result.exit_code, result.stdout) == (2, "")
     assert "no stack named 'broken' found" in result.stderr
     assert result.stderr.count("\n") == 1
+    alone = run("orphans", "--stack", "broken")
+    assert "name the stack as organization/project/stack" in alone.stderr
+    absent = run("orphans", "--state", "absent.json")
+    assert absent.stderr == f"capacity-claims: {Path('absent.json').resolve()}: No such file or directory\n"
 
 
 @pytest.mark.parametrize("command", [["orphans"], ["release", "ID", "--yes"]])

@@ -111,7 +111,8 @@ def test_other_resources_and_data_sources_are_passed_over() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "it is not JSON"),
+        ("", "it is empty"),
+        ("{", "it is not JSON"),
         ("[]", "it is not a JSON object"),
         ('{"version": 3}', "its version is 3, and only 4 is known"),
         ("{}", "its version is null"),

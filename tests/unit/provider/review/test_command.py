@@ -88,6 +88,12 @@ def test_a_step_of_a_claim_that_is_not_known_is_not_guessed() -> None:
     assert "'melt'" in done.stderr
 
 
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = runner.invoke(app, ["review", str(tmp_path / "absent.json")])
+    assert done.exit_code == 2
+    assert done.stderr == f"capacity-claims review: {tmp_path}/absent.json: No such file or directory\n"
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_a_preview_in_another_encoding_is_read(encoding: str) -> None:
     text = (DATA / "create.json").read_text(encoding="utf-8").encode(encoding)
