@@ -108,18 +108,15 @@ class CapacityClaimProvider(ResourceProvider):
     def check(self, _olds: Properties, news: Properties) -> CheckResult:
         """Validate what the program declares, and bring it into the shape that is kept."""
         inputs, problems = normalize(news)
+        token = _process.settings.token
+        if token and all(problem.property.startswith("resources.zones[") for problem in problems):
+            told = {problem.property for problem in problems}
+            problems += [each for each in _not_offered(_olds, inputs) if each.property not in told]
         # With a property of its own the engine would print that property's value, which it only finds
         # for properties of the first level.
         failures = [CheckFailure("", f"{problem.property}: {problem.reason}") for problem in problems]
-        if not _process.settings.token:
+        if not token:
             failures.append(CheckFailure("", MISSING_TOKEN))
-        else:
-            known = [problem.property for problem in problems]
-            failures += [
-                CheckFailure("", f"{problem.property}: {problem.reason}")
-                for problem in _not_offered(_olds, inputs)
-                if problem.property not in known
-            ]
         if "resources" in _olds:
             # A namespace that was made anew, or after an import, changes nothing for a claim that exists.
             inputs.pop(NAMESPACE, None)
