@@ -79,6 +79,8 @@ class Connection:
     max_connections: int = 32
 
     def __post_init__(self) -> None:
+        if self.token is not None and self.token.lower().startswith("bearer "):
+            raise InvalidToken("the API token is what follows 'Bearer '; leave that word out")
         if self.token is not None and not _TOKEN.fullmatch(self.token):
             raise InvalidToken(
                 "the API token has characters no HTTP header can carry"

@@ -365,6 +365,12 @@ def test_a_token_no_header_can_carry_is_refused_unseen(token: str) -> None:
     assert caught.value.__context__ is None
 
 
+def test_a_token_with_the_word_of_its_header_is_told_so() -> None:
+    with pytest.raises(InvalidToken, match="leave that word out") as caught:
+        connection(token="Bearer s3cret")
+    assert "s3cret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
