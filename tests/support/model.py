@@ -498,7 +498,7 @@ class Engine:
             id, outputs, inputs = process.read(entry.id, entry.outputs)
             if id:
                 process.diff(id, outputs, entry.inputs)
-                entry.outputs, entry.inputs = outputs, inputs
+                entry.outputs, entry.inputs = outputs, inputs or entry.inputs
             else:
                 self.state.entries.remove(entry)
         self._note()

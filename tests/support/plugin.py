@@ -138,7 +138,7 @@ class Plugin:
         return answer.id, _properties(answer.properties)
 
     def read(self, id: str, props: Properties) -> tuple[str, Properties, Properties]:
-        """Read; the id (empty: gone), the outputs and the inputs."""
+        """Read; the id (empty: gone), the outputs and the inputs (empty: as they were)."""
         answer = self._call(self._stub.Read, provider_pb2.ReadRequest(id=id, properties=self._sent(props)))
         return answer.id, _properties(answer.properties), _properties(answer.inputs)
 
