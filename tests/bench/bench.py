@@ -33,6 +33,7 @@ from coreweave_inference.emulator import Emulator, EmulatorSettings
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parents[1]
 OPERATIONS: Final = ("preview", "up", "no-change up", "refresh", "scale all", "destroy")
+CHANGE_NOTHING: Final = ("preview", "no-change up", "refresh")  # so they can be measured again
 CLAIMS: Final = """
 import pulumi
 
@@ -110,14 +111,17 @@ def main() -> int:
 
 def rounds(size: int) -> int:
     """How often a size is measured: where an operation is short, what else the machine does weighs more."""
-    return 3 if size <= 100 else 2 if size <= 400 else 1
+    return 2 if size <= 400 else 1
 
 
 def quickest(before: Series | None, series: Series) -> Series:
-    """Of each operation the measurement that took least processor time."""
-    if before is None:
-        return series
-    return {name: min(before[name], series[name], key=lambda each: each.processor) for name in series}
+    """Of each operation the quickest measurement."""
+    return {name: quicker(before[name], each) if before else each for name, each in series.items()}
+
+
+def quicker(one: Measured, other: Measured) -> Measured:
+    """The measurement that took less processor time."""
+    return min(one, other, key=lambda each: each.processor)
 
 
 def put_engine_on_path() -> None:
@@ -165,6 +169,10 @@ def life(title: str, pulumi: Pulumi, size: int, calls: Callable[[], Counter[str]
         calls()
         measured[operation] = pulumi(*command)
         measured[operation].calls = calls()
+        for _ in range(2 if operation in CHANGE_NOTHING else 0):
+            again = pulumi(*command)
+            again.calls = calls()
+            measured[operation] = quicker(measured[operation], again)
         print(f" {operation} {measured[operation].seconds:.1f}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return measured
@@ -263,8 +271,8 @@ def report(empty: dict[int, Series], claims: dict[int, dict[int, Series]]) -> st
         "# Benchmarks",
         "",
         "Whole commands on the real engine against the local emulator: claims, and as many *empty* dynamic",
-        "resources of Pulumi (create returns at once, no API). The ratio of the two is what counts. Of three",
-        "measurements the quickest is shown, of two from N = 101 on, of one from N = 401 on.",
+        "resources of Pulumi (create returns at once, no API). The ratio of the two is what counts. What changes",
+        "nothing is measured three times in a row, all is measured twice up to N = 400, and the quickest counts.",
         f"Made by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {platform.system()} {platform.machine()}, "
         f"{os.cpu_count()} cores, Python {platform.python_version()}, {engine_version()}.",
         "",
