@@ -32,7 +32,7 @@ def check(resources: Mapping[str, object], offered: CapacityClaimParameters) -> 
     zones = list(declared) if isinstance(declared, (list, tuple)) else []
     for index, zone in enumerate(zones):
         if isinstance(zone, str) and zone not in by_zone:
-            reason = f'"{zone}" is not a zone that the API offers{_instead(zone, by_zone)}'
+            reason = f'"{zone}" is not a zone that the API offers{instead(zone, by_zone)}'
             found.problems.append(Problem(f"resources.zones[{index}]", reason))
     instance = resources.get("instanceId")
     if not isinstance(instance, str):
@@ -41,7 +41,7 @@ def check(resources: Mapping[str, object], offered: CapacityClaimParameters) -> 
     offering = offered.zones_offering(instance)
     if not offering:
         types = sorted({instance_id for ids in by_zone.values() for instance_id in ids})
-        reason = f'"{instance}" is not an instance type that the API offers{_instead(instance, types)}'
+        reason = f'"{instance}" is not an instance type that the API offers{instead(instance, types)}'
         found.problems.append(Problem(path, reason + _table(by_zone)))
         return found
     known = [zone for zone in zones if isinstance(zone, str) and zone in by_zone]
@@ -56,15 +56,11 @@ def check(resources: Mapping[str, object], offered: CapacityClaimParameters) -> 
     return found
 
 
-def _instead(given: str, options: Iterable[str]) -> str:
-    nearest = _nearest(given, list(options))
-    return f'; did you mean "{nearest}"?' if nearest else ""
-
-
-def _nearest(given: str, options: list[str]) -> str | None:
+def instead(given: str, options: Iterable[str]) -> str:
+    """The end of a sentence about a name that there is not: which of the options was probably meant."""
     folded = {option.casefold(): option for option in options}
     matches = difflib.get_close_matches(given.casefold(), folded, n=1, cutoff=0.6)
-    return folded[matches[0]] if matches else None
+    return f'; did you mean "{folded[matches[0]]}"?' if matches else ""
 
 
 def _table(by_zone: Mapping[str, Iterable[str]]) -> str:

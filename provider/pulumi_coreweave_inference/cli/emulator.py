@@ -78,7 +78,9 @@ def _show_requests(*, wanted: bool) -> None:
     logger = logging.getLogger("coreweave_inference.emulator")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-    handler.addFilter(lambda record: record.levelno == logging.INFO)  # what is above is announced
+    handler.addFilter(
+        lambda record: record.levelno == logging.INFO
+    )  # a warning would say what _announce says
     logger.addHandler(handler)
     logger.setLevel(logging.INFO if wanted else logging.WARNING)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from coreweave_inference import CapacityClaim, ClaimState, ConditionStatus, parse_timestamp
+from pulumi_coreweave_inference.catalogue import instead
 
 from .adoption import reported
 from .session import (
@@ -99,19 +99,17 @@ def strangers(
     claims: Sequence[CapacityClaim], *, types: Collection[str] = (), zones: Collection[str] = ()
 ) -> list[str]:
     """A line for each type and zone that no claim has, with what was probably meant."""
-    held = (
-        {claim.resources.instance_id for claim in claims},
-        {zone for claim in claims for zone in claim.resources.zones},
-    )
-    lines = []
-    for what, given, known in (("is of the type", types, held[0]), ("names the zone", zones, held[1])):
-        folded = {each.casefold(): each for each in known}
-        for each in given:
-            if each not in known:
-                near = difflib.get_close_matches(each.casefold(), folded, n=1, cutoff=0.6)
-                hint = f'; did you mean "{printable(folded[near[0]])}"?' if near else ""
-                lines.append(f'no claim {what} "{printable(each)}"{hint}')
-    return lines
+    types_held = {claim.resources.instance_id for claim in claims}
+    zones_held = {zone for claim in claims for zone in claim.resources.zones}
+    return [
+        printable(f'no claim {what} "{each}"{instead(each, held)}')
+        for what, given, held in (
+            ("is of the type", types, types_held),
+            ("names the zone", zones, zones_held),
+        )
+        for each in given
+        if each not in held
+    ]
 
 
 def refuse_unknown(states: Collection[str], claims: Sequence[CapacityClaim]) -> None:

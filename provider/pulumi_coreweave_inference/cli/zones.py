@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Annotated
 
 import typer
+
+from pulumi_coreweave_inference.catalogue import instead
 
 from .session import (
     NOT_AS_IT_SHOULD_BE,
@@ -63,11 +64,7 @@ def offering(offered: Offered, types: Collection[str]) -> dict[str, list[str]]:
 
 def not_offered(offered: Offered, types: Collection[str]) -> str:
     """What to say when no zone offers any of the types, with what was probably meant."""
-    known = {name.casefold(): name for there in offered.values() for name in there}
-    near = [
-        known[match]
-        for given in types
-        for match in difflib.get_close_matches(given.casefold(), known, n=1, cutoff=0.6)
-    ]
+    known = {name for there in offered.values() for name in there}
     names = " or ".join(f'"{name}"' for name in types)
-    return f"no zone offers {names}" + (f'; did you mean "{near[0]}"?' if near else "")
+    meant = next((text for given in types if (text := instead(given, known))), "")
+    return f"no zone offers {names}{meant}"
