@@ -338,12 +338,13 @@ class Poller:
             return {}
 
     async def _run(self) -> None:
-        reader = self._reader()
-        with _interrupt(self._interrupted):
-            await self._rounds(reader)
+        rounds = asyncio.ensure_future(self._rounds())
+        with _interrupt(lambda: self._interrupted(rounds)):
+            await rounds
 
-    async def _rounds(self, reader: Reader) -> None:
+    async def _rounds(self) -> None:
         try:
+            reader = self._reader()
             while self._open():
                 await self._until_the_next_look()
                 active = self._open()
@@ -383,10 +384,9 @@ class Poller:
                 return
             await self._pause(self._joined, seconds)
 
-    def _interrupted(self) -> None:
+    def _interrupted(self, rounds: asyncio.Future[None]) -> None:
         self._end(pulumi.RunError(interrupted((wait.seen, wait.goal) for wait in self._waits.values())))
-        if self._task is not None:
-            self._task.cancel()
+        rounds.cancel()
 
     def _end(self, error: Exception) -> None:
         waits, self._waits = self._waits, {}

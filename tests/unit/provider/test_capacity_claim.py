@@ -14,6 +14,7 @@ import pytest
 from pulumi.runtime import mocks, settings, stack
 
 import pulumi_coreweave_inference as inference
+from pulumi_coreweave_inference.sdk_costs import one_waited_for
 
 # The SDK's mock monitor opens an event loop in each worker thread and closes none.
 pytestmark = [
@@ -183,6 +184,24 @@ def test_other_resources_can_wait_for_a_claim(run: Callable[..., dict[str, Any]]
         return {"id": later.id}
 
     assert run(program, recorder) == {"id": "later-id"}
+
+
+def test_outputs_of_another_sdk_are_waited_for_as_they_are() -> None:
+    one_waited_for([object(), None])
+
+
+def test_the_program_waits_for_one_output_a_claim(run: Callable[..., dict[str, Any]]) -> None:
+    waited_for: list[int] = []
+
+    def program() -> dict[str, pulumi.Output[Any]]:
+        claim("first")  # with it comes the namespace
+        before = set(settings.SETTINGS.outputs)
+        claim("second")
+        waited_for.append(len(set(settings.SETTINGS.outputs) - before))
+        return {}
+
+    run(program)
+    assert waited_for == [1]
 
 
 class Team(pulumi.ComponentResource):

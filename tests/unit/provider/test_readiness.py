@@ -24,7 +24,7 @@ from coreweave_inference import (
     Unauthenticated,
     Unavailable,
 )
-from pulumi_coreweave_inference import InvalidReadiness, Readiness
+from pulumi_coreweave_inference import InvalidReadiness, InvalidSetting, Readiness
 from pulumi_coreweave_inference.readiness import (
     Goal,
     Poller,
@@ -466,6 +466,17 @@ def test_ctrl_c_ends_every_wait_with_what_is_held() -> None:
     for ended in asyncio.run(main()):
         assert isinstance(ended, pulumi.RunError)
         assert str(ended).startswith("interrupted while waiting for 2 capacity claims.")
+
+
+def test_a_setting_that_cannot_be_understood_ends_the_wait() -> None:
+    async def main() -> None:
+        def reader() -> Script:
+            raise InvalidSetting("COREWEAVE_API_ENDPOINT", "must be https")
+
+        await Poller(reader, lambda: 0.0).wait(goal(), Shown().lines.append, Shown().lines.append)
+
+    with pytest.raises(InvalidSetting, match="must be https"):
+        asyncio.run(main())
 
 
 def test_a_wait_in_another_thread_goes_without_the_signal() -> None:
