@@ -188,10 +188,9 @@ def _zones_problems(zones: object) -> list[Problem]:
         if not isinstance(zone, str):
             problems.append(Problem(at, f"must be a zone's name, not {_show(zone)}"))
         elif not _ZONE.fullmatch(zone):
-            hint = f'; did you mean "{zone.upper()}"?' if _ZONE.fullmatch(zone.upper()) else ""
-            problems.append(
-                Problem(at, f'"{zone}" is not the name of a zone, which looks like "US-WEST-04A"{hint}')
-            )
+            meant = _ZONE.fullmatch(zone.upper())
+            hint = f'; did you mean "{zone.upper()}"?' if meant else ', which looks like "US-WEST-04A"'
+            problems.append(Problem(at, f'"{zone}" is not the name of a zone{hint}'))
         elif zone in seen:
             problems.append(Problem(at, f'names "{zone}" a second time'))
         else:

@@ -202,7 +202,7 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, trouble: s
         then=[
             "run `pulumi up` again to go on waiting, nothing is created twice",
             "or ask for less: a smaller instance_count, or Readiness(min_instances=…)",
-            "or elsewhere: other zones replace the claim",
+            "or ask elsewhere: in other zones, with a claim that replaces this one",
             f"or give it up: `pulumi destroy --target {goal.target}` releases the claim",
         ],
     )

@@ -649,13 +649,13 @@ class Store:
                 truth, reason, message = "STATUS_TRUE", "AllAllocated", "instances: AllAllocated"
             elif held.instance_id not in self._inventory.get(zone, {}):
                 reason = "InstanceTypeNotOffered"
-                message = f"{held.instance_id} is not offered in {zone}"
+                message = f"{held.instance_id} is not offered"
             elif short:
                 reason = "InsufficientCapacity"
-                message = f"0 of {short} {held.instance_id} instances free in {zone}"
+                message = f"0 of {short} {held.instance_id} instances free"
             else:
                 reason = "Allocating"
-                message = f"{held.held.get(zone, 0)} of {held.count} instances in {zone}"
+                message = f"{held.held.get(zone, 0)} of {held.count} instances"
             conditions.append(
                 {
                     "type": "Ready",

@@ -150,7 +150,7 @@ capacity claim 'training' (id c1) is not ready after 45m: 2 of 4 gb200-4x instan
   Held: the claim stays reserved and in the state: 2 of 4 gb200-4x instances.
   Next: run `pulumi up` again to go on waiting, nothing is created twice
         or ask for less: a smaller instance_count, or Readiness(min_instances=…)
-        or elsewhere: other zones replace the claim
+        or ask elsewhere: in other zones, with a claim that replaces this one
         or give it up: `pulumi destroy --target 'urn:…::a$b::training'` releases the claim\
 """)
 
