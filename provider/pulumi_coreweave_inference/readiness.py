@@ -338,9 +338,10 @@ class Poller:
             return {}
 
     async def _run(self) -> None:
-        rounds = asyncio.ensure_future(self._rounds())
-        with _interrupt(lambda: self._interrupted(rounds)):
-            await rounds
+        # Not in a task of its own: between the end of that one and of this one, a claim that joins would
+        # not be looked at.
+        with _interrupt(self._interrupted):
+            await self._rounds()
 
     async def _rounds(self) -> None:
         try:
@@ -384,9 +385,10 @@ class Poller:
                 return
             await self._pause(self._joined, seconds)
 
-    def _interrupted(self, rounds: asyncio.Future[None]) -> None:
+    def _interrupted(self) -> None:
         self._end(pulumi.RunError(interrupted((wait.seen, wait.goal) for wait in self._waits.values())))
-        rounds.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     def _end(self, error: Exception) -> None:
         waits, self._waits = self._waits, {}

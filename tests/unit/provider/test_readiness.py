@@ -468,6 +468,27 @@ def test_ctrl_c_ends_every_wait_with_what_is_held() -> None:
         assert str(ended).startswith("interrupted while waiting for 2 capacity claims.")
 
 
+def test_an_interrupt_before_anything_is_waited_for_changes_nothing() -> None:
+    async def main() -> CapacityClaim:
+        clock = Clock()
+        poller = Poller(lambda: Script(clock, creating_until(0, "c1")), clock, clock.pause)
+        poller._interrupted()
+        return await poller.wait(goal("c1"), Shown().lines.append, Shown().lines.append)
+
+    assert asyncio.run(main()).id == "c1"
+
+
+def test_a_claim_that_joins_as_the_last_wait_ends_is_looked_at() -> None:
+    async def main() -> list[str]:
+        clock = Clock()
+        poller = Poller(lambda: Script(clock, creating_until(0, "c1", "c2")), clock, clock.pause)
+        ignore = Shown().lines.append
+        async with asyncio.timeout(5):  # in this very task, so that the second wait begins in the same pass
+            return [(await poller.wait(goal(name), ignore, ignore)).id for name in ("c1", "c2")]
+
+    assert asyncio.run(main()) == ["c1", "c2"]
+
+
 def test_a_setting_that_cannot_be_understood_ends_the_wait() -> None:
     async def main() -> None:
         def reader() -> Script:
