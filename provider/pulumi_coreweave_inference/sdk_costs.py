@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any, Final
 
 _SDK_FRAMES: Final = 5  # from `_get_stack_trace` to `pulumi.dynamic.Resource.__init__`
+_LIMITED: Final = threading.RLock()  # the limit is the process's, and programs may run in several threads
 _STARTED_BY: Final = ("pulumi", "asyncio", "runpy")
 
 
@@ -26,15 +28,16 @@ def program_frames_only(declaring: FrameType | None) -> Iterator[None]:
 
     The SDK asks `traceback`, which respects `sys.tracebacklimit`. Fallback: all frames are stored.
     """
-    before: int | None = getattr(sys, "tracebacklimit", None)
-    sys.tracebacklimit = _SDK_FRAMES + sum(1 for _ in _of_program(declaring))
-    try:
-        yield
-    finally:
-        if before is None:
-            del sys.tracebacklimit
-        else:
-            sys.tracebacklimit = before
+    with _LIMITED:
+        before: int | None = getattr(sys, "tracebacklimit", None)
+        sys.tracebacklimit = _SDK_FRAMES + sum(1 for _ in _of_program(declaring))
+        try:
+            yield
+        finally:
+            if before is None:
+                del sys.tracebacklimit
+            else:
+                sys.tracebacklimit = before
 
 
 def _of_program(frame: FrameType | None) -> Iterator[FrameType]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from pulumi.runtime import mocks, settings, stack
 
 import pulumi_coreweave_inference as inference
-from pulumi_coreweave_inference.sdk_costs import one_waited_for
+from pulumi_coreweave_inference.sdk_costs import one_waited_for, program_frames_only
 
 # The SDK's mock monitor opens an event loop in each worker thread and closes none.
 pytestmark = [
@@ -184,6 +186,22 @@ def test_other_resources_can_wait_for_a_claim(run: Callable[..., dict[str, Any]]
         return {"id": later.id}
 
     assert run(program, recorder) == {"id": "later-id"}
+
+
+def test_declarations_in_several_threads_leave_tracebacks_as_they_were() -> None:
+    def declare(_: int) -> None:
+        for _ in range(300):
+            with program_frames_only(sys._getframe()):
+                time.sleep(0)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(declare, range(4)))
+    finally:
+        sys.setswitchinterval(before)
+    assert not hasattr(sys, "tracebacklimit")
 
 
 def test_outputs_of_another_sdk_are_waited_for_as_they_are() -> None:
