@@ -149,6 +149,22 @@ def changed_elsewhere(
     )
 
 
+def without_effect(resource_name: str, claim: CapacityClaim, declared: CapacityClaimResources) -> ClaimError:
+    """The API has answered a change as if it were made, and shows the claim without it."""
+    return ClaimError(
+        text(
+            f"changing {labelled(resource_name, claim.id)} had no effect, though the API did not refuse it.",
+            said=[f"the API holds: {described(claim.resources)}", f"declared is:   {described(declared)}"],
+            held=f"{held_resources(claim)}.",
+            then=[
+                "if coreweave:patchableFields names the field, take it out, so that a change of it replaces "
+                "the claim",
+                "or run `pulumi refresh`, then `pulumi up` to try the change again",
+            ],
+        )
+    )
+
+
 def held_twice(claim_id: str, one: str | None, other: str | None) -> ClaimError:
     """The state names one claim for two declarations, given by their keys."""
     first, second = resource_name_of(one or "unnamed"), resource_name_of(other or "unnamed")

@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -77,6 +77,7 @@ from .obstacles import (
     left_behind,
     not_looked_through,
     obstructed,
+    without_effect,
 )
 from .plugin import serve_more_at_once, show_without_traceback
 from .reads import Departures, SharedReads
@@ -110,8 +111,7 @@ class CapacityClaimProvider(ResourceProvider):
         inputs, problems = normalize(news)
         token = _process.settings.token
         if token and all(problem.property.startswith("resources.zones[") for problem in problems):
-            told = {problem.property for problem in problems}
-            problems += [each for each in _not_offered(_olds, inputs) if each.property not in told]
+            problems += _not_offered(_olds, inputs, {problem.property for problem in problems})
         # With a property of its own the engine would print that property's value, which it only finds
         # for properties of the first level.
         failures = [CheckFailure("", f"{problem.property}: {problem.reason}") for problem in problems]
@@ -199,6 +199,8 @@ class CapacityClaimProvider(ResourceProvider):
                     raise changed_elsewhere(resource_name, claim, _olds["resources"], declared)
                 claim = client.capacity_claims.update(_id, declared)
                 _process.reads.wrote(_id)
+                if claim.resources.to_wire() != declared.to_wire():
+                    raise without_effect(resource_name, claim, declared)
         except CoreweaveError as error:
             before = "the claim as it was before"
             if isinstance(error, Unavailable):
@@ -492,8 +494,12 @@ def _begin(req: ConfigureRequest) -> None:
     _process.configure(settings_from(lambda key: req.config.get(f"coreweave:{key}")))
 
 
-def _not_offered(olds: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Problem]:
-    """What of a declaration the API does not offer; what only deserves a warning is said."""
+def _not_offered(olds: Mapping[str, Any], inputs: Mapping[str, Any], told: Collection[str]) -> list[Problem]:
+    """What of a declaration the API does not offer; what only deserves a warning is said.
+
+    `told` are the properties that are known to be wrong. Where there are some, an API that does not answer
+    is no reason to say nothing of them.
+    """
     settings = _process.settings
     resources, before = inputs.get("resources"), olds.get("resources")
     if settings.catalogue == "off" or not isinstance(resources, Mapping):
@@ -502,11 +508,17 @@ def _not_offered(olds: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Pro
         before.get(name) == resources.get(name) for name in ("instanceId", "zones")
     ):
         return []  # a claim that exists has been accepted already
-    offered = _process.offered()
+    try:
+        offered = _process.offered()
+    except ClaimError:
+        if not told:
+            raise
+        return []
     if offered is None:
         return []
     findings = catalogue.check(resources, offered)
-    problems, warnings = findings.problems, findings.warnings
+    problems = [problem for problem in findings.problems if problem.property not in told]
+    warnings = findings.warnings
     if settings.catalogue == "warn":
         problems, warnings = [], problems + warnings
     for warning in warnings:

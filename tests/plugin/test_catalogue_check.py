@@ -85,3 +85,13 @@ def test_what_is_misspelt_and_what_is_not_offered_are_said_together(plugin: Plug
     zones, instance = plugin.check({}, claim_inputs(zones=["us-west-04a", "US-EAST-04A"], **TYPO)).failures
     assert 'resources.zones[0]: "us-west-04a" is not the name of a zone' in zones
     assert 'resources.instance_id: "gb200-4" is not an instance type' in instance
+
+
+@pytest.mark.parametrize("setting", ["error", "warn"])
+def test_a_misspelt_zone_is_told_once_whatever_the_api_says(emulator: Emulator, setting: str) -> None:
+    for token in (emulator.token, "refused"):
+        config = {"coreweave:catalogueCheck": setting}
+        with Plugin(emulator.environment() | {"COREWEAVE_API_TOKEN": token}, config) as plugin:
+            (failure,) = plugin.check({}, claim_inputs(zones=["us-west-04a", "US-EAST-04A"])).failures
+            assert 'resources.zones[0]: "us-west-04a" is not the name of a zone' in failure
+            assert "us-west-04a" not in plugin.close()

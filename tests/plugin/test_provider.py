@@ -11,7 +11,7 @@ from pulumi.output import Unknown
 from support.plugin import UNKNOWN, Plugin, PluginError, claim_inputs
 
 from coreweave_inference import Client
-from coreweave_inference.emulator import Emulator
+from coreweave_inference.emulator import Emulator, EmulatorSettings
 from pulumi_coreweave_inference import CapacityClaimProvider, ClaimNamespaceProvider
 
 FORWARD = ["US-WEST-04A", "US-EAST-04A"]
@@ -291,8 +291,6 @@ def test_the_same_create_again_takes_the_claim_over(
 
 
 def test_delete_waits_until_the_claim_is_gone(namespace: str) -> None:
-    from coreweave_inference.emulator import EmulatorSettings
-
     with Emulator(EmulatorSettings(delete_delay=0.5)) as emulator, Plugin(emulator.environment()) as plugin:
         claim_id, _, outputs = created(plugin, namespace)
         plugin.delete(claim_id, outputs)
@@ -301,8 +299,6 @@ def test_delete_waits_until_the_claim_is_gone(namespace: str) -> None:
 
 
 def test_a_deletion_that_takes_too_long_says_what_is_still_held(namespace: str) -> None:
-    from coreweave_inference.emulator import EmulatorSettings
-
     with Emulator(EmulatorSettings(delete_delay=60)) as emulator:
         with Plugin(emulator.environment() | {"COREWEAVE_DELETE_TIMEOUT": "300ms"}) as plugin:
             claim_id, _, outputs = created(plugin, namespace)
@@ -330,3 +326,15 @@ def test_the_state_holds_plain_names_that_are_a_promise(plugin: Plugin, namespac
 def test_another_provider_of_the_program_keeps_its_tracebacks(plugin: Plugin) -> None:
     with pytest.raises(PluginError, match=r"Traceback \(most recent call last\)[\s\S]*KeyError"):
         plugin.create({"__namespace": "6f9f9c3e-1f0a-4f0e-9d3f-3f1d1c1b1a10", "__key": "a::b"})
+
+
+def test_a_change_that_the_api_takes_and_does_not_make_is_an_error(namespace: str) -> None:
+    settings = EmulatorSettings(patchable_fields=frozenset(), patch_refusal="ignored")
+    with Emulator(settings) as emulator, Plugin(emulator.environment()) as plugin:
+        claim_id, inputs, outputs = created(plugin, namespace)
+        more = inputs | {"resources": inputs["resources"] | {"instanceCount": 6}}
+        with pytest.raises(PluginError) as error:
+            plugin.update(claim_id, outputs, more)
+    assert f"'training' (id {claim_id}) had no effect" in str(error.value)
+    assert "the API holds: 4 gb200-4x" in str(error.value)
+    assert "Traceback" not in str(error.value)

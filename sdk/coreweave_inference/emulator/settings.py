@@ -73,8 +73,8 @@ class EmulatorSettings:
     """May an id be used again once its claim is gone? False: `already_exists`, though GET says 404."""
     patchable_fields: frozenset[str] = frozenset({"instanceCount"})
     """What may PATCH change? Any of `instanceId`, `instanceCount`, `zones`, `capacityType`."""
-    patch_refusal: Literal["invalid_argument", "failed_precondition"] = "invalid_argument"
-    """How is another change refused?"""
+    patch_refusal: Literal["invalid_argument", "failed_precondition", "ignored"] = "invalid_argument"
+    """How is another change refused? `"ignored"`: not at all, but nothing is changed."""
     ready_when: Literal["all", "any"] = "all"
     """Does READY imply fully allocated? `"any"`: READY with the first instance."""
     shortage: Literal["creating", "error", "failed"] = "creating"

@@ -228,7 +228,8 @@ class Store:
                 text = f"capacity claim {claim_id} is being deleted"
                 raise failed_precondition("DELETING", claim_id, text)
             self._check_catalogue(wanted)
-            self._check_patch(claim, wanted)
+            if not self._may_patch(claim, wanted):
+                return self._finish(claim)
             held = claim.holding
             if wanted.instance_count < held.count and self._settings.refuse_release:
                 text = "instances in use cannot be released"
@@ -495,14 +496,14 @@ class Store:
             changed["capacityType"] = "resources.capacity_type"
         return changed
 
-    def _check_patch(self, claim: _Claim, wanted: Resources) -> None:
+    def _may_patch(self, claim: _Claim, wanted: Resources) -> bool:
         refused = [
             path
             for name, path in self._changed_fields(claim, wanted).items()
             if name not in self._settings.patchable_fields
         ]
-        if not refused:
-            return
+        if not refused or self._settings.patch_refusal == "ignored":
+            return not refused
         if self._settings.patch_refusal == "failed_precondition":
             text = f"{', '.join(refused)}: cannot be changed"
             raise failed_precondition("IMMUTABLE", claim.id, text)
