@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from coreweave_inference.emulator import Emulator, EmulatorSettings, FaultProfile, load_inventory, serve
 
+_NO_PORT = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 TOKEN_VARIABLE = "COREWEAVE_EMULATOR_TOKEN"  # a name, not a token
 
 
@@ -65,9 +67,11 @@ def emulator(
         _show_requests(wanted=not quiet)
         serve(settings, faults=rules, started=_announce)
     except OSError as error:
-        where = f"port {port}" if error.filename is None else str(error.filename)
         reason = os.strerror(error.errno) if error.errno else error
-        typer.echo(f"capacity-claims emulator: {where}: {reason}", err=True)
+        where = (
+            f"port {port}: " if error.errno in _NO_PORT else f"{error.filename}: " if error.filename else ""
+        )
+        typer.echo(f"capacity-claims emulator: {where}{reason}", err=True)
         raise typer.Exit(2) from None
     except ValueError as error:
         typer.echo(f"capacity-claims emulator: {error}", err=True)

@@ -25,6 +25,7 @@ from coreweave_inference import (
     CoreweaveError,
     MissingToken,
     PermissionDenied,
+    ResourceExhausted,
     Unauthenticated,
     Unavailable,
     WrongEndpoint,
@@ -92,7 +93,7 @@ def next_step(error: Exception) -> str:
         return "use a token with the role Inference Viewer to look, Inference Admin to release"
     if isinstance(error, ConnectionFailed | WrongEndpoint):
         return "check COREWEAVE_API_ENDPOINT; without it, the real API is asked"
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | ResourceExhausted):
         return "try again later; COREWEAVE_RETRY_DEADLINE is for how long a command tries"
     return ""
 
@@ -126,7 +127,7 @@ class _Retries(logging.Handler):
         if isinstance(error, ApiError) and error.message not in self._said:
             self._said.add(error.message)
             reason = printable(error.message or error.code)
-            note(f"{reason}; trying again for up to {self._deadline} (COREWEAVE_RETRY_DEADLINE) …")
+            note(f"{reason}; trying again, for {self._deadline} in all (COREWEAVE_RETRY_DEADLINE) …")
 
 
 def all_claims(client: Client) -> list[CapacityClaim]:

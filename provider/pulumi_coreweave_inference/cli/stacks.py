@@ -189,10 +189,7 @@ def _pulumi(*arguments: str) -> str:
     )
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
-        hint = ""
-        if any(argument.startswith("--stack=") and "/" not in argument for argument in arguments):
-            hint = "\n  Next: outside of the project's folder, name the stack as organization/project/stack"
-        raise Failure(f"`pulumi {' '.join(arguments)}` failed: {printable(said[-1])}{hint}")
+        raise Failure(f"`pulumi {' '.join(arguments)}` failed: {printable(said[-1])}")
     return done.stdout
 
 
