@@ -373,7 +373,7 @@ class Poller:
             if joined:
                 self._round = 0
                 since = self._joined_at - self._joining_since
-                pause = _within(_WHILE_JOINING, since / 2.5)
+                pause = _within(_WHILE_JOINING, since / 2)
                 lull = self._joined_at + _within(_LULL, since / 25)
                 due = max(self._looked_at + pause, min(joined) + _GATHER)
                 due = min(due, max(self._looked_at + _PAUSES[0], lull))
