@@ -738,20 +738,20 @@ def _open(settings: EmulatorSettings) -> sqlite3.Connection | None:
         return None
     try:
         database = sqlite3.connect(settings.state, timeout=0.5, check_same_thread=False)
+        try:
+            database.execute("PRAGMA locking_mode=EXCLUSIVE")
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=NORMAL")
+            with database:
+                database.execute(
+                    "CREATE TABLE IF NOT EXISTS claims (id TEXT PRIMARY KEY, sequence INTEGER, saved TEXT)"
+                )
+                database.execute("CREATE TABLE IF NOT EXISTS gone (id TEXT PRIMARY KEY, body TEXT)")
+                database.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT)")
+        except sqlite3.Error:
+            database.close()
+            raise
     except sqlite3.Error as error:
-        raise ValueError(f"{settings.state}: cannot keep claims here: {error}") from error
-    try:
-        database.execute("PRAGMA locking_mode=EXCLUSIVE")
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=NORMAL")
-        with database:
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS claims (id TEXT PRIMARY KEY, sequence INTEGER, saved TEXT)"
-            )
-            database.execute("CREATE TABLE IF NOT EXISTS gone (id TEXT PRIMARY KEY, body TEXT)")
-            database.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT)")
-    except sqlite3.Error as error:
-        database.close()
         raise ValueError(f"{settings.state}: cannot keep claims here: {error}") from error
     return database
 
