@@ -57,15 +57,10 @@ class SharedReads:
 
         Raises `NotFound` when GET says that it is gone, and whatever else the API answers.
         """
-        return self.listed(claim_id, updated_at) or self._get(claim_id)
-
-    def listed(self, claim_id: str, updated_at: str | None) -> CapacityClaim | None:
-        """The claim as a list shows it, if one does; for the first claim of all there is none."""
         with self._lock:
-            if not self._asked:
-                self._asked = True
-                return None
-            return self._look_up(claim_id, updated_at)
+            first, self._asked = not self._asked, True  # for the first claim of all a list is not worth it
+            claim = None if first else self._look_up(claim_id, updated_at)
+        return claim or self._get(claim_id)
 
     def shows(self, claim_id: str, updated_at: str | None) -> bool:
         """Whether a list shows the claim, be it the first one asked for."""
