@@ -271,7 +271,7 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
             resources=api.CapacityClaimResources.model_validate(dict(resources)),
             readiness=self._readiness,
             updated_at=await self.__dict__["updatedAt"].future(),
-            urn=await self.urn.future() or "URN",
+            urn=await self.urn.future(),
         )
         if pulumi.runtime.is_dry_run():
             return await _glance(run, goal)
@@ -285,7 +285,7 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
     def _refuse_what_is_never_ready(
         self, claim_id: str | None, resources: Mapping[str, Any], readiness: Readiness
     ) -> None:
-        count = resources.get("instance_count", resources.get("instanceCount"))
+        count = api_spelling(resources).get("instanceCount")
         if readiness.min_instances and isinstance(count, (int, float)) and readiness.min_instances > count:
             raise pulumi.RunError(
                 f"{labelled(self._resource_name, claim_id)} can never be ready: min_instances is "

@@ -190,16 +190,17 @@ class CapacityClaimProvider(ResourceProvider):
         """
         settings, client = _process.connected()
         declared = _resources(_news)
+        wanted = declared.to_wire()
         resource_name = _resource_name(_olds)
         try:
             claim = _process.reads.read(_id, _olds.get("updatedAt"))
             live = claim.resources.to_wire()
-            if live != declared.to_wire():
+            if live != wanted:
                 if live != _olds.get("resources") and not settings.overwrite:
                     raise changed_elsewhere(resource_name, claim, _olds["resources"], declared)
                 claim = client.capacity_claims.update(_id, declared)
                 _process.reads.wrote(_id)
-                if claim.resources.to_wire() != declared.to_wire():
+                if claim.resources.to_wire() != wanted:
                     raise without_effect(resource_name, claim, declared)
         except CoreweaveError as error:
             before = "the claim as it was before"

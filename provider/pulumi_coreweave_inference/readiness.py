@@ -97,12 +97,12 @@ class Goal:
     resources: CapacityClaimResources
     readiness: Readiness | None
     updated_at: str | None = None
-    urn: str = "URN"
+    urn: str | None = None
 
     @property
     def target(self) -> str:
         """The resource's URN, as a POSIX shell takes it."""
-        return shlex.quote(self.urn)
+        return shlex.quote(self.urn or "URN")
 
     @property
     def minimum(self) -> int:

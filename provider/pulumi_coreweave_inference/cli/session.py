@@ -36,6 +36,7 @@ from pulumi_coreweave_inference.errors import ClaimError
 
 NOT_AS_IT_SHOULD_BE: Final = 1
 NOT_DONE: Final = 2
+_DOING: Final = {"list": "listing the claims", "parameters": "asking what is offered"}
 _SLOW: Final = 2.0  # seconds after which a person is told what is waited for
 _MANY: Final = 10_000  # claims, whose printing takes a moment
 
@@ -77,12 +78,10 @@ def telling_failures() -> Iterator[None]:
 
 
 def _told(error: Exception) -> str:
-    told = str(error)
     operation = error.operation if isinstance(error, ApiError) else None
-    for name, doing in (("list", "listing the claims"), ("parameters", "asking what is offered")):
-        if operation == name:
-            return told.replace(f"{name}: ", f"{doing}: ", 1)
-    return told
+    if operation in _DOING:
+        return _DOING[operation] + str(error).removeprefix(operation)
+    return str(error)
 
 
 def next_step(error: Exception) -> str:
