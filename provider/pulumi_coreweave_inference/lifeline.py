@@ -11,9 +11,10 @@ import os
 import select
 import signal
 import stat
-import sys
 import threading
 from collections.abc import Callable
+
+from .plugin import is_plugin
 
 
 def end_with_the_engine(abandon: Callable[[], None]) -> None:
@@ -22,7 +23,7 @@ def end_with_the_engine(abandon: Callable[[], None]) -> None:
     Does nothing outside of the SDK's plugin, where standard input is no pipe, or where it has ended
     already: then it never was the engine's.
     """
-    if not hasattr(sys.modules.get("__main__"), "DynamicResourceProviderServicer"):
+    if not is_plugin():
         return
     try:
         if not stat.S_ISFIFO(os.fstat(0).st_mode) or select.select([0], [], [], 0)[0]:

@@ -79,7 +79,12 @@ from .obstacles import (
     obstructed,
     without_effect,
 )
-from .plugin import serve_more_at_once, show_without_traceback
+from .plugin import (
+    keep_event_loops,
+    pass_over_what_stays,
+    serve_more_at_once,
+    show_without_traceback,
+)
 from .reads import Departures, SharedReads
 
 if TYPE_CHECKING:
@@ -491,6 +496,8 @@ def _begin(req: ConfigureRequest) -> None:
     """What a process does first."""
     show_without_traceback()
     serve_more_at_once()
+    keep_event_loops()
+    pass_over_what_stays()
     end_with_the_engine(_process.abandon)
     _process.configure(settings_from(lambda key: req.config.get(f"coreweave:{key}")))
 
