@@ -401,6 +401,15 @@ def test_a_loopback_endpoint_never_goes_through_a_proxy(endpoint: str) -> None:
     assert connection().uses_environment()
 
 
+def test_only_https_loads_certificates_and_nothing_else_is_trusted() -> None:
+    context = connection(endpoint="http://127.0.0.1:1").verify()
+    assert isinstance(context, ssl.SSLContext)
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.cert_store_stats()["x509"] == 0
+    assert connection(endpoint="https://127.0.0.1:1").verify() is True
+
+
 def test_a_loopback_call_ignores_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
