@@ -47,7 +47,7 @@ test: install ## lint, types, and all tests, against a real engine
 	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" .venv/bin/pytest -n 2
 
 .PHONY: unit
-unit: install ## the tests that need no engine
+unit: install ## the unit, contract and plugin tests, which need no engine
 	.venv/bin/pytest -n 2 tests/unit tests/contract tests/plugin
 
 .PHONY: lint

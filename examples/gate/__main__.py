@@ -12,7 +12,7 @@ serving = inference.CapacityClaim(
         instance_count=4,
         zones=["US-EAST-04A", "US-WEST-04A"],
     ),
-    # Two of four are enough to begin with; after an hour the stack goes on with what there is.
+    # Two of four are enough once the API says READY; after an hour the stack goes on with what there is.
     readiness=inference.Readiness(timeout="1h", min_instances=2, on_timeout="warn"),
 )
 
