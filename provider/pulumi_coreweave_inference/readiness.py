@@ -59,9 +59,9 @@ class Readiness:
 
     `timeout`: how long to wait, as a number of seconds, a `timedelta`, or a text such as "45m" or
     "1h30m"; 45 minutes by default, as long as CoreWeave's own provider waits. It counts anew in each
-    `pulumi up`. `min_instances`: how many instances must be allocated; by default all that are declared.
-    `on_timeout`: "fail" (default) ends the update with an error and keeps the claim in the state,
-    "warn" goes on with what is allocated. Raises `InvalidReadiness`.
+    `pulumi up`. `min_instances`: how many instances must be allocated once the API says READY; by default
+    all that are declared. `on_timeout`: when the time is over, "fail" (default) ends the update with an error
+    and keeps the claim in the state, "warn" goes on with what is allocated. Raises `InvalidReadiness`.
     """
 
     timeout: float | str | timedelta = "45m"
@@ -193,6 +193,7 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, trouble: s
             held=held,
             then=["`pulumi refresh` takes note of the change; then `pulumi up` shows what it would undo"],
         )
+    fewer = ", or Readiness(min_instances=…)" if claim.state == api.ClaimState.READY else ""
     enough = f", {goal.minimum} of them asked for" if goal.minimum != goal.resources.instance_count else ""
     return text(
         f"{label} is not ready after {format_duration(round(waited))}: {_allocated(claim)} instances "
@@ -201,7 +202,7 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, trouble: s
         held=held,
         then=[
             "run `pulumi up` again to go on waiting, nothing is created twice",
-            "or ask for less: a smaller instance_count, or Readiness(min_instances=…)",
+            f"or ask for less: a smaller instance_count{fewer}",
             "or ask elsewhere: in other zones, with a claim that replaces this one",
             f"or give it up: `pulumi destroy --target {goal.target}` releases the claim",
         ],
@@ -231,7 +232,7 @@ class Reader(Protocol):
     async def list(self, *, updated_after: str | datetime | None = None) -> list[CapacityClaim]: ...
 
 
-@dataclass
+@dataclass(eq=False)
 class _Wait:
     goal: Goal
     show: Callable[[str], None]
@@ -273,7 +274,7 @@ class Poller:
         self._reader = reader
         self._clock = clock
         self._pause = pause or _pause
-        self._waits: dict[str, _Wait] = {}
+        self._waits: list[_Wait] = []  # a claim may be waited for by several
         self._joined = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._round = 0  # since a claim has joined
@@ -293,7 +294,7 @@ class Poller:
             return known
         loop = asyncio.get_running_loop()
         wait = _Wait(goal, show, warn, self._clock(), loop.create_future())
-        self._waits[goal.claim_id] = wait
+        self._waits.append(wait)
         if wait.started - self._joined_at > _PAUSES[-1]:
             self._joining_since = wait.started
         self._joined_at = wait.started
@@ -358,12 +359,12 @@ class Poller:
         except Exception as error:  # noqa: BLE001  # every wait must end, whatever happens here
             self._end(error)
         else:
-            failures = [wait.failure for wait in self._waits.values()]
+            failures = [wait.failure for wait in self._waits]
             if failures:
                 self._end(pulumi.RunError("\n\n".join(failures)))
 
     def _open(self) -> list[_Wait]:
-        return [wait for wait in self._waits.values() if not wait.failure]
+        return [wait for wait in self._waits if not wait.failure]
 
     async def _until_the_next_look(self) -> None:
         while True:
@@ -386,13 +387,13 @@ class Poller:
             await self._pause(self._joined, seconds)
 
     def _interrupted(self) -> None:
-        self._end(pulumi.RunError(interrupted((wait.seen, wait.goal) for wait in self._waits.values())))
+        self._end(pulumi.RunError(interrupted((wait.seen, wait.goal) for wait in self._waits)))
         if self._task is not None:
             self._task.cancel()
 
     def _end(self, error: Exception) -> None:
-        waits, self._waits = self._waits, {}
-        for wait in waits.values():
+        waits, self._waits = self._waits, []
+        for wait in waits:
             if not wait.result.done():
                 wait.result.set_exception(error)
 
@@ -404,6 +405,8 @@ class Poller:
         except _FATAL as error:
             return "", str(error)
         except CoreweaveError as error:
+            for wait in waits:
+                wait.strange_since = None  # only what is read twice has been strange for long
             return _trouble(error), ""
         for wait in waits:
             claim = found.get(wait.goal.claim_id)
@@ -454,7 +457,7 @@ class Poller:
     def _done(self, wait: _Wait, claim: CapacityClaim) -> None:
         if wait.shown:
             wait.show(f"{claim.state.short}, {_allocated(claim)}")
-        del self._waits[wait.goal.claim_id]
+        self._waits.remove(wait)
         wait.result.set_result(claim)
 
     def _fail(self, wait: _Wait, failure: str) -> None:

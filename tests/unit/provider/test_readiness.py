@@ -149,10 +149,16 @@ capacity claim 'training' (id c1) is not ready after 45m: 2 of 4 gb200-4x instan
   US-EAST-04A: 0 of 2 gb200-4x free
   Held: the claim stays reserved and in the state: 2 of 4 gb200-4x instances.
   Next: run `pulumi up` again to go on waiting, nothing is created twice
-        or ask for less: a smaller instance_count, or Readiness(min_instances=…)
+        or ask for less: a smaller instance_count
         or ask elsewhere: in other zones, with a claim that replaces this one
         or give it up: `pulumi destroy --target 'urn:…::a$b::training'` releases the claim\
 """)
+
+
+def test_fewer_instances_are_proposed_where_the_api_calls_them_ready() -> None:
+    assert "smaller instance_count, or Readiness(min_instances=…)\n" in not_ready(
+        claim(allocated=2), goal(), 5
+    )
 
 
 def test_the_text_of_a_failed_claim() -> None:
@@ -253,7 +259,8 @@ def wait_for(
         waits: list[Coroutine[Any, Any, CapacityClaim]] = [
             poller.wait(goal, shown.lines.append, shown.warnings.append) for goal in goals
         ]
-        return await asyncio.gather(*waits, return_exceptions=True), script, shown, clock
+        async with asyncio.timeout(30):  # the clock's time is not that of a wait that hangs
+            return await asyncio.gather(*waits, return_exceptions=True), script, shown, clock
 
     return asyncio.run(main())
 
@@ -267,6 +274,25 @@ def test_a_ready_claim_is_one_read_and_shows_nothing() -> None:
     assert result.id == "c1"
     assert [call for call, _ in script.calls] == ["GET"]
     assert not shown.lines
+
+
+@pytest.mark.parametrize("goals", [(goal(), goal(readiness=None)), (goal(readiness=None), goal())])
+def test_a_claim_that_is_waited_for_twice_answers_both(goals: tuple[Goal, Goal]) -> None:
+    results, _, _, clock = wait_for(creating_until(30, "c1"), *goals)
+    assert [result.id for result in results] == ["c1", "c1"]
+    managed = results[0 if goals[0].readiness else 1]
+    assert managed.state is ClaimState.READY
+    assert clock.now >= 30
+
+
+def test_an_outage_is_no_time_that_a_claim_has_been_missing() -> None:
+    def at(now: float) -> list[CapacityClaim] | CoreweaveError:
+        if now < 1 or 120 <= now < 130:
+            return []
+        return Unavailable("down") if now < 120 else [claim()]
+
+    (result,), *_ = wait_for(at, goal())
+    assert result.id == "c1"
 
 
 def test_many_claims_are_one_list_a_round_bounded_by_the_servers_own_time() -> None:
