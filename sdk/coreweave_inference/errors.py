@@ -331,8 +331,7 @@ def decode_error(http_status: int, body: bytes, *, operation: str) -> ApiError:
         return _not_the_api(http_status, body, operation)
     code = _code(form.get("code")) or _known_code(form.get("status"))
     if code is None:
-        # a gateway's router writes such a 404: it must not read as "gone", at most as "none"
-        if http_status == 404 and operation != "list":
+        if http_status == 404:  # a gateway's router writes such a one: it must not read as "gone" or "none"
             return _not_the_api(http_status, body, operation)
         code = _code_of_status(http_status, operation)
     details = tuple(_details(form.get("details")))

@@ -169,7 +169,6 @@ def test_a_list_is_read_under_each_of_its_names(ask: Ask, name: str) -> None:
         httpx.Response(200, json={}),
         httpx.Response(404, json={"code": "not_found", "message": "none"}),
         httpx.Response(404, json={"code": 5}),
-        httpx.Response(404, json={}),
     ],
 )
 def test_an_empty_list_is_read_in_every_form(ask: Ask, answer: httpx.Response) -> None:
@@ -181,6 +180,8 @@ def test_an_empty_list_is_read_in_every_form(ask: Ask, answer: httpx.Response) -
     [
         httpx.Response(404, content=b""),
         httpx.Response(404, content=b"<html>not found</html>"),
+        httpx.Response(404, json={}),
+        httpx.Response(404, json={"message": "no Route matched with those values"}),
         httpx.Response(200, content=b""),
         httpx.Response(200, content=b"<html>Sign in</html>"),
         httpx.Response(200, content=b'{"capacityClaims": [{"spec": {"id": "a"}'),
@@ -199,6 +200,12 @@ def test_what_is_not_the_apis_answer_is_an_outage_and_never_none_or_gone(
 ) -> None:
     with pytest.raises(BrokenAnswer):
         ask(answer, operation, *given)
+
+
+@pytest.mark.parametrize("body", [{}, {"message": "no Route matched with those values"}])
+def test_a_404_of_a_gateway_is_no_empty_list(ask: Ask, body: dict[str, str]) -> None:
+    with pytest.raises(BrokenAnswer):
+        ask(where_the_api_is(httpx.Response(404, json=body)), "list")
 
 
 def test_a_404_of_the_api_is_gone_and_one_of_another_code_is_not(ask: Ask) -> None:
