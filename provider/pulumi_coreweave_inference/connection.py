@@ -13,16 +13,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 import coreweave_inference as api
-from coreweave_inference.errors import InvalidEndpoint
+from coreweave_inference.errors import InvalidEndpoint, InvalidToken
 from coreweave_inference.retry import RetryPolicy
 from coreweave_inference.settings import (
     DEFAULT_ENDPOINT,
     DEFAULT_TIMEOUT,
     TIMEOUT_VARIABLE,
+    TOKEN_VARIABLES,
     endpoint_from,
     parse_duration,
     token_from,
     validate_endpoint,
+    validate_timeout,
+    validate_token,
 )
 
 from ._version import __version__
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 USER_AGENT: Final = f"pulumi-coreweave-inference/{__version__}"
 DELETE_TIMEOUT: Final = 20 * 60.0  # seconds; CoreWeave's own provider waits as long for a deletion
 RETRY_DEADLINE: Final = 120.0  # seconds an API call is repeated for before it fails
-CATALOGUE_DEADLINE: Final = 5.0  # seconds a preview spends at most on asking what is offered
+CATALOGUE_DEADLINE: Final = 5.0  # seconds after which a preview asks no more what is offered
 READ_GRACE: Final = 20.0  # seconds a claim that exists but cannot be read yet is looked for
 
 
@@ -78,9 +81,11 @@ def settings_from(
     Raises `InvalidSetting`, which names the variable or config key that cannot be understood.
     """
     return Settings(
-        token=token_from(environment) or (config("token") or "").strip() or None,
+        token=_token(config, environment),
         endpoint=_endpoint(config, environment),
-        timeout=_duration("httpTimeout", config, environment, DEFAULT_TIMEOUT, TIMEOUT_VARIABLE),
+        timeout=_duration(
+            "httpTimeout", config, environment, DEFAULT_TIMEOUT, TIMEOUT_VARIABLE, validate_timeout
+        ),
         retry_deadline=_duration("retryDeadline", config, environment, RETRY_DEADLINE),
         delete_timeout=_duration("deleteTimeout", config, environment, DELETE_TIMEOUT),
         read_grace=_duration("readGrace", config, environment, READ_GRACE),
@@ -96,6 +101,16 @@ def program_settings() -> Settings:
     import pulumi  # not needed by the command line
 
     return settings_from(lambda key: pulumi.runtime.get_config(f"coreweave:{key}"))
+
+
+def _token(config: Callable[[str], str | None], environment: Mapping[str, str]) -> str | None:
+    given, source = token_from(environment), " or ".join(TOKEN_VARIABLES)
+    if given is None:
+        given, source = (config("token") or "").strip() or None, "coreweave:token"
+    try:
+        return given if given is None else validate_token(given)
+    except InvalidToken as error:
+        raise InvalidSetting(source, str(error)) from None
 
 
 def _endpoint(config: Callable[[str], str | None], environment: Mapping[str, str]) -> str:
@@ -116,12 +131,13 @@ def _duration(
     environment: Mapping[str, str],
     default: float,
     variable: str | None = None,
+    valid: Callable[[float], float] = float,
 ) -> float:
     given, source = _given(key, config, environment, variable)
     if not given:
         return default
     try:
-        return parse_duration(given)
+        return valid(parse_duration(given))
     except ValueError as error:
         raise InvalidSetting(source, str(error)) from None
 

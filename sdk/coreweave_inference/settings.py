@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from .errors import InvalidEndpoint, InvalidSetting
+from .errors import InvalidEndpoint, InvalidSetting, InvalidToken
 
 __all__ = [
     "DEFAULT_ENDPOINT",
@@ -27,6 +27,8 @@ __all__ = [
     "timeout_from",
     "token_from",
     "validate_endpoint",
+    "validate_timeout",
+    "validate_token",
 ]
 
 DEFAULT_ENDPOINT = "https://api.coreweave.com"
@@ -45,6 +47,18 @@ def token_from(environment: Mapping[str, str] = os.environ) -> str | None:
     return None
 
 
+def validate_token(token: str) -> str:
+    """The token; ``InvalidToken``, which does not show it, if no HTTP header can carry it."""
+    if token.lower().startswith("bearer "):
+        raise InvalidToken("the API token is what follows 'Bearer '; leave that word out")
+    if not _TOKEN.fullmatch(token):
+        raise InvalidToken(
+            "the API token has characters no HTTP header can carry"
+            " (often a line break or a space copied along with it)"
+        )
+    return token
+
+
 def endpoint_from(environment: Mapping[str, str] = os.environ) -> str | None:
     """The text of COREWEAVE_API_ENDPOINT, not validated yet; blank counts as absent."""
     return environment.get(ENDPOINT_VARIABLE, "").strip() or None
@@ -59,6 +73,13 @@ def timeout_from(environment: Mapping[str, str] = os.environ) -> float | None:
         return parse_duration(text)
     except ValueError as error:
         raise InvalidSetting(f"{TIMEOUT_VARIABLE}: {error}") from None
+
+
+def validate_timeout(seconds: float) -> float:
+    """The seconds of an HTTP timeout; ``InvalidSetting`` unless they are more than 0."""
+    if not 0 < seconds < float("inf"):
+        raise InvalidSetting(f"the HTTP timeout must be more than 0 s, not {seconds}")
+    return seconds
 
 
 def parse_duration(text_or_number: str | float) -> float:
@@ -147,6 +168,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
 _PART = re.compile(rf"({_NUMBER.pattern})(ms|us|µs|ns|h|m|s)")

@@ -39,14 +39,13 @@ from .errors import (
     ConnectionFailed,
     FieldViolation,
     InvalidSetting,
-    InvalidToken,
     MissingToken,
     RequestTimedOut,
     decode_error,
     excerpt,
 )
 from .retry import RetryPolicy, parse_retry_after
-from .settings import is_loopback
+from .settings import is_loopback, validate_timeout, validate_token
 
 __all__ = [
     "AsyncBaseTransport",
@@ -79,17 +78,11 @@ class Connection:
     max_connections: int = 32
 
     def __post_init__(self) -> None:
-        if self.token is not None and self.token.lower().startswith("bearer "):
-            raise InvalidToken("the API token is what follows 'Bearer '; leave that word out")
-        if self.token is not None and not _TOKEN.fullmatch(self.token):
-            raise InvalidToken(
-                "the API token has characters no HTTP header can carry"
-                " (often a line break or a space copied along with it)"
-            )
+        if self.token is not None:
+            validate_token(self.token)
         if self.user_agent is not None and not _HEADER_TEXT.fullmatch(self.user_agent):
             raise InvalidSetting("user_agent must be printable ASCII")
-        if not 0 < self.timeout < float("inf"):
-            raise InvalidSetting(f"the HTTP timeout must be more than 0 s, not {self.timeout}")
+        validate_timeout(self.timeout)
         if self.max_connections < 1:
             raise InvalidSetting("max_connections must be at least 1")
 
@@ -299,7 +292,6 @@ class AsyncTransport:
 
 # -- from here on nothing waits or reads a socket ------------------------------------------------
 
-_TOKEN = re.compile(r"[\x21-\x7e]+")
 _HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
 
 
