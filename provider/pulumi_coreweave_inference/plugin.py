@@ -90,9 +90,12 @@ class _LentLoop:
     def __init__(self, loop: asyncio.AbstractEventLoop, idle: list[asyncio.AbstractEventLoop]) -> None:
         self._loop = loop
         self._idle = idle
+        self._lent = True
 
     def close(self) -> None:
-        self._idle.append(self._loop)
+        if self._lent:
+            self._lent = False
+            self._idle.append(self._loop)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._loop, name)
