@@ -43,6 +43,7 @@ The derivation is a promise to every state file: `claim_id` must never answer di
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -249,7 +250,8 @@ def obtain(
             continue
         if existing.state == api.ClaimState.FAILED and not existing.status.allocated_instances:
             # It never comes to anything, and no state may know it: left alone it would stay for ever.
-            claims.delete(claim_id)
+            with contextlib.suppress(NotFound):
+                claims.delete(claim_id)
             _wait_until_gone(claims, existing, until, clock, sleep)
             continue
         if existing.state == api.ClaimState.DELETING:

@@ -4,6 +4,7 @@ create_failed       the API refused a create, or did not answer it
 obstructed          the id or the name is in other hands
 changed_elsewhere   somebody else has changed the claim
 held_twice          two declarations hold one claim
+foreign_token       the API does not know a claim, because the token is of another organization
 left_behind         a claim was created for a declaration that has another living one, it seems
 left_alive          a stack is to end, and a claim that it has made lives
 not_looked_through  a stack is to end, and the API does not tell which claims live
@@ -46,12 +47,18 @@ _NAMED: Final = 10  # claims that a text names, of more it says how many
 def create_failed(declaration: Declaration, error: CoreweaveError) -> ClaimError:
     """The API refused a create, or did not answer it."""
     held = "nothing new"
-    if isinstance(error, Unavailable):
+    claim_id = error.claim_id if isinstance(error, ApiError) else None
+    if isinstance(error, ApiError) and error.operation != "create":
+        # Whatever else is asked comes after the API has said that the id is taken.
+        held = (
+            "the claim that has this id already, and that the state does not hold; the next `pulumi up` "
+            "takes it over once the API lets it, `capacity-claims release` gives it back"
+        )
+    elif isinstance(error, Unavailable):
         held = (
             "nothing that is known of; if only the answer was lost, the next `pulumi up` takes that "
             "claim over and makes no second one, as long as the declaration stays as it is"
         )
-    claim_id = error.claim_id if isinstance(error, ApiError) else None
     return api_failure("creating", declaration.resource_name, claim_id, error, held=f"{held}.")
 
 
@@ -160,6 +167,24 @@ def without_effect(resource_name: str, claim: CapacityClaim, declared: CapacityC
                 "if coreweave:patchableFields names the field, take it out, so that a change of it replaces "
                 "the claim",
                 "or run `pulumi refresh`, then `pulumi up` to try the change again",
+            ],
+        )
+    )
+
+
+def foreign_token(doing: str, resource_name: str, claim_id: str, made_in: str, shown: str) -> ClaimError:
+    """The API does not know a claim, and it would not know it: the token is of another organization."""
+    return ClaimError(
+        text(
+            f"{doing} {labelled(resource_name, claim_id)} failed: the token is of another organization.",
+            said=[
+                f"the claim was made in the organization {made_in}; this token shows claims of {shown}, and "
+                "that it does not know this one says nothing"
+            ],
+            held="the claim, as far as is known; it stays in the state.",
+            then=[
+                f"use a token of the organization {made_in} (COREWEAVE_API_TOKEN comes before the stack's "
+                "coreweave:token)"
             ],
         )
     )

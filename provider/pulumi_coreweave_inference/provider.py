@@ -72,6 +72,7 @@ from .lifeline import end_with_the_engine
 from .obstacles import (
     changed_elsewhere,
     create_failed,
+    foreign_token,
     held_twice,
     left_alive,
     left_behind,
@@ -85,7 +86,7 @@ from .plugin import (
     serve_more_at_once,
     show_without_traceback,
 )
-from .reads import Departures, SharedReads
+from .reads import Departures, OneForAll, SharedReads, is_before
 
 if TYPE_CHECKING:
     from coreweave_inference import (
@@ -168,14 +169,12 @@ class CapacityClaimProvider(ResourceProvider):
         """The claim as the API holds it now; after drift with the inputs that would declare it so."""
         _process.connected()
         try:
-            claim = _process.reads.read(id_, props.get("updatedAt"))
-        except NotFound:
-            return _gone(id_, props)
+            claim = _found(id_, props)
         except CoreweaveError as error:
             raise api_failure(
                 "reading", _resource_name(props), id_, error, held="the state is left as it was."
             ) from None
-        if claim.state == "STATUS_DELETING":
+        if claim is None or claim.state == "STATUS_DELETING":
             return _gone(id_, props)
         _process.saw_read(id_)
         outputs = outputs_of(claim, props)
@@ -200,8 +199,10 @@ class CapacityClaimProvider(ResourceProvider):
         try:
             claim = _process.reads.read(_id, _olds.get("updatedAt"))
             live = claim.resources.to_wire()
-            if live != wanted:
-                if live != _olds.get("resources") and not settings.overwrite:
+            # What is older than the state tells neither what is there nor that somebody has changed it.
+            late = is_before(claim, api.parse_timestamp(_olds.get("updatedAt")))
+            if late or live != wanted:
+                if not late and live != _olds.get("resources") and not settings.overwrite:
                     raise changed_elsewhere(resource_name, claim, _olds["resources"], declared)
                 claim = client.capacity_claims.update(_id, declared)
                 _process.reads.wrote(_id)
@@ -227,14 +228,17 @@ class CapacityClaimProvider(ResourceProvider):
             )
             return
         settings, client = _process.connected()
+        updated_at = _props.get("updatedAt")
+        last = None
         try:
-            known = _process.reads.shows(_id, _props.get("updatedAt"))
-            client.capacity_claims.delete(_id)
-            _process.reads.wrote(_id)
-            updated_at = _props.get("updatedAt")
-            last = _process.departures.wait(_id, updated_at, known, settings.delete_timeout)
-        except NotFound:
-            last = None
+            known = _process.reads.shows(_id, updated_at)
+            try:
+                client.capacity_claims.delete(_id)
+            except NotFound:
+                _must_be_of_the_organization("releasing", _id, _props)
+            else:
+                _process.reads.wrote(_id)
+                last = _process.departures.wait(_id, updated_at, known, settings.delete_timeout)
         except CoreweaveError as error:
             raise api_failure(
                 "releasing", resource_name, _id, error,
@@ -331,6 +335,8 @@ class _Process:
         self._asking = threading.Lock()
         self._asked = False
         self._offered: CapacityClaimParameters | None = None
+        self._together: OneForAll
+        self._organization: str | None = None
         self._looking = threading.Lock()
         self._made: dict[str, list[CapacityClaim]] = {}
         self._said: set[str] = set()
@@ -352,6 +358,7 @@ class _Process:
             self._alive.clear()
             self._refreshed.clear()
             self._asked, self._offered = False, None
+            self._organization = None
             self._made.clear()
 
     def connected(self) -> tuple[Settings, Client]:
@@ -360,8 +367,11 @@ class _Process:
             if self._client is None:
                 self._client = settings.client()
                 self.began = time.monotonic()
+                self._together = OneForAll(time.monotonic)
                 claims = self._client.capacity_claims
-                self.reads = SharedReads(claims.get, _listing(claims), time.monotonic)
+                self.reads = SharedReads(
+                    claims.get, _listing(claims), time.monotonic, time.sleep, settings.read_grace
+                )
                 self.departures = Departures(claims.get, _listing(claims), time.monotonic, time.sleep)
             return settings, self._client
 
@@ -420,6 +430,15 @@ class _Process:
                     self.say_once(f"warning: zones and instance types are not checked: {failure}")
                 self._asked = True
             return self._offered
+
+    def organization(self) -> str | None:
+        """The organization that the token is of; None where no claim tells. Raises what the API answers."""
+        _, client = self.connected()
+        with self._together.asking():
+            if self._organization is None:
+                claim = self.reads.any_claim() or next(iter(client.capacity_claims.list()), None)
+                self._organization = claim.spec.organization_id if claim is not None else ""
+            return self._organization or None
 
     def drew(self, namespace: str) -> None:
         """Remember that a namespace is new: no claim can have been made with it before."""
@@ -575,6 +594,23 @@ def outputs_of(claim: CapacityClaim, carried: Mapping[str, Any]) -> Properties:
     kept = {name: carried.get(name) for name in (KEY, NAMESPACE, INCARNATION, DECLARED_NAME)}
     outputs |= {name: value for name, value in kept.items() if value and not is_unknown(value)}
     return outputs
+
+
+def _found(claim_id: str, props: Mapping[str, Any]) -> CapacityClaim | None:
+    """The claim, or None where it is gone. Raises `ClaimError` where the token cannot tell."""
+    try:
+        return _process.reads.read(claim_id, props.get("updatedAt"))
+    except NotFound:
+        _must_be_of_the_organization("reading", claim_id, props)
+        return None
+
+
+def _must_be_of_the_organization(doing: str, claim_id: str, props: Mapping[str, Any]) -> None:
+    """Raise `ClaimError` where the API does not know a claim because the token is of another organization."""
+    made_in = props.get("organizationId")
+    shown = _process.organization() if made_in else None
+    if shown and made_in != shown:
+        raise foreign_token(doing, _resource_name(props), claim_id, str(made_in), shown)
 
 
 def _gone(claim_id: str, props: Mapping[str, Any]) -> ReadResult:

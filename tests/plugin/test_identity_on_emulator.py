@@ -103,6 +103,18 @@ creating capacity claim 'training' failed: the name 'training' is taken.
     assert [claim.id for claim in emulator.claims()] == [claim_id]
 
 
+def test_a_claim_that_cannot_be_taken_over_yet_is_told_to_be_held(
+    start: Start, again: Again, namespace: str
+) -> None:
+    emulator, plugin = start()
+    claim_id, _, _ = create(plugin, namespace)
+    emulator.set_faults([{"path": "update", "fail": {"code": "resource_exhausted"}}])
+    text = told(again(emulator), namespace, instanceCount=8.0)
+    assert "Held: the claim that has this id already, and that the state does not hold" in text
+    assert "Held: nothing" not in text
+    assert [claim.id for claim in emulator.claims()] == [claim_id]
+
+
 def test_an_id_that_cannot_be_used_again_is_passed_over(start: Start, namespace: str) -> None:
     emulator, plugin = start(reuse_ids=False)
     first, _, outputs = create(plugin, namespace)

@@ -137,6 +137,9 @@ def test_the_environment_comes_before_the_stacks_config(emulator: Emulator, name
     [
         ({"COREWEAVE_API_ENDPOINT": "http://api.coreweave.com"}, "COREWEAVE_API_ENDPOINT"),
         ({"COREWEAVE_HTTP_TIMEOUT": "soon"}, "COREWEAVE_HTTP_TIMEOUT"),
+        ({"COREWEAVE_HTTP_TIMEOUT": "0"}, "COREWEAVE_HTTP_TIMEOUT"),
+        ({"COREWEAVE_API_TOKEN": "Bearer secret-token-value"}, "COREWEAVE_API_TOKEN"),
+        ({"COREWEAVE_API_TOKEN": "secret-token-value\nand more"}, "COREWEAVE_API_TOKEN"),
     ],
 )
 def test_a_setting_that_cannot_be_understood_is_named_without_a_traceback(
@@ -166,6 +169,41 @@ def test_a_count_changes_in_place_and_everything_else_replaces(
         (field,) = changes
         diff = plugin.diff(claim_id, outputs, claim_inputs(namespace, **changes))
         assert f"resources.{field}" in diff.replaces
+
+
+@pytest.mark.parametrize("grace", ["0s", "20s"])
+@pytest.mark.parametrize("then", [4.0, 16.0])
+def test_a_read_that_lags_behind_an_update_hides_no_other_one(
+    emulator: Emulator, namespace: str, then: float, grace: str
+) -> None:
+    with Plugin(emulator.environment()) as plugin:
+        claim_id, inputs, outputs = created(plugin, namespace)
+        emulator.set_faults([{"path": "update", "times": 1, "stale_reads": 2}])
+        scaled = plugin.check(inputs, claim_inputs(namespace, instanceCount=8.0)).inputs
+        held = plugin.update(claim_id, outputs, scaled)
+    with Plugin(emulator.environment() | {"COREWEAVE_READ_GRACE": grace}) as plugin:
+        again = plugin.check(scaled, claim_inputs(namespace, instanceCount=then)).inputs
+        plugin.update(claim_id, held, again)
+    (claim,) = emulator.claims()
+    assert claim.instance_count == then
+
+
+def test_a_token_of_another_organization_does_not_tell_that_a_claim_is_gone(
+    plugin: Plugin, namespace: str
+) -> None:
+    claim_id, _, outputs = created(plugin, namespace)
+    with (
+        Emulator(EmulatorSettings(organization_id="cw9z9z")) as elsewhere,
+        Plugin(elsewhere.environment()) as foreign,
+    ):
+        created(foreign, namespace, key="a::b")
+        for ask in (foreign.read, foreign.delete):
+            with pytest.raises(PluginError, match="the token is of another organization") as error:
+                ask(claim_id, outputs)
+            assert "made in the organization cw0a1b; this token shows claims of cw9z9z" in str(error.value)
+            assert "it stays in the state" in str(error.value)
+    plugin.delete(claim_id, outputs)
+    assert plugin.read(claim_id, outputs)[0] == ""
 
 
 def test_a_foreign_change_is_not_overwritten_unseen(

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from coreweave_inference import CapacityClaim, NotFound
-from pulumi_coreweave_inference.reads import Departures
+from coreweave_inference import CapacityClaim, NotFound, Unavailable
+from pulumi_coreweave_inference.reads import Departures, SharedReads
+
+
+class Counted:
+    """A lock that tells how many have come for it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.came = threading.Semaphore(0)
+
+    def __enter__(self) -> None:
+        self.came.release()
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -24,27 +41,13 @@ def test_claims_deleted_together_wait_for_the_one_get_that_tells_how_the_api_del
             raise NotFound("gone")
         return CapacityClaim.model_validate({"spec": {"id": claim_id}})
 
-    class Scout:
-        """A lock that tells how many have come for it."""
-
-        def __init__(self) -> None:
-            self.lock = threading.Lock()
-            self.came = threading.Semaphore(0)
-
-        def __enter__(self) -> None:
-            self.came.release()
-            self.lock.acquire()
-
-        def __exit__(self, *_: object) -> None:
-            self.lock.release()
-
     def list_(_since: Any) -> list[CapacityClaim]:
         return []  # all are gone by the time the first list is made
 
     now = iter(range(10_000))
     departures = Departures(get, list_, lambda: float(next(now)), lambda _: None)
-    scout = Scout()
-    departures._scout = scout  # type: ignore[assignment]
+    scout = Counted()
+    departures._scout._lock = scout  # type: ignore[assignment]
     with ThreadPoolExecutor(3) as threads:
         waits = [threads.submit(departures.wait, f"c{number}", None, True, 600) for number in range(3)]
         assert all(scout.came.acquire(timeout=30) for _ in waits)
@@ -52,3 +55,65 @@ def test_claims_deleted_together_wait_for_the_one_get_that_tells_how_the_api_del
         may_answer.set()
         assert [wait.result(30) for wait in waits] == [None] * 3
     assert len(asked) == (3 if at_once else 1)
+
+
+def test_a_list_says_nothing_of_a_claim_that_joins_while_it_is_under_way() -> None:
+    """It reaches back no further than to the claims that were leaving when it was asked for."""
+    began = time.monotonic()
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def claim(claim_id: str, minute: int) -> CapacityClaim:
+        changed = f"2026-05-14T05:{minute:02}:00Z"
+        return CapacityClaim.model_validate({"spec": {"id": claim_id}, "status": {"updatedAt": changed}})
+
+    def there() -> bool:
+        return time.monotonic() - began < 1.5
+
+    def get(claim_id: str) -> CapacityClaim:
+        asked.set()
+        assert may_answer.wait(30)
+        return claim(claim_id, 0)
+
+    def list_(since: datetime | None) -> list[CapacityClaim]:
+        claims = [claim("early", 0), claim("late", 30)] if there() else []
+        return [one for one in claims if since is None or str(one.status.updated_at) >= since.isoformat()]
+
+    departures = Departures(get, list_, time.monotonic, time.sleep)
+    scout = Counted()
+    departures._scout._lock = scout  # type: ignore[assignment]
+    with ThreadPoolExecutor(2) as threads:
+        late = threads.submit(departures.wait, "late", "2026-05-14T05:30:00Z", True, 60)
+        assert asked.wait(30)
+        early = threads.submit(departures.wait, "early", "2026-05-14T05:00:00Z", True, 60)
+        assert all(scout.came.acquire(timeout=30) for _ in range(2))
+        may_answer.set()
+        assert early.result(30) is None
+        assert not there()
+        assert late.result(30) is None
+
+
+def test_who_waits_for_a_call_that_fails_hears_of_it_instead_of_repeating_it() -> None:
+    calls: list[str] = []
+    may_answer = threading.Event()
+
+    def list_(_since: Any) -> list[CapacityClaim]:
+        calls.append("LIST")
+        assert may_answer.wait(30)
+        raise Unavailable("down")
+
+    def get(claim_id: str) -> CapacityClaim:
+        return CapacityClaim.model_validate({"spec": {"id": claim_id}})
+
+    reads = SharedReads(get, list_, time.monotonic, time.sleep, 0.0)
+    reads.read("c0", None)
+    gate = Counted()
+    reads._together._lock = gate  # type: ignore[assignment]
+    with ThreadPoolExecutor(4) as threads:
+        waits = [threads.submit(reads.read, f"c{number}", None) for number in range(4)]
+        assert all(gate.came.acquire(timeout=30) for _ in waits)
+        may_answer.set()
+        assert [str(wait.exception(30)) for wait in waits] == [str(Unavailable("down"))] * 4
+    assert calls == ["LIST"]
+    with pytest.raises(Unavailable):
+        reads.read("c5", None)  # who comes later asks anew
+    assert calls == ["LIST", "LIST"]

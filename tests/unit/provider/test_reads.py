@@ -63,8 +63,8 @@ class Api:
             if since is None or datetime.fromisoformat(str(claim.status.updated_at)) >= since
         ]
 
-    def reads(self) -> SharedReads:
-        return SharedReads(self.get, self.list, self.clock)
+    def reads(self, grace: float = 0.0) -> SharedReads:
+        return SharedReads(self.get, self.list, self.clock, self.sleep, grace)
 
     def departures(self) -> Departures:
         return Departures(self.get, self.list, self.clock, self.sleep)
@@ -142,6 +142,48 @@ def test_what_the_process_has_written_is_not_answered_from_an_earlier_list() -> 
     assert reads.read("c1", at(50)).status.updated_at == at(50)
 
 
+def test_an_answer_that_is_older_than_the_state_is_looked_at_again() -> None:
+    api = many(1)
+    reads = api.reads(grace=20)
+
+    def sleep(seconds: float) -> None:
+        api.now += seconds
+        if api.now > 3:
+            api.changed["c0"] = 100
+
+    reads._sleep = sleep
+    assert reads.read("c0", at(100)).status.updated_at == at(100)
+    assert api.now > 3
+
+
+def test_an_answer_that_stays_older_than_the_state_is_given_after_the_grace() -> None:
+    api = many(1)
+    assert api.reads(grace=20).read("c0", at(100)).status.updated_at == at(0)
+    assert 10 < api.now <= 20
+
+
+def test_a_write_waits_for_no_list_and_is_not_answered_by_one_that_was_under_way() -> None:
+    api = many(3)
+    listing, may_answer = threading.Event(), threading.Event()
+
+    def list_(since: datetime | None) -> list[CapacityClaim]:
+        claims = api.list(since)
+        listing.set()
+        assert may_answer.wait(30)
+        return claims
+
+    reads = SharedReads(api.get, list_, time.monotonic, time.sleep, 0.0)
+    reads.read("c0", at(0))
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(reads.read, "c2", at(0))
+        assert listing.wait(30)
+        api.changed["c1"] = 50
+        reads.wrote("c1")  # would wait for ever
+        may_answer.set()
+        assert reading.result(30).id == "c2"
+    assert reads.read("c1", at(0)).status.updated_at == at(50)
+
+
 def test_a_list_is_good_for_half_a_minute() -> None:
     api = many(3)
     reads = api.reads()
@@ -215,6 +257,17 @@ def test_what_a_departure_usually_takes_is_learnt() -> None:
         api.gone_at[f"c{index}"] = began + 5
         assert departures.wait(f"c{index}", at(0), True, 60) is None
     assert api.calls.count("LIST") <= 6 + 2 + 2
+
+
+def test_nobody_sleeps_as_long_as_the_longest_departure() -> None:
+    api = many(2)
+    departures = api.departures()
+    api.gone_at = {"c0": 900.0}
+    assert departures.wait("c0", at(0), True, 1200) is None
+    began = api.now
+    api.gone_at["c1"] = began + 5
+    assert departures.wait("c1", at(0), True, 1200) is None
+    assert api.now < began + 15
 
 
 def test_a_claim_that_no_list_has_shown_is_asked_for_by_get() -> None:
