@@ -55,7 +55,7 @@ def left_by(
     if (wait := not_before - clock()) > 0 and not _knows_of_a_release(listed, shown):
         sleep(wait)
         listed = list_(None)
-    left = [claim for claim in listed if is_made_by(namespace, claim.id) and not settled(claim.id)]
+    left = [claim for claim in made_by(namespace, listed) if not settled(claim.id)]
     looks = 0
     while True:
         left = [claim for each in left if (claim := _alive(get, each.id)) is not None]

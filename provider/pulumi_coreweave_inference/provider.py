@@ -14,9 +14,8 @@ import sys
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -67,13 +66,13 @@ from .identity import (
     obtain,
     resource_name_of,
 )
+from .incarnations import Incarnations
 from .leftovers import left_by, made_by
 from .lifeline import end_with_the_engine
 from .obstacles import (
     changed_elsewhere,
     create_failed,
     foreign_token,
-    held_twice,
     left_alive,
     left_behind,
     not_looked_through,
@@ -131,7 +130,7 @@ class CapacityClaimProvider(ResourceProvider):
 
     def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
         """Tell what changes in place and what replaces the claim."""
-        _process.saw_declared(_id, _olds, _news)
+        _process.incarnations.compared(_id, _olds, _news)
         difference = compare(_olds, _news, _process.settings.patchable)
         if not difference.changed:
             return DiffResult(changes=False)
@@ -147,7 +146,7 @@ class CapacityClaimProvider(ResourceProvider):
             obtained = obtain(
                 client.capacity_claims,
                 declaration,
-                owner=_process.owner,
+                owner=_process.incarnations.owner,
                 grace=settings.read_grace,
                 patience=settings.delete_timeout,
                 clock=time.monotonic,
@@ -162,7 +161,7 @@ class CapacityClaimProvider(ResourceProvider):
         outputs = outputs_of(obtained.claim, props | {DECLARED_NAME: declaration.name})
         outputs[INCARNATION] = uuid.uuid4().hex
         _process.reads.wrote(obtained.claim.id)
-        _process.saw_created(obtained.claim.id, outputs)
+        _process.incarnations.created(obtained.claim.id, outputs)
         return CreateResult(obtained.claim.id, outputs)
 
     def read(self, id_: str, props: Properties) -> ReadResult:
@@ -176,7 +175,7 @@ class CapacityClaimProvider(ResourceProvider):
             ) from None
         if claim is None or claim.state == "STATUS_DELETING":
             return _gone(id_, props)
-        _process.saw_read(id_)
+        _process.incarnations.read(id_)
         outputs = outputs_of(claim, props)
         if KEY in props and all(outputs[name] == props.get(name) for name in ("name", "resources")):
             return ReadResult(id_, outputs)  # the inputs in the state still declare it
@@ -221,7 +220,7 @@ class CapacityClaimProvider(ResourceProvider):
     def delete(self, _id: str, _props: Properties) -> None:
         """Release the claim and wait until it is gone; a claim that lives on in the state is kept."""
         resource_name = _resource_name(_props)
-        if _process.lives_on(_id, _props):
+        if _process.incarnations.lives_on(_id, _props):
             _say(
                 f"{labelled(resource_name, _id)} is kept: the entry removed from the state was an "
                 "earlier one of a claim that lives on."
@@ -254,7 +253,7 @@ class CapacityClaimProvider(ResourceProvider):
                           "for how long)"],
                 )
             )  # fmt: skip
-        _process.released(_id, shown=known)
+        _process.incarnations.released(_id, shown=known)
 
 
 class ClaimNamespaceProvider(ResourceProvider):
@@ -287,7 +286,7 @@ class ClaimNamespaceProvider(ResourceProvider):
             return
         claims = client.capacity_claims
         grace = settings.read_grace
-        released, shown = _process.releases()
+        released, shown = _process.incarnations.releases()
         # Where the state held no claim, all that the stack has ever begun may have been cut off just now.
         not_before = _process.began + (min(_LISTS_LAG, grace) if released else grace)
         wait = not_before - time.monotonic()
@@ -299,7 +298,7 @@ class ClaimNamespaceProvider(ResourceProvider):
         until = max(not_before, time.monotonic()) + grace
         try:
             left = left_by(
-                _id, _process.settled, claims.get, _listing(claims), shown,
+                _id, _process.incarnations.settled, claims.get, _listing(claims), shown,
                 not_before, until, time.monotonic, time.sleep,
             )  # fmt: skip
         except CoreweaveError as error:
@@ -308,18 +307,8 @@ class ClaimNamespaceProvider(ResourceProvider):
             raise left_alive(left)
 
 
-@dataclass(frozen=True)
-class _Alive:
-    """The living incarnation of a claim, the key of its declaration, and whether the program declares it
-    so, or only a refresh has met it so."""
-
-    incarnation: str
-    key: str | None
-    declared: bool
-
-
 class _Process:
-    """What one provider process knows: settings, client, and which incarnation of a claim is alive."""
+    """What one provider process knows: settings, client, and what it has seen of the claims."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -329,9 +318,7 @@ class _Process:
         """When the first call was made, by the monotonic clock."""
         self.reads: SharedReads
         self.departures: Departures
-        self._released: dict[str, bool] = {}
-        self._alive: dict[str, _Alive] = {}
-        self._refreshed: Counter[str] = Counter()
+        self.incarnations = Incarnations()
         self._asking = threading.Lock()
         self._asked = False
         self._offered: CapacityClaimParameters | None = None
@@ -355,8 +342,7 @@ class _Process:
             if self._client is not None:
                 self._client.close()
             self._client = None
-            self._alive.clear()
-            self._refreshed.clear()
+            self.incarnations = Incarnations()
             self._asked, self._offered = False, None
             self._organization = None
             self._made.clear()
@@ -380,36 +366,6 @@ class _Process:
         with self._lock:
             if self._client is not None:
                 self._client.close()
-
-    def settled(self, claim_id: str) -> bool:
-        """Whether this operation has met a claim in the state, or has released it."""
-        with self._lock:
-            return claim_id in self._alive or claim_id in self._released
-
-    def saw_created(self, claim_id: str, outputs: Mapping[str, Any]) -> None:
-        """Remember a claim that this process has created or taken over."""
-        with self._lock:
-            self._alive[claim_id] = _Alive(outputs[INCARNATION], outputs.get(KEY), declared=True)
-            self._released.pop(claim_id, None)
-
-    def saw_read(self, claim_id: str) -> None:
-        """Remember that an entry of the state was read: a refresh then asks for its difference, too."""
-        with self._lock:
-            self._refreshed[claim_id] += 1
-
-    def saw_declared(self, claim_id: str, olds: Mapping[str, Any], news: Mapping[str, Any]) -> None:
-        """Remember a claim that the state holds for a declaration.
-
-        Raises `ClaimError` when the program declares the claim under another key, too.
-        """
-        key = news.get(KEY) or olds.get(KEY)
-        with self._lock:
-            declared = not self._refreshed[claim_id]
-            self._refreshed[claim_id] = max(0, self._refreshed[claim_id] - 1)
-            known = self._alive.get(claim_id)
-            if declared and known is not None and known.declared and key != known.key:
-                raise held_twice(claim_id, key, known.key)
-            self._alive[claim_id] = _Alive(olds.get(INCARNATION) or "", key, declared)
 
     def offered(self) -> CapacityClaimParameters | None:
         """What the API offers, asked for once; None where it does not say, which is told once.
@@ -475,33 +431,6 @@ class _Process:
                 return
             self._said.add(line)
         _say(line)
-
-    def owner(self, claim_id: str) -> str | None:
-        """The key of the declaration that holds a claim, as far as this operation has seen."""
-        with self._lock:
-            known = self._alive.get(claim_id)
-            return known.key if known is not None else None
-
-    def lives_on(self, claim_id: str, outputs: Mapping[str, Any]) -> bool:
-        """Whether another incarnation of the claim is the living one.
-
-        When a replacement computes the id of a claim that lives, the claim is adopted and for a while
-        the state holds two entries with one id. The engine then deletes the older entry.
-        """
-        with self._lock:
-            known = self._alive.get(claim_id)
-            return known is not None and known.incarnation != (outputs.get(INCARNATION) or "")
-
-    def released(self, claim_id: str, *, shown: bool) -> None:
-        """Remember that a claim was released, and whether a list showed it before."""
-        with self._lock:
-            self._alive.pop(claim_id, None)
-            self._released[claim_id] = shown
-
-    def releases(self) -> tuple[int, set[str]]:
-        """How many claims this operation has released, and which of them a list showed before."""
-        with self._lock:
-            return len(self._released), {claim_id for claim_id, shown in self._released.items() if shown}
 
 
 def _listing(claims: CapacityClaims) -> Callable[[datetime | None], list[CapacityClaim]]:
@@ -641,7 +570,11 @@ def _say_if_adopted(declaration: Declaration, obtained: Obtained) -> None:
 def _say_if_left(declaration: Declaration, obtained: Obtained, made: Sequence[CapacityClaim]) -> None:
     """Tell of living claims that were made for this declaration and that this operation has not met."""
     for claim in made:
-        if claim.id != obtained.claim.id and not _process.settled(claim.id) and declaration.has_made(claim):
+        if (
+            claim.id != obtained.claim.id
+            and not _process.incarnations.settled(claim.id)
+            and declaration.has_made(claim)
+        ):
             _say(f"warning: {left_behind(declaration, claim)}")
 
 

@@ -103,12 +103,13 @@ class SharedReads:
 
     def _get_of_now(self, claim_id: str, changed: datetime | None) -> CapacityClaim:
         until = self._clock() + self._grace
-        for pause in _pauses():
-            claim = self._get(claim_id)
-            if not is_before(claim, changed) or self._clock() + pause > until:
-                return claim
+        pauses = _pauses()
+        while is_before(claim := self._get(claim_id), changed):
+            pause = next(pauses)
+            if self._clock() + pause > until:
+                break
             self._sleep(pause)
-        raise AssertionError("unreachable: the pauses never end")
+        return claim
 
     def shows(self, claim_id: str, updated_at: str | None) -> bool:
         """Whether a list shows the claim, be it the first one asked for."""
@@ -255,15 +256,16 @@ def wait_until_gone(
     get: Get, claim_id: str, until: float, clock: Clock, sleep: Callable[[float], None]
 ) -> CapacityClaim | None:
     """None once GET no longer finds the claim, or the claim as it is when the clock shows `until`."""
-    for pause in _pauses():
+    pauses = _pauses()
+    while True:
         try:
             claim = get(claim_id)
         except NotFound:
             return None
+        pause = next(pauses)
         if clock() + pause > until:
             return claim
         sleep(pause)
-    raise AssertionError("unreachable: the pauses never end")
 
 
 def _pauses() -> Iterator[float]:

@@ -38,7 +38,7 @@ def one_id_only() -> Iterator[None]:
 @contextmanager
 def no_delete_guard() -> Iterator[None]:
     """Every delete releases the claim, whoever holds it now."""
-    with mock.patch.object(provider._Process, "lives_on", return_value=False):
+    with mock.patch.object(provider.Incarnations, "lives_on", return_value=False):
         yield
 
 
