@@ -178,6 +178,10 @@ class Soak:
         if step.command == "destroy":
             self._settled = {}
             self._left.update(self._cut_off())
+        name = step.command.removeprefix("up --replace ")
+        if "opts" in step.declared.get(name, {}):
+            # What was renamed is declared under another key: to replace it is to make another claim.
+            self._settled.pop(name, None)
         ended = self._run(step)
         self._clear_up()
         self._say(f"      {ended}")
