@@ -39,7 +39,7 @@ USER_AGENT: Final = f"pulumi-coreweave-inference/{__version__}"
 DELETE_TIMEOUT: Final = 20 * 60.0  # seconds; CoreWeave's own provider waits as long for a deletion
 RETRY_DEADLINE: Final = 120.0  # seconds an API call is repeated for before it fails
 CATALOGUE_DEADLINE: Final = 5.0  # seconds after which a preview asks no more what is offered
-READ_GRACE: Final = 20.0  # seconds a claim that exists but cannot be read yet is looked for
+READ_GRACE: Final = 20.0  # seconds a claim is looked at again while reads are behind what is known of it
 
 
 @dataclass(frozen=True)
