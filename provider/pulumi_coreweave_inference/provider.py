@@ -85,7 +85,7 @@ from .plugin import (
     serve_more_at_once,
     show_without_traceback,
 )
-from .reads import Departures, OneForAll, SharedReads, is_before
+from .reads import Departures, OneForAll, SharedReads, is_late
 
 if TYPE_CHECKING:
     from coreweave_inference import (
@@ -199,7 +199,7 @@ class CapacityClaimProvider(ResourceProvider):
             claim = _process.reads.read(_id, _olds.get("updatedAt"))
             live = claim.resources.to_wire()
             # What is older than the state tells neither what is there nor that somebody has changed it.
-            late = is_before(claim, api.parse_timestamp(_olds.get("updatedAt")))
+            late = is_late(claim, api.parse_timestamp(_olds.get("updatedAt")))
             if late or live != wanted:
                 if not late and live != _olds.get("resources") and not settings.overwrite:
                     raise changed_elsewhere(resource_name, claim, _olds["resources"], declared)

@@ -104,7 +104,7 @@ class SharedReads:
     def _get_of_now(self, claim_id: str, changed: datetime | None) -> CapacityClaim:
         until = self._clock() + self._grace
         pauses = _pauses()
-        while is_before(claim := self._get(claim_id), changed):
+        while is_late(claim := self._get(claim_id), changed):
             pause = next(pauses)
             if self._clock() + pause > until:
                 break
@@ -124,7 +124,7 @@ class SharedReads:
             self._list_back_to(changed)
         claim = self._shown(claim_id)
         # A list that lags behind the state would turn the last update into drift.
-        return claim if claim is not None and not is_before(claim, changed) else None
+        return claim if claim is not None and not _is_before(claim, changed) else None
 
     def _shown(self, claim_id: str) -> CapacityClaim | None:
         written_at = self._written_at.get(claim_id)
@@ -272,8 +272,15 @@ def _pauses() -> Iterator[float]:
     return itertools.chain(PAUSES, itertools.repeat(PAUSES[-1]))
 
 
-def is_before(claim: CapacityClaim, changed: datetime | None) -> bool:
-    """Whether an answer is older than what the state has seen. `changed`: when that was last changed."""
+def is_late(claim: CapacityClaim, changed: datetime | None) -> bool:
+    """Whether an answer is older than what the state has seen, which was last `changed` at that time.
+
+    To the second: the answer to a write may tell its time more finely than a read does.
+    """
+    return _is_before(claim, changed and changed.replace(microsecond=0))
+
+
+def _is_before(claim: CapacityClaim, changed: datetime | None) -> bool:
     seen = api.parse_timestamp(claim.status.updated_at)
     return seen is not None and changed is not None and seen < changed
 

@@ -178,6 +178,7 @@ def test_a_read_that_lags_behind_an_update_hides_no_other_one(
 ) -> None:
     with Plugin(emulator.environment()) as plugin:
         claim_id, inputs, outputs = created(plugin, namespace)
+        emulator.advance_clock(5)
         emulator.set_faults([{"path": "update", "times": 1, "stale_reads": 2}])
         scaled = plugin.check(inputs, claim_inputs(namespace, instanceCount=8.0)).inputs
         held = plugin.update(claim_id, outputs, scaled)

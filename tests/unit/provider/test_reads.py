@@ -156,6 +156,12 @@ def test_an_answer_that_is_older_than_the_state_is_looked_at_again() -> None:
     assert api.now > 3
 
 
+def test_an_answer_that_tells_the_time_less_finely_than_the_state_is_not_late() -> None:
+    api = many(1)
+    assert api.reads(grace=20).read("c0", at(0.75)).status.updated_at == at(0)
+    assert api.now == 0
+
+
 def test_an_answer_that_stays_older_than_the_state_is_given_after_the_grace() -> None:
     api = many(1)
     assert api.reads(grace=20).read("c0", at(100)).status.updated_at == at(0)
