@@ -467,13 +467,14 @@ def draw(sizes: list[int], series: dict[str, dict[int, Series]]) -> str:
     for position, operation in enumerate(OPERATIONS):
         left, top = width * (position % columns), height * (position // columns)
         most = max(by_size[size][operation].seconds for by_size in series.values() for size in sizes)
+        digits = 1 if most < 10 else 0
         parts.append(f'<g transform="translate({left + 40},{top + 30})">')
         parts.append(f'<text x="0" y="-12" font-weight="600" fill="#24292f">{operation}</text>')
         for share in (0, 0.5, 1):
             y = 120 - 120 * share
             parts.append(f'<line x1="0" x2="240" y1="{y:.1f}" y2="{y:.1f}" stroke="#e4e7eb"/>')
             parts.append(
-                f'<text x="-6" y="{y + 4:.1f}" text-anchor="end" fill="#57606a">{most * share:.0f} s</text>'
+                f'<text x="-6" y="{y + 4:.1f}" text-anchor="end" fill="#57606a">{most * share:.{digits}f} s</text>'
             )
         for size in sizes:
             x = 240 * size / max(sizes)
