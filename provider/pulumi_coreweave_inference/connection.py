@@ -104,11 +104,12 @@ def program_settings() -> Settings:
 
 
 def _token(config: Callable[[str], str | None], environment: Mapping[str, str]) -> str | None:
-    given, source = token_from(environment), " or ".join(TOKEN_VARIABLES)
+    given = token_from(environment)
+    source = next((name for name in TOKEN_VARIABLES if environment.get(name, "").strip()), "coreweave:token")
     if given is None:
-        given, source = (config("token") or "").strip() or None, "coreweave:token"
+        given = (config("token") or "").strip()
     try:
-        return given if given is None else validate_token(given)
+        return validate_token(given) if given else None
     except InvalidToken as error:
         raise InvalidSetting(source, str(error)) from None
 

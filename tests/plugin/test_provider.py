@@ -138,7 +138,8 @@ def test_the_environment_comes_before_the_stacks_config(emulator: Emulator, name
         ({"COREWEAVE_API_ENDPOINT": "http://api.coreweave.com"}, "COREWEAVE_API_ENDPOINT"),
         ({"COREWEAVE_HTTP_TIMEOUT": "soon"}, "COREWEAVE_HTTP_TIMEOUT"),
         ({"COREWEAVE_HTTP_TIMEOUT": "0"}, "COREWEAVE_HTTP_TIMEOUT"),
-        ({"COREWEAVE_API_TOKEN": "Bearer secret-token-value"}, "COREWEAVE_API_TOKEN"),
+        ({"COREWEAVE_API_TOKEN": "Bearer secret-token-value"}, "COREWEAVE_API_TOKEN: "),
+        ({"COREWEAVE_API_TOKEN": "", "CW_API_TOKEN": "secret-token-value twice"}, "CW_API_TOKEN: "),
         ({"COREWEAVE_API_TOKEN": "secret-token-value\nand more"}, "COREWEAVE_API_TOKEN"),
     ],
 )
