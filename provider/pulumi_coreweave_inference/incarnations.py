@@ -37,6 +37,8 @@ class Incarnations:
         self._alive: dict[str, _Alive] = {}
         self._refreshed: Counter[str] = Counter()  # reads that no diff has followed yet
         self._released: dict[str, bool] = {}  # by id: whether a list has shown the claim before
+        self.organization: str | None = None
+        """The organization of a claim in the state; None while none was compared."""
 
     def created(self, claim_id: str, outputs: Mapping[str, Any]) -> None:
         """A claim was created or taken over."""
@@ -62,6 +64,7 @@ class Incarnations:
             if declared and known is not None and known.declared and key != known.key:
                 raise held_twice(claim_id, key, known.key)
             self._alive[claim_id] = _Alive(olds.get(INCARNATION) or "", key, declared)
+            self.organization = olds.get("organizationId") or self.organization
 
     def released(self, claim_id: str, *, shown: bool) -> None:
         """A claim was released; `shown`: whether a list has shown it before."""

@@ -4,7 +4,7 @@ create_failed       the API refused a create, or did not answer it
 obstructed          the id or the name is in other hands
 changed_elsewhere   somebody else has changed the claim
 held_twice          two declarations hold one claim
-foreign_token       the API does not know a claim, because the token is of another organization
+foreign_token       the token is of another organization than the stack's claims
 left_behind         a claim was created for a declaration that has another living one, it seems
 left_alive          a stack is to end, and a claim that it has made lives
 not_looked_through  a stack is to end, and the API does not tell which claims live
@@ -172,16 +172,23 @@ def without_effect(resource_name: str, claim: CapacityClaim, declared: CapacityC
     )
 
 
-def foreign_token(doing: str, resource_name: str, claim_id: str, made_in: str, shown: str) -> ClaimError:
-    """The API does not know a claim, and it would not know it: the token is of another organization."""
+def foreign_token(
+    doing: str, resource_name: str, claim_id: str | None, made_in: str, shown: str
+) -> ClaimError:
+    """The token is of another organization than a claim of the stack.
+
+    `claim_id`: the claim that the API therefore does not know; None where a claim would be created.
+    """
+    of_the_claim = (
+        f"the claim was made in the organization {made_in}; this token shows claims of {shown}, and that it "
+        "does not know this one says nothing"
+    )
+    of_the_stack = f"the stack's claims are of the organization {made_in}; this token shows claims of {shown}"
     return ClaimError(
         text(
             f"{doing} {labelled(resource_name, claim_id)} failed: the token is of another organization.",
-            said=[
-                f"the claim was made in the organization {made_in}; this token shows claims of {shown}, and "
-                "that it does not know this one says nothing"
-            ],
-            held="the claim, as far as is known; it stays in the state.",
+            said=[of_the_claim if claim_id else of_the_stack],
+            held="the claim, as far as is known; it stays in the state." if claim_id else "nothing new.",
             then=[
                 f"use a token of the organization {made_in} (COREWEAVE_API_TOKEN comes before the stack's "
                 "coreweave:token)"

@@ -142,6 +142,7 @@ class CapacityClaimProvider(ResourceProvider):
         declaration = _declaration(props)
         settings, client = _process.connected()
         made = _process.made_of_late(declaration.namespace)
+        _must_be_of_the_stacks_organization(declaration)
         try:
             obtained = obtain(
                 client.capacity_claims,
@@ -323,7 +324,8 @@ class _Process:
         self._asked = False
         self._offered: CapacityClaimParameters | None = None
         self._together: OneForAll
-        self._organization: str | None = None
+        self.organization: str | None = None
+        """The organization that the token is of, as far as a claim has told; empty when none tells."""
         self._looking = threading.Lock()
         self._made: dict[str, list[CapacityClaim]] = {}
         self._said: set[str] = set()
@@ -344,7 +346,7 @@ class _Process:
             self._client = None
             self.incarnations = Incarnations()
             self._asked, self._offered = False, None
-            self._organization = None
+            self.organization = None
             self._made.clear()
 
     def connected(self) -> tuple[Settings, Client]:
@@ -387,14 +389,14 @@ class _Process:
                 self._asked = True
             return self._offered
 
-    def organization(self) -> str | None:
-        """The organization that the token is of; None where no claim tells. Raises what the API answers."""
+    def find_organization(self) -> str:
+        """The organization that the token is of; empty where no claim tells. Raises what the API answers."""
         _, client = self.connected()
         with self._together.asking():
-            if self._organization is None:
+            if self.organization is None:
                 claim = self.reads.any_claim() or next(iter(client.capacity_claims.list()), None)
-                self._organization = claim.spec.organization_id if claim is not None else ""
-            return self._organization or None
+                self.organization = claim.spec.organization_id if claim is not None else ""
+            return self.organization
 
     def drew(self, namespace: str) -> None:
         """Remember that a namespace is new: no claim can have been made with it before."""
@@ -422,6 +424,8 @@ class _Process:
                     failure = lookup_failure("looking for claims that a cut-off creation has left", error)
                     self.say_once(f"warning: {failure}")
                 self._made[namespace] = made_by(namespace, claims)
+                if claims:
+                    self.organization = claims[0].spec.organization_id
             return self._made[namespace]
 
     def say_once(self, line: str) -> None:
@@ -537,9 +541,16 @@ def _found(claim_id: str, props: Mapping[str, Any]) -> CapacityClaim | None:
 def _must_be_of_the_organization(doing: str, claim_id: str, props: Mapping[str, Any]) -> None:
     """Raise `ClaimError` where the API does not know a claim because the token is of another organization."""
     made_in = props.get("organizationId")
-    shown = _process.organization() if made_in else None
+    shown = _process.find_organization() if made_in else ""
     if shown and made_in != shown:
         raise foreign_token(doing, _resource_name(props), claim_id, str(made_in), shown)
+
+
+def _must_be_of_the_stacks_organization(declaration: Declaration) -> None:
+    """Raise `ClaimError` rather than create a claim beside those that the stack has elsewhere."""
+    made_in, shown = _process.incarnations.organization, _process.organization
+    if made_in and shown and made_in != shown:
+        raise foreign_token("creating", declaration.resource_name, None, made_in, shown)
 
 
 def _gone(claim_id: str, props: Mapping[str, Any]) -> ReadResult:

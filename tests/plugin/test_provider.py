@@ -190,7 +190,7 @@ def test_a_read_that_lags_behind_an_update_hides_no_other_one(
     assert claim.instance_count == then
 
 
-def test_a_token_of_another_organization_does_not_tell_that_a_claim_is_gone(
+def test_a_token_of_another_organization_tells_of_no_claim_that_is_gone_and_makes_none(
     plugin: Plugin, namespace: str
 ) -> None:
     claim_id, _, outputs = created(plugin, namespace)
@@ -198,12 +198,17 @@ def test_a_token_of_another_organization_does_not_tell_that_a_claim_is_gone(
         Emulator(EmulatorSettings(organization_id="cw9z9z")) as elsewhere,
         Plugin(elsewhere.environment()) as foreign,
     ):
-        created(foreign, namespace, key="a::b")
+        created(foreign, "00000000-0000-4000-8000-000000000000", key="a::b")
         for ask in (foreign.read, foreign.delete):
             with pytest.raises(PluginError, match="the token is of another organization") as error:
                 ask(claim_id, outputs)
             assert "made in the organization cw0a1b; this token shows claims of cw9z9z" in str(error.value)
             assert "it stays in the state" in str(error.value)
+        replacing = foreign.check({}, claim_inputs(namespace, instanceId="h100-80gb-sxm5")).inputs
+        foreign.diff(claim_id, outputs, replacing)
+        with pytest.raises(PluginError, match="the stack's claims are of the organization cw0a1b"):
+            foreign.create(replacing)
+        assert len(elsewhere.claims()) == 1
     plugin.delete(claim_id, outputs)
     assert plugin.read(claim_id, outputs)[0] == ""
 
