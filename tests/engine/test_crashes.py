@@ -274,7 +274,9 @@ def _interrupt(operation: Operation, stack: Stack, point: Point) -> str:
 def _interrupt_twice(operation: Operation, stack: Stack, point: Point) -> str:
     operation.interrupt()
     operation.interrupt_again()
-    return f"exit {operation.wait()}"
+    status = operation.wait()
+    # The first Ctrl-C ends a wait by itself: then the second one may find nothing left to cut off.
+    return "exit 1 or 8" if point.waits and status in (1, 8) else f"exit {status}"
 
 
 DYING: Final[Mapping[str, Callable[[Operation, Stack, Point], str]]] = {
