@@ -86,10 +86,13 @@ def test_a_loop_is_lent_to_one_at_a_time_and_used_again(main_module: ModuleType)
     assert first.run_until_complete(asyncio.sleep(0, "an answer")) == "an answer"
     assert first._loop is not second._loop
     first.close()
+    first.close()  # it is lent to one all the same
     assert lending.new_event_loop()._loop is first._loop
+    third = lending.new_event_loop()
+    assert third._loop is not first._loop
     assert not first.is_closed()
     assert lending.Future is asyncio.Future
-    for lent in (first, second):
+    for lent in (first, second, third):
         lent._loop.close()
 
 

@@ -293,6 +293,17 @@ def test_a_failed_claim_without_instances_is_released_and_made_anew(reuse_ids: b
     assert [claim["status"] for claim in api.claims.values()] == ["STATUS_CREATING"]
 
 
+def test_a_failed_claim_that_is_gone_by_its_release_is_made_anew() -> None:
+    class Quick(Api):
+        def delete(self, id: str) -> CapacityClaim | None:
+            del self.claims[id]  # somebody else was quicker
+            raise NotFound("it is not there")
+
+    api = Quick()
+    api.put(declare(), status="STATUS_FAILED", allocatedInstances=0)
+    assert run(api, declare()).how == "posted"
+
+
 def test_a_failed_claim_that_holds_instances_is_kept() -> None:
     api = Api()
     failed = api.put(declare(), status="STATUS_FAILED", allocatedInstances=2)
