@@ -109,6 +109,21 @@ def test_a_file_with_a_mistake_is_named(option: str, tmp_path: Path) -> None:
     assert f"{file}: unknown key colour" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--rules", "--prices"])
+def test_a_file_that_cannot_be_read_is_named(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_text(path: Path, encoding: str) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    file = tmp_path / "locked.toml"
+    file.touch()
+    monkeypatch.setattr(Path, "read_text", read_text)
+    result = runner.invoke(app, ["review", str(DATA / "create.json"), option, str(file)])
+    assert result.exit_code == 2
+    assert f"{file}: Permission denied" in result.stderr
+
+
 def test_rules_and_prices_are_applied(tmp_path: Path) -> None:
     rules, prices = tmp_path / "rules.toml", tmp_path / "prices.toml"
     rules.write_text('replace = "forbid"', encoding="utf-8")
