@@ -16,7 +16,7 @@ import coreweave_inference as api
 from coreweave_inference.errors import NotFound
 
 from .identity import is_made_by
-from .reads import PAUSES, Clock, Get, List
+from .reads import Clock, Get, List, endless_pauses
 
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim
@@ -56,14 +56,13 @@ def left_by(
         sleep(wait)
         listed = list_(None)
     left = [claim for claim in made_by(namespace, listed) if not settled(claim.id)]
-    looks = 0
+    pauses = endless_pauses()
     while True:
         left = [claim for each in left if (claim := _alive(get, each.id)) is not None]
-        pause = PAUSES[min(looks, len(PAUSES) - 1)]
+        pause = next(pauses)
         if not left or clock() + pause > until:
             return left
         sleep(pause)
-        looks += 1
 
 
 def _knows_of_a_release(listed: Sequence[CapacityClaim], shown: Collection[str]) -> bool:

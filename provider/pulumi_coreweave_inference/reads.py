@@ -103,7 +103,7 @@ class SharedReads:
 
     def _get_of_now(self, claim_id: str, changed: datetime | None) -> CapacityClaim:
         until = self._clock() + self._grace
-        pauses = _pauses()
+        pauses = endless_pauses()
         while is_late(claim := self._get(claim_id), changed):
             pause = next(pauses)
             if self._clock() + pause > until:
@@ -256,7 +256,7 @@ def wait_until_gone(
     get: Get, claim_id: str, until: float, clock: Clock, sleep: Callable[[float], None]
 ) -> CapacityClaim | None:
     """None once GET no longer finds the claim, or the claim as it is when the clock shows `until`."""
-    pauses = _pauses()
+    pauses = endless_pauses()
     while True:
         try:
             claim = get(claim_id)
@@ -268,7 +268,8 @@ def wait_until_gone(
         sleep(pause)
 
 
-def _pauses() -> Iterator[float]:
+def endless_pauses() -> Iterator[float]:
+    """The pauses between looks, the last one for ever."""
     return itertools.chain(PAUSES, itertools.repeat(PAUSES[-1]))
 
 
