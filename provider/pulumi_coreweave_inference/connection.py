@@ -19,10 +19,10 @@ from coreweave_inference.settings import (
     DEFAULT_ENDPOINT,
     DEFAULT_TIMEOUT,
     TIMEOUT_VARIABLE,
-    TOKEN_VARIABLES,
     endpoint_from,
     parse_duration,
     token_from,
+    token_variable,
     validate_endpoint,
     validate_timeout,
     validate_token,
@@ -104,8 +104,7 @@ def program_settings() -> Settings:
 
 
 def _token(config: Callable[[str], str | None], environment: Mapping[str, str]) -> str | None:
-    given = token_from(environment)
-    source = next((name for name in TOKEN_VARIABLES if environment.get(name, "").strip()), "coreweave:token")
+    given, source = token_from(environment), token_variable(environment) or "coreweave:token"
     if given is None:
         given = (config("token") or "").strip()
     try:

@@ -26,6 +26,7 @@ __all__ = [
     "parse_duration",
     "timeout_from",
     "token_from",
+    "token_variable",
     "validate_endpoint",
     "validate_timeout",
     "validate_token",
@@ -41,10 +42,13 @@ TIMEOUT_VARIABLE = "COREWEAVE_HTTP_TIMEOUT"
 
 def token_from(environment: Mapping[str, str] = os.environ) -> str | None:
     """The API token: COREWEAVE_API_TOKEN, then CW_API_TOKEN; blank counts as absent."""
-    for name in TOKEN_VARIABLES:
-        if token := environment.get(name, "").strip():
-            return token
-    return None
+    name = token_variable(environment)
+    return environment[name].strip() if name else None
+
+
+def token_variable(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The variable that ``token_from`` takes the token from."""
+    return next((name for name in TOKEN_VARIABLES if environment.get(name, "").strip()), None)
 
 
 def validate_token(token: str) -> str:
