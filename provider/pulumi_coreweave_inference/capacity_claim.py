@@ -16,13 +16,13 @@ from pulumi.runtime.mocks import MockMonitor
 import coreweave_inference as api
 from coreweave_inference.retry import RetryPolicy
 
-from .connection import USER_AGENT, program_settings
-from .declaration import KEY, NAMESPACE, api_spelling
 from .errors import ClaimError, InvalidReadiness, labelled
 from .identity import key_of
+from .inputs import KEY, NAMESPACE, api_spelling
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
 from .sdk_costs import one_waited_for, program_frames_only
+from .settings import USER_AGENT, program_settings
 
 TYPE: Final = "pulumi-python:dynamic/coreweave:CapacityClaim"
 _ONE_LOOK: Final = RetryPolicy(deadline=0)  # the poller itself looks again; a preview does not

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .declaration import Problem, is_unknown
+from .inputs import Problem, is_unknown
 
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaimParameters

@@ -30,7 +30,7 @@ from coreweave_inference.errors import (
     WrongEndpoint,
 )
 
-from .declaration import program_spelling
+from .inputs import program_spelling
 
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources

@@ -53,7 +53,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import coreweave_inference as api
 from coreweave_inference.errors import AlreadyExists, FailedPrecondition, NotFound
 
-from .declaration import claim_name_from
+from .inputs import claim_name_from
 
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources

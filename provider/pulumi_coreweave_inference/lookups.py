@@ -17,8 +17,8 @@ import coreweave_inference as api
 from coreweave_inference.errors import CoreweaveError, NotFound
 
 from .capacity_claim import CapacityClaimCondition, CapacityClaimResources
-from .connection import program_settings
 from .errors import ClaimError, lookup_failure, text
+from .settings import program_settings
 
 T = TypeVar("T")
 

@@ -34,18 +34,7 @@ import coreweave_inference as api
 from coreweave_inference.errors import CoreweaveError, NotFound, Unauthenticated, Unavailable
 
 from . import catalogue
-from .connection import CATALOGUE_DEADLINE, Settings, settings_from
-from .declaration import (
-    DECLARED_NAME,
-    INCARNATION,
-    KEY,
-    NAMESPACE,
-    RESOURCE_FIELDS,
-    Problem,
-    compare,
-    is_unknown,
-    normalize,
-)
+from .delete_guard import DeleteGuard
 from .errors import (
     MISSING_TOKEN,
     ClaimError,
@@ -66,8 +55,17 @@ from .identity import (
     obtain,
     resource_name_of,
 )
-from .incarnations import Incarnations
-from .leftovers import left_by, made_by
+from .inputs import (
+    DECLARED_NAME,
+    INCARNATION,
+    KEY,
+    NAMESPACE,
+    RESOURCE_FIELDS,
+    Problem,
+    compare,
+    is_unknown,
+    normalize,
+)
 from .lifeline import end_with_the_engine
 from .obstacles import (
     changed_elsewhere,
@@ -79,13 +77,15 @@ from .obstacles import (
     obstructed,
     without_effect,
 )
+from .orphans import claims_of_stack, find_orphans
 from .plugin import (
     keep_event_loops,
     pass_over_what_stays,
     serve_more_at_once,
     show_without_traceback,
 )
-from .reads import Departures, OneForAll, SharedReads, is_late
+from .reads import BulkReader, DeletionWaiter, SingleFlight, is_late
+from .settings import CATALOGUE_DEADLINE, Settings, settings_from
 
 if TYPE_CHECKING:
     from coreweave_inference import (
@@ -298,7 +298,7 @@ class ClaimNamespaceProvider(ResourceProvider):
             )
         until = max(not_before, time.monotonic()) + grace
         try:
-            left = left_by(
+            left = find_orphans(
                 _id, _process.incarnations.settled, claims.get, _listing(claims), shown,
                 not_before, until, time.monotonic, time.sleep,
             )  # fmt: skip
@@ -317,13 +317,13 @@ class _Process:
         self._client: Client | None = None
         self.began: float
         """When the first call was made, by the monotonic clock."""
-        self.reads: SharedReads
-        self.departures: Departures
-        self.incarnations = Incarnations()
+        self.reads: BulkReader
+        self.departures: DeletionWaiter
+        self.incarnations = DeleteGuard()
         self._asking = threading.Lock()
         self._asked = False
         self._offered: CapacityClaimParameters | None = None
-        self._together: OneForAll
+        self._together: SingleFlight
         self.organization: str | None = None
         """The organization that the token is of, as far as a claim has told; empty when none tells."""
         self._looking = threading.Lock()
@@ -344,7 +344,7 @@ class _Process:
             if self._client is not None:
                 self._client.close()
             self._client = None
-            self.incarnations = Incarnations()
+            self.incarnations = DeleteGuard()
             self._asked, self._offered = False, None
             self.organization = None
             self._made.clear()
@@ -355,12 +355,12 @@ class _Process:
             if self._client is None:
                 self._client = settings.client()
                 self.began = time.monotonic()
-                self._together = OneForAll(time.monotonic)
+                self._together = SingleFlight(time.monotonic)
                 claims = self._client.capacity_claims
-                self.reads = SharedReads(
+                self.reads = BulkReader(
                     claims.get, _listing(claims), time.monotonic, time.sleep, settings.read_grace
                 )
-                self.departures = Departures(claims.get, _listing(claims), time.monotonic, time.sleep)
+                self.departures = DeletionWaiter(claims.get, _listing(claims), time.monotonic, time.sleep)
             return settings, self._client
 
     def abandon(self) -> None:
@@ -423,7 +423,7 @@ class _Process:
                     claims = []
                     failure = lookup_failure("looking for claims that a cut-off creation has left", error)
                     self.say_once(f"warning: {failure}")
-                self._made[namespace] = made_by(namespace, claims)
+                self._made[namespace] = claims_of_stack(namespace, claims)
                 if claims:
                     self.organization = claims[0].spec.organization_id
             return self._made[namespace]

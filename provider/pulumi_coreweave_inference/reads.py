@@ -40,7 +40,7 @@ List = Callable[[datetime | None], Sequence["CapacityClaim"]]
 Clock = Callable[[], float]
 
 
-class OneForAll:
+class SingleFlight:
     """A lock for asking the API on behalf of all who wait for it.
 
     Where the API does not answer, the one who asks repeats the call for as long as it may. Those who have
@@ -67,7 +67,7 @@ class OneForAll:
                 raise
 
 
-class SharedReads:
+class BulkReader:
     """The claims as one operation sees them. Any thread may ask.
 
     `grace`: for how many seconds an answer that is older than the state is not believed.
@@ -81,7 +81,7 @@ class SharedReads:
         self._clock = clock
         self._sleep = sleep
         self._grace = grace
-        self._together = OneForAll(clock)
+        self._together = SingleFlight(clock)
         self._asked = False
         self._claims: dict[str, CapacityClaim] = {}
         self._written_at: dict[str, float] = {}
@@ -150,7 +150,7 @@ class SharedReads:
         self._lists = self._lists + 1 if since is not None else len(MARGINS)
 
 
-class Departures:
+class DeletionWaiter:
     """Claims that are being deleted, waited for together.
 
     Where the API deletes at once, a GET for each is cheapest. As soon as one claim is still there after its
@@ -162,9 +162,9 @@ class Departures:
         self._list = list_
         self._clock = clock
         self._sleep = sleep
-        self._together = OneForAll(clock)
+        self._together = SingleFlight(clock)
         self._lock = threading.Lock()  # for who is leaving
-        self._scout = OneForAll(clock)
+        self._scout = SingleFlight(clock)
         self._at_once: bool | None = None  # whether claims are gone right after their DELETE
         self._usual = float("inf")  # seconds the quickest departure took that was waited for
         self._leaving: dict[str, datetime | None] = {}

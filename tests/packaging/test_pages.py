@@ -20,7 +20,7 @@ import coreweave_inference
 import coreweave_inference.emulator
 import pulumi_coreweave_inference
 from pulumi_coreweave_inference.cli.app import app
-from pulumi_coreweave_inference.connection import settings_from
+from pulumi_coreweave_inference.settings import settings_from
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DOCS: Final = ROOT / "docs"

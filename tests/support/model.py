@@ -30,8 +30,8 @@ from coreweave_inference.emulator import ClaimRecord, Emulator, FaultProfile, Fa
 from coreweave_inference.transport import Connection, Transport
 from pulumi_coreweave_inference import CapacityClaimProvider, ClaimNamespaceProvider
 from pulumi_coreweave_inference import provider as provider_module
-from pulumi_coreweave_inference.connection import settings_from
 from pulumi_coreweave_inference.errors import ClaimError
+from pulumi_coreweave_inference.settings import settings_from
 from support import invariants
 from support.plugin import UNKNOWN, Checked, Diff, Plugin, PluginError, Properties
 

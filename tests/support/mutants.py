@@ -38,7 +38,7 @@ def one_id_only() -> Iterator[None]:
 @contextmanager
 def no_delete_guard() -> Iterator[None]:
     """Every delete releases the claim, whoever holds it now."""
-    with mock.patch.object(provider.Incarnations, "lives_on", return_value=False):
+    with mock.patch.object(provider.DeleteGuard, "lives_on", return_value=False):
         yield
 
 
@@ -90,14 +90,14 @@ def impatient() -> Iterator[None]:
 @contextmanager
 def forgetful() -> Iterator[None]:
     """A stack ends without a look at what it has left alive."""
-    with mock.patch.object(provider, "left_by", return_value=[]):
+    with mock.patch.object(provider, "find_orphans", return_value=[]):
         yield
 
 
 @contextmanager
 def secretive() -> Iterator[None]:
     """Nobody is told of a living claim that another one is made beside."""
-    with mock.patch.object(provider, "made_by", return_value=[]):
+    with mock.patch.object(provider, "claims_of_stack", return_value=[]):
         yield
 
 

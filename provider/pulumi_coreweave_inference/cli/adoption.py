@@ -19,8 +19,8 @@ from pulumi.dynamic.dynamic import serialize_provider
 
 from coreweave_inference import CapacityClaim, ClaimState
 from pulumi_coreweave_inference.capacity_claim import TYPE
-from pulumi_coreweave_inference.declaration import DECLARED_NAME, KEY, normalize
 from pulumi_coreweave_inference.identity import key_of
+from pulumi_coreweave_inference.inputs import DECLARED_NAME, KEY, normalize
 from pulumi_coreweave_inference.provider import CapacityClaimProvider, outputs_of
 
 ZONE_ORDER: Final = (

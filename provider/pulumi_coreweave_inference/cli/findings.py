@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from coreweave_inference import CapacityClaim, ClaimState
 from pulumi_coreweave_inference.capacity_claim import TYPE
-from pulumi_coreweave_inference.declaration import claim_name_from
 from pulumi_coreweave_inference.identity import Declaration, is_made_by, resource_name_of
+from pulumi_coreweave_inference.inputs import claim_name_from
 
 from .adoption import own_name
 from .stacks import Entry, StackState

@@ -31,8 +31,8 @@ from coreweave_inference import (
     WrongEndpoint,
 )
 from coreweave_inference.settings import format_duration
-from pulumi_coreweave_inference.connection import Settings, settings_from
 from pulumi_coreweave_inference.errors import ClaimError
+from pulumi_coreweave_inference.settings import Settings, settings_from
 
 NOT_AS_IT_SHOULD_BE: Final = 1
 NOT_DONE: Final = 2

@@ -18,8 +18,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from pulumi_coreweave_inference.capacity_claim import TYPE
-from pulumi_coreweave_inference.declaration import KEY
 from pulumi_coreweave_inference.identity import key_of, resource_name_of
+from pulumi_coreweave_inference.inputs import KEY
 
 from .session import Failure, printable, waiting_for
 

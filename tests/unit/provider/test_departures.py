@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from coreweave_inference import CapacityClaim, NotFound, Unavailable
-from pulumi_coreweave_inference.reads import Departures, SharedReads
+from pulumi_coreweave_inference.reads import BulkReader, DeletionWaiter
 
 
 class Counted:
@@ -45,7 +45,7 @@ def test_claims_deleted_together_wait_for_the_one_get_that_tells_how_the_api_del
         return []  # all are gone by the time the first list is made
 
     now = iter(range(10_000))
-    departures = Departures(get, list_, lambda: float(next(now)), lambda _: None)
+    departures = DeletionWaiter(get, list_, lambda: float(next(now)), lambda _: None)
     scout = Counted()
     departures._scout._lock = scout  # type: ignore[assignment]
     with ThreadPoolExecutor(3) as threads:
@@ -78,7 +78,7 @@ def test_a_list_says_nothing_of_a_claim_that_joins_while_it_is_under_way() -> No
         claims = [claim("early", 0), claim("late", 30)] if there() else []
         return [one for one in claims if since is None or str(one.status.updated_at) >= since.isoformat()]
 
-    departures = Departures(get, list_, time.monotonic, time.sleep)
+    departures = DeletionWaiter(get, list_, time.monotonic, time.sleep)
     scout = Counted()
     departures._scout._lock = scout  # type: ignore[assignment]
     with ThreadPoolExecutor(2) as threads:
@@ -104,7 +104,7 @@ def test_who_waits_for_a_call_that_fails_hears_of_it_instead_of_repeating_it() -
     def get(claim_id: str) -> CapacityClaim:
         return CapacityClaim.model_validate({"spec": {"id": claim_id}})
 
-    reads = SharedReads(get, list_, time.monotonic, time.sleep, 0.0)
+    reads = BulkReader(get, list_, time.monotonic, time.sleep, 0.0)
     reads.read("c0", None)
     gate = Counted()
     reads._together._lock = gate  # type: ignore[assignment]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coreweave_inference import CapacityClaim, NotFound
-from pulumi_coreweave_inference.reads import MAXIMUM_AGE, Departures, SharedReads, wait_until_gone
+from pulumi_coreweave_inference.reads import MAXIMUM_AGE, BulkReader, DeletionWaiter, wait_until_gone
 
 START = datetime(2026, 5, 14, 5, 0, tzinfo=UTC)
 
@@ -63,11 +63,11 @@ class Api:
             if since is None or datetime.fromisoformat(str(claim.status.updated_at)) >= since
         ]
 
-    def reads(self, grace: float = 0.0) -> SharedReads:
-        return SharedReads(self.get, self.list, self.clock, self.sleep, grace)
+    def reads(self, grace: float = 0.0) -> BulkReader:
+        return BulkReader(self.get, self.list, self.clock, self.sleep, grace)
 
-    def departures(self) -> Departures:
-        return Departures(self.get, self.list, self.clock, self.sleep)
+    def departures(self) -> DeletionWaiter:
+        return DeletionWaiter(self.get, self.list, self.clock, self.sleep)
 
 
 def many(count: int, apart: float = 0.01) -> Api:
@@ -178,7 +178,7 @@ def test_a_write_waits_for_no_list_and_is_not_answered_by_one_that_was_under_way
         assert may_answer.wait(30)
         return claims
 
-    reads = SharedReads(api.get, list_, time.monotonic, time.sleep, 0.0)
+    reads = BulkReader(api.get, list_, time.monotonic, time.sleep, 0.0)
     reads.read("c0", at(0))
     with ThreadPoolExecutor(1) as threads:
         reading = threads.submit(reads.read, "c2", at(0))
@@ -316,7 +316,7 @@ def test_many_departures_share_their_lists() -> None:
         api.now = api.clock()
         return api.list(since)
 
-    departures = Departures(get, list_, api.clock, time.sleep)
+    departures = DeletionWaiter(get, list_, api.clock, time.sleep)
     with ThreadPoolExecutor(len(api.changed)) as waiting:
         ends = waiting.map(lambda claim_id: departures.wait(claim_id, at(0), True, 60), api.changed)
         assert list(ends) == [None] * len(api.changed)
@@ -340,7 +340,7 @@ def test_deletions_that_begin_one_by_one_share_ever_fewer_lists() -> None:
     def sleep(seconds: float) -> None:
         time.sleep(seconds / 10)
 
-    departures = Departures(now(api.get), now(api.list), api.clock, sleep)
+    departures = DeletionWaiter(now(api.get), now(api.list), api.clock, sleep)
     with ThreadPoolExecutor(len(api.changed)) as waiting:
         ends = []
         for claim_id in api.changed:  # twenty a second, and each is there for five seconds more

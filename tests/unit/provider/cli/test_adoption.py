@@ -20,7 +20,7 @@ from pulumi_coreweave_inference.cli.adoption import (
     own_name,
     program,
 )
-from pulumi_coreweave_inference.declaration import compare, normalize
+from pulumi_coreweave_inference.inputs import compare, normalize
 
 NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,8}[a-z0-9])?", fullmatch=True)
 ZONES = st.permutations(["US-WEST-04A", "US-EAST-04A", "RNO2A"]).flatmap(

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .declaration import INCARNATION, KEY
+from .inputs import INCARNATION, KEY
 from .obstacles import held_twice
 
 
@@ -29,7 +29,7 @@ class _Alive:
     declared: bool  # by the program, or only met by a refresh
 
 
-class Incarnations:
+class DeleteGuard:
     """What one operation has seen of the claims in the state. Any thread may tell and ask."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pulumi.output import UNKNOWN
 
-from pulumi_coreweave_inference.declaration import (
+from pulumi_coreweave_inference.inputs import (
     PATCHABLE_BY_DEFAULT,
     Problem,
     claim_name_from,

@@ -29,8 +29,8 @@ from coreweave_inference.settings import (
 )
 
 from ._version import __version__
-from .declaration import PATCHABLE_BY_DEFAULT, RESOURCE_FIELDS
 from .errors import InvalidSetting
+from .inputs import PATCHABLE_BY_DEFAULT, RESOURCE_FIELDS
 
 if TYPE_CHECKING:
     from coreweave_inference import Client

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim
 
 
-def made_by(namespace: str, claims: Iterable[CapacityClaim]) -> list[CapacityClaim]:
+def claims_of_stack(namespace: str, claims: Iterable[CapacityClaim]) -> list[CapacityClaim]:
     """The claims that a stack has made and that are not on their way out."""
     return [
         claim
@@ -31,7 +31,7 @@ def made_by(namespace: str, claims: Iterable[CapacityClaim]) -> list[CapacityCla
     ]
 
 
-def left_by(
+def find_orphans(
     namespace: str,
     settled: Callable[[str], bool],
     get: Get,
@@ -55,7 +55,7 @@ def left_by(
     if (wait := not_before - clock()) > 0 and not _knows_of_a_release(listed, shown):
         sleep(wait)
         listed = list_(None)
-    left = [claim for claim in made_by(namespace, listed) if not settled(claim.id)]
+    left = [claim for claim in claims_of_stack(namespace, listed) if not settled(claim.id)]
     pauses = endless_pauses()
     while True:
         left = [claim for each in left if (claim := _alive(get, each.id)) is not None]

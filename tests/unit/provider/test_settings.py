@@ -6,7 +6,7 @@ import pytest
 
 from coreweave_inference.settings import DEFAULT_ENDPOINT, DEFAULT_TIMEOUT
 from pulumi_coreweave_inference import InvalidSetting
-from pulumi_coreweave_inference.connection import (
+from pulumi_coreweave_inference.settings import (
     DELETE_TIMEOUT,
     READ_GRACE,
     RETRY_DEADLINE,
