@@ -18,13 +18,13 @@ from coreweave_inference.retry import RetryPolicy
 
 from .errors import ClaimError, InvalidReadiness, labelled
 from .identity import key_of
-from .inputs import KEY, NAMESPACE, api_spelling
+from .inputs import DECLARATION, IDENTITY, NAMESPACE, api_spelling
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
 from .sdk_costs import one_waited_for, program_frames_only
 from .settings import USER_AGENT, program_settings
 
-TYPE: Final = "pulumi-python:dynamic/coreweave:CapacityClaim"
+TYPE: Final = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
 _ONE_LOOK: Final = RetryPolicy(deadline=0)  # the poller itself looks again; a preview does not
 _DEFAULT_READINESS: Final = Readiness()
 
@@ -129,7 +129,7 @@ class CapacityClaimCondition(dict[str, Any]):
         ]
 
 
-class ClaimNamespace(Resource, module="coreweave", name="ClaimNamespace"):
+class ClaimNamespace(Resource, module="claimNamespace", name="ClaimNamespace"):
     """A random UUID in the stack's state that the ids of the stack's claims are computed from.
 
     Every program that declares a claim has one, made on its own; there is no need to declare it.
@@ -139,7 +139,7 @@ class ClaimNamespace(Resource, module="coreweave", name="ClaimNamespace"):
         super().__init__(ClaimNamespaceProvider(), resource_name, {}, opts)
 
 
-class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
+class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
     """A number of GPU instances of one type, reserved across an ordered list of zones.
 
     Known as soon as the claim exists: `id`, `name`, `resources`, `organization_id`, `created_at`. What
@@ -181,7 +181,7 @@ class CapacityClaim(Resource, module="coreweave", name="CapacityClaim"):
         learnt = (*_KEPT, *_REPORTED) if mocked else _KEPT
         props: dict[str, Any] = {"resources": resources, "name": name, **dict.fromkeys(learnt)}
         if opts is None or opts.id is None:
-            props |= {KEY: _key(resource_name, opts), NAMESPACE: run.namespace.id}
+            props[IDENTITY] = {DECLARATION: _key(resource_name, opts), NAMESPACE: run.namespace.id}
         with program_frames_only(sys._getframe()):
             super().__init__(CapacityClaimProvider(), resource_name, props, opts)
         # One output a claim, rather than some thirty by `Output.all` and `apply`.

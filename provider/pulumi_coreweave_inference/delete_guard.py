@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .inputs import INCARNATION, KEY
+from .inputs import DECLARATION, INCARNATION, identity_of
 from .obstacles import held_twice
 
 
@@ -43,7 +43,9 @@ class DeleteGuard:
     def created(self, claim_id: str, outputs: Mapping[str, Any]) -> None:
         """A claim was created or taken over."""
         with self._lock:
-            self._alive[claim_id] = _Alive(outputs[INCARNATION], outputs.get(KEY), declared=True)
+            self._alive[claim_id] = _Alive(
+                identity_of(outputs)[INCARNATION], identity_of(outputs).get(DECLARATION), declared=True
+            )
             self._released.pop(claim_id, None)
 
     def read(self, claim_id: str) -> None:
@@ -56,14 +58,14 @@ class DeleteGuard:
 
         Raises `ClaimError` when the program declares the claim under another key, too.
         """
-        key = news.get(KEY) or olds.get(KEY)
+        key = identity_of(news).get(DECLARATION) or identity_of(olds).get(DECLARATION)
         with self._lock:
             declared = not self._refreshed[claim_id]
             self._refreshed[claim_id] = max(0, self._refreshed[claim_id] - 1)
             known = self._alive.get(claim_id)
             if declared and known is not None and known.declared and key != known.key:
                 raise held_twice(claim_id, key, known.key)
-            self._alive[claim_id] = _Alive(olds.get(INCARNATION) or "", key, declared)
+            self._alive[claim_id] = _Alive(identity_of(olds).get(INCARNATION) or "", key, declared)
             self.organization = olds.get("organizationId") or self.organization
 
     def released(self, claim_id: str, *, shown: bool) -> None:
@@ -82,7 +84,7 @@ class DeleteGuard:
         """Whether another incarnation of the claim than that of the entry is the living one."""
         with self._lock:
             known = self._alive.get(claim_id)
-            return known is not None and known.incarnation != (outputs.get(INCARNATION) or "")
+            return known is not None and known.incarnation != (identity_of(outputs).get(INCARNATION) or "")
 
     def settled(self, claim_id: str) -> bool:
         """Whether this operation has met a claim in the state, or has released it."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from pulumi.output import Unknown
 
@@ -21,11 +21,15 @@ RESOURCE_FIELDS: Final = ("instanceId", "instanceCount", "zones", "capacityType"
 PATCHABLE_BY_DEFAULT: Final = ("instanceCount",)
 MAXIMUM_COUNT: Final = 2**32 - 1  # the schema's type is uint32
 
-# Kept in inputs and outputs under names the engine does not show (it hides a leading "__").
-KEY: Final = "__key"
-NAMESPACE: Final = "__namespace"
-INCARNATION: Final = "__incarnation"
-DECLARED_NAME: Final = "__declaredName"
+IDENTITY: Final = "identity"
+"""The property of a claim that holds the four below, the first two as inputs too.
+
+No name begins with "__": the SDK hands such inputs to a provider from version 3.235 on only.
+"""
+NAMESPACE: Final = "namespace"  # of the stack
+DECLARATION: Final = "declaration"  # its key: what distinguishes it within the stack
+INCARNATION: Final = "incarnation"  # of the entry in the state
+EXPLICIT_NAME: Final = "explicitName"  # whether the program declares the claim's name
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _ZONE = re.compile(r"[A-Z]{2}-[A-Z]+-[0-9]+[A-Z]+|RNO2A")
@@ -54,6 +58,12 @@ class Difference:
 
     changed: tuple[str, ...] = ()
     replaces: tuple[str, ...] = field(default=())
+
+
+def identity_of(props: Mapping[str, Any]) -> dict[str, Any]:
+    """What a claim's inputs or outputs say about its identity; empty for one that is only looked up."""
+    identity = props.get(IDENTITY)
+    return dict(identity) if isinstance(identity, Mapping) else {}
 
 
 def is_unknown(value: object) -> bool:
@@ -119,7 +129,7 @@ def compare(olds: Mapping[str, object], news: Mapping[str, object], patchable: I
     if declared_name is not None and not _same(olds.get("name"), declared_name):
         changed.append("name")
         replaces.append("name")
-    elif declared_name != olds.get(DECLARED_NAME):
+    elif (declared_name is not None) != bool(identity_of(olds).get(EXPLICIT_NAME)):
         # The claim keeps its name; only whether the program declares it changes. Nothing is sent.
         changed.append("name")
     return Difference(tuple(changed), tuple(replaces))

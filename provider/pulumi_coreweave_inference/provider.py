@@ -56,13 +56,15 @@ from .identity import (
     resource_name_of,
 )
 from .inputs import (
-    DECLARED_NAME,
+    DECLARATION,
+    EXPLICIT_NAME,
+    IDENTITY,
     INCARNATION,
-    KEY,
     NAMESPACE,
     RESOURCE_FIELDS,
     Problem,
     compare,
+    identity_of,
     is_unknown,
     normalize,
 )
@@ -122,10 +124,11 @@ class CapacityClaimProvider(ResourceProvider):
         failures = [CheckFailure("", f"{problem.property}: {problem.reason}") for problem in problems]
         if not token:
             failures.append(CheckFailure("", MISSING_TOKEN))
-        if "resources" in _olds:
+        if "resources" in _olds and IDENTITY in inputs:
             # A namespace that was made anew, or after an import, changes nothing for a claim that exists.
-            inputs.pop(NAMESPACE, None)
-            inputs |= {name: value for name, value in _olds.items() if name == NAMESPACE and value}
+            kept = {name: value for name, value in identity_of(_olds).items() if name == NAMESPACE and value}
+            own = {name: value for name, value in identity_of(inputs).items() if name != NAMESPACE}
+            inputs[IDENTITY] = own | kept
         return CheckResult(inputs, failures)
 
     def diff(self, _id: str, _olds: Properties, _news: Properties) -> DiffResult:
@@ -159,8 +162,8 @@ class CapacityClaimProvider(ResourceProvider):
             raise obstructed(declaration, obstacle) from None
         _say_if_adopted(declaration, obtained)
         _say_if_left(declaration, obtained, made)
-        outputs = outputs_of(obtained.claim, props | {DECLARED_NAME: declaration.name})
-        outputs[INCARNATION] = uuid.uuid4().hex
+        identity = identity_of(props) | {INCARNATION: uuid.uuid4().hex, EXPLICIT_NAME: bool(declaration.name)}
+        outputs = outputs_of(obtained.claim, identity)
         _process.reads.wrote(obtained.claim.id)
         _process.incarnations.created(obtained.claim.id, outputs)
         return CreateResult(obtained.claim.id, outputs)
@@ -177,14 +180,16 @@ class CapacityClaimProvider(ResourceProvider):
         if claim is None or claim.state == "STATUS_DELETING":
             return _gone(id_, props)
         _process.incarnations.read(id_)
-        outputs = outputs_of(claim, props)
-        if KEY in props and all(outputs[name] == props.get(name) for name in ("name", "resources")):
+        identity = identity_of(props)
+        outputs = outputs_of(claim, identity)
+        if DECLARATION in identity and all(
+            outputs[name] == props.get(name) for name in ("name", "resources")
+        ):
             return ReadResult(id_, outputs)  # the inputs in the state still declare it
-        inputs: Properties = {
-            name: outputs[name] for name in ("resources", KEY, NAMESPACE) if name in outputs
-        }
-        if outputs.get(DECLARED_NAME):
-            inputs["name"] = claim.name
+        declared = {name: identity[name] for name in (NAMESPACE, DECLARATION) if name in identity}
+        inputs: Properties = {"resources": outputs["resources"]}
+        inputs |= {IDENTITY: declared} if declared else {}
+        inputs |= {"name": claim.name} if identity.get(EXPLICIT_NAME) else {}
         return ReadResult(id_, outputs, inputs)
 
     def update(self, _id: str, _olds: Properties, _news: Properties) -> UpdateResult:
@@ -215,8 +220,8 @@ class CapacityClaimProvider(ResourceProvider):
             elif isinstance(error, NotFound):
                 before = "nothing, as far as the API knows; the claim is still in the state"
             raise api_failure("changing", resource_name, _id, error, held=f"{before}.") from None
-        carried = {name: _olds.get(name) for name in (KEY, NAMESPACE, INCARNATION)}
-        return UpdateResult(outputs_of(claim, carried | {DECLARED_NAME: _news.get("name")}))
+        carried = identity_of(_olds) | {EXPLICIT_NAME: bool(_news.get("name"))}
+        return UpdateResult(outputs_of(claim, carried))
 
     def delete(self, _id: str, _props: Properties) -> None:
         """Release the claim and wait until it is gone; a claim that lives on in the state is kept."""
@@ -488,7 +493,8 @@ def _not_offered(olds: Mapping[str, Any], inputs: Mapping[str, Any], told: Colle
 
 
 def _declaration(props: Mapping[str, Any]) -> Declaration:
-    namespace, key = props.get(NAMESPACE), props.get(KEY)
+    identity = identity_of(props)
+    namespace, key = identity.get(NAMESPACE), identity.get(DECLARATION)
     if not isinstance(namespace, str) or not isinstance(key, str):
         raise ClaimError(
             "a capacity claim needs a namespace and a key to get its id from, and this one has none; "
@@ -504,11 +510,11 @@ def _resources(props: Mapping[str, Any]) -> CapacityClaimResources:
 
 
 def _resource_name(props: Mapping[str, Any]) -> str:
-    key = props.get(KEY)
+    key = identity_of(props).get(DECLARATION)
     return resource_name_of(key) if isinstance(key, str) else str(props.get("name") or "unnamed")
 
 
-def outputs_of(claim: CapacityClaim, carried: Mapping[str, Any]) -> Properties:
+def outputs_of(claim: CapacityClaim, identity: Mapping[str, Any]) -> Properties:
     """What the state holds of a claim: what does not change by itself, and what this software remembers.
 
     How far a claim has come is left out. It would be out of date as soon as it is written, and with a
@@ -524,9 +530,8 @@ def outputs_of(claim: CapacityClaim, carried: Mapping[str, Any]) -> Properties:
         "createdAt": status.created_at,
         "updatedAt": status.updated_at,
     }
-    kept = {name: carried.get(name) for name in (KEY, NAMESPACE, INCARNATION, DECLARED_NAME)}
-    outputs |= {name: value for name, value in kept.items() if value and not is_unknown(value)}
-    return outputs
+    known = {name: value for name, value in identity.items() if value and not is_unknown(value)}
+    return outputs | ({IDENTITY: known} if known else {})
 
 
 def _found(claim_id: str, props: Mapping[str, Any]) -> CapacityClaim | None:

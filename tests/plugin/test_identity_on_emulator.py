@@ -14,8 +14,8 @@ from support.plugin import Plugin, PluginError, claim_inputs, plain
 from coreweave_inference import Client
 from coreweave_inference.emulator import Emulator, EmulatorSettings
 
-PARENT = "my:index:Team$pulumi-python:dynamic/coreweave:CapacityClaim::training"
-TYPE = "pulumi-python:dynamic/coreweave:CapacityClaim"
+PARENT = "my:index:Team$pulumi-python:dynamic/capacityClaim:CapacityClaim::training"
+TYPE = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
 ANSWER_LOST = {"path": "create", "nth": 1, "fail": {"when": "after"}}
 
 Start = Callable[..., tuple[Emulator, Plugin]]

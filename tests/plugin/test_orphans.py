@@ -40,7 +40,9 @@ def test_a_claim_that_is_made_beside_one_that_was_cut_off_is_told_of(
 ) -> None:
     left = cut_off(emulator, namespace, zones=EAST)
     cut_off(emulator, str(uuid.uuid4()), zones=EAST)  # of another stack
-    cut_off(emulator, namespace, key=claim_inputs()["__key"] + "2")  # of another declaration
+    cut_off(
+        emulator, namespace, key=claim_inputs()["identity"]["declaration"] + "2"
+    )  # of another declaration
     plugin = Plugin(emulator.environment())
     claim_id, _ = create(plugin, namespace)
     said = printed(plugin)
@@ -77,7 +79,7 @@ def test_nobody_is_told_where_claims_are_meant_to_live_on(emulator: Emulator, na
 def test_claims_are_listed_once_for_all_creates_and_not_where_the_stack_is_new(
     emulator: Emulator, namespace: str
 ) -> None:
-    keys = [f"{claim_inputs()['__key']}{index}" for index in range(3)]
+    keys = [f"{claim_inputs()['identity']['declaration']}{index}" for index in range(3)]
     with Plugin(emulator.environment()) as plugin:
         for key in keys:
             create(plugin, namespace, key=key)
@@ -98,7 +100,7 @@ def test_a_claim_is_made_though_the_api_does_not_tell_which_claims_live(
     emulator.set_faults([{"path": "list", "fail": {"code": "permission_denied", "message": "not yours"}}])
     with Plugin(emulator.environment()) as plugin:
         create(plugin, namespace)
-        create(plugin, namespace, key=f"{claim_inputs()['__key']}2")
+        create(plugin, namespace, key=f"{claim_inputs()['identity']['declaration']}2")
         said = printed(plugin)
     assert plain(said) == snapshot("""\
 warning: looking for claims that a cut-off creation has left failed: the token may not do this.
@@ -139,7 +141,7 @@ def test_the_text_names_ten_claims_that_are_left_and_tells_how_many_more(
     emulator: Emulator, plugin: Plugin, namespace: str
 ) -> None:
     for index in range(12):
-        create(plugin, namespace, key=f"{claim_inputs()['__key']}{index}")
+        create(plugin, namespace, key=f"{claim_inputs()['identity']['declaration']}{index}")
     with Plugin(emulator.environment() | {"COREWEAVE_READ_GRACE": "0"}) as later:
         with pytest.raises(PluginError) as refused:
             later.of(ClaimNamespaceProvider).delete(namespace, {})

@@ -55,7 +55,7 @@ def test_a_namespace_is_a_random_uuid_that_never_changes(plugin: Plugin) -> None
 def test_both_kinds_of_provider_share_what_the_process_knows(plugin: Plugin, namespace: str) -> None:
     claim_id, _, outputs = created(plugin, namespace)
     plugin.of(ClaimNamespaceProvider).diff(namespace, {}, {})
-    plugin.delete(claim_id, outputs | {"__incarnation": "an earlier one"})
+    plugin.delete(claim_id, outputs | {"identity": outputs["identity"] | {"incarnation": "an earlier one"}})
     assert plugin.read(claim_id, outputs)[0] == claim_id
 
 
@@ -163,7 +163,7 @@ def test_a_count_changes_in_place_and_everything_else_replaces(
     assert (diff.changes, diff.replaces) == ("unknown", [])
     updated = plugin.update(claim_id, outputs, scaled)
     assert updated["resources"]["instanceCount"] == 6
-    assert updated["__incarnation"] == outputs["__incarnation"]
+    assert updated["identity"]["incarnation"] == outputs["identity"]["incarnation"]
     assert plugin.diff(claim_id, updated, scaled).changes == "none"
     assert writes(emulator) == ["POST", "PATCH"]
     for changes in ({"zones": BACKWARD}, {"instanceId": "h100-80gb-sxm5"}):
@@ -272,7 +272,7 @@ def test_a_state_that_tells_how_far_the_claim_was_still_works(
     assert plugin.diff(claim_id, earlier, more).changes == "unknown"
     updated = plugin.update(claim_id, earlier, more)
     assert set(updated) == set(outputs)
-    assert updated["__incarnation"] == outputs["__incarnation"]
+    assert updated["identity"]["incarnation"] == outputs["identity"]["incarnation"]
     plugin.delete(claim_id, earlier)
     assert plugin.read(claim_id, earlier)[0] == ""
 
@@ -330,7 +330,7 @@ def test_the_same_create_again_takes_the_claim_over(
     claim_id, inputs, outputs = created(plugin, namespace)
     again, second = plugin.create(inputs)
     assert again == claim_id
-    assert second["__incarnation"] != outputs["__incarnation"]
+    assert second["identity"]["incarnation"] != outputs["identity"]["incarnation"]
     assert len(emulator.claims()) == 1
     assert "is taken over, not created twice" in plugin.close()
 
@@ -361,16 +361,16 @@ def test_the_state_holds_plain_names_that_are_a_promise(plugin: Plugin, namespac
         "organizationId",
         "createdAt",
         "updatedAt",
-        "__key",
-        "__namespace",
-        "__incarnation",
-        "__declaredName",
+        "identity",
     }
+    assert set(outputs["identity"]) == {"declaration", "namespace", "incarnation", "explicitName"}
 
 
 def test_another_provider_of_the_program_keeps_its_tracebacks(plugin: Plugin) -> None:
     with pytest.raises(PluginError, match=r"Traceback \(most recent call last\)[\s\S]*KeyError"):
-        plugin.create({"__namespace": "6f9f9c3e-1f0a-4f0e-9d3f-3f1d1c1b1a10", "__key": "a::b"})
+        plugin.create(
+            {"identity": {"namespace": "6f9f9c3e-1f0a-4f0e-9d3f-3f1d1c1b1a10", "declaration": "a::b"}}
+        )
 
 
 def test_a_change_that_the_api_takes_and_does_not_make_is_an_error(namespace: str) -> None:

@@ -287,7 +287,7 @@ class Soak:
         arguments = [command, *(["--yes"] if command != "preview" else [])]
         if argument.startswith("--replace "):
             name = argument.removeprefix("--replace ")
-            type_ = "pulumi-python:dynamic/coreweave:CapacityClaim"
+            type_ = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
             arguments += ["--replace", f"urn:pulumi:{self._stack.name}::claims::{type_}::{name}"]
         if command != "preview" and argument != "with preview":
             arguments.append("--skip-preview")

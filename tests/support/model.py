@@ -35,7 +35,7 @@ from pulumi_coreweave_inference.settings import settings_from
 from support import invariants
 from support.plugin import UNKNOWN, Checked, Diff, Plugin, PluginError, Properties
 
-TYPE: Final = "pulumi-python:dynamic/coreweave:CapacityClaim"
+TYPE: Final = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
 _URN: Final = f"urn:pulumi:test::claims::{TYPE}::"
 _READY_WITHIN: Final = 120.0  # seconds of the emulator's time
 
@@ -444,9 +444,9 @@ class Engine:
         spec: Any = claim.answer["spec"]
         declared = Declared(dict(spec["resources"]), claim.name)
         inputs = self._inputs(name, declared, "")
-        del inputs["__namespace"]  # it arrives with the next `up`
+        del inputs["identity"]["namespace"]  # it arrives with the next `up`
         outputs = {"name": claim.name, "resources": dict(spec["resources"]), "organizationId": ""}
-        outputs |= {"__key": inputs["__key"], "__declaredName": claim.name}
+        outputs["identity"] = inputs["identity"] | {"explicitName": True}
         self.state.entries.append(Entry(name, claim.id, inputs, outputs))
 
     # One operation
@@ -619,8 +619,7 @@ class Engine:
     def _inputs(name: str, declared: Declared, namespace: str) -> Properties:
         inputs: Properties = {
             "resources": dict(declared.resources),
-            "__key": f"{TYPE}::{name}",
-            "__namespace": namespace,
+            "identity": {"declaration": f"{TYPE}::{name}", "namespace": namespace},
         }
         return inputs if declared.name is None else inputs | {"name": declared.name}
 

@@ -178,7 +178,7 @@ def _properties(struct: struct_pb2.Struct) -> Properties:
 def claim_inputs(
     namespace: str = "6f9f9c3e-1f0a-4f0e-9d3f-3f1d1c1b1a10",
     *,
-    key: str = "pulumi-python:dynamic/coreweave:CapacityClaim::training",
+    key: str = "pulumi-python:dynamic/capacityClaim:CapacityClaim::training",
     name: str | None = None,
     **resources: Any,
 ) -> Properties:
@@ -190,8 +190,7 @@ def claim_inputs(
             "zones": ["US-WEST-04A", "US-EAST-04A"],
         }
         | resources,
-        "__key": key,
-        "__namespace": namespace,
+        "identity": {"declaration": key, "namespace": namespace},
     }
     return inputs if name is None else inputs | {"name": name}
 

@@ -20,7 +20,7 @@ from pulumi.dynamic.dynamic import serialize_provider
 from coreweave_inference import CapacityClaim, ClaimState
 from pulumi_coreweave_inference.capacity_claim import TYPE
 from pulumi_coreweave_inference.identity import key_of
-from pulumi_coreweave_inference.inputs import DECLARED_NAME, KEY, normalize
+from pulumi_coreweave_inference.inputs import DECLARATION, EXPLICIT_NAME, IDENTITY, normalize
 from pulumi_coreweave_inference.provider import CapacityClaimProvider, outputs_of
 
 ZONE_ORDER: Final = (
@@ -135,8 +135,9 @@ def program(adoptions: Sequence[Adoption]) -> str:
 def _entry(adoption: Adoption, provider: dict[str, Any]) -> dict[str, Any]:
     claim = adoption.claim
     key = key_of(f"urn:pulumi:stack::project::{TYPE}::{adoption.resource_name}")
-    inputs, _ = normalize({"resources": claim.resources.to_wire(), "name": adoption.declared_name, KEY: key})
-    outputs = outputs_of(claim, {KEY: key, DECLARED_NAME: adoption.declared_name})
+    declared, identity = adoption.declared_name, {DECLARATION: key}
+    inputs, _ = normalize({"resources": claim.resources.to_wire(), "name": declared, IDENTITY: identity})
+    outputs = outputs_of(claim, identity | ({EXPLICIT_NAME: True} if declared else {}))
     return {
         "type": TYPE,
         "name": adoption.resource_name,

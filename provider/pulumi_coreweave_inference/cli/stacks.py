@@ -19,11 +19,11 @@ import typer
 
 from pulumi_coreweave_inference.capacity_claim import TYPE
 from pulumi_coreweave_inference.identity import key_of, resource_name_of
-from pulumi_coreweave_inference.inputs import KEY
+from pulumi_coreweave_inference.inputs import DECLARATION, identity_of
 
 from .session import Failure, printable, waiting_for
 
-_NAMESPACE_TYPE: Final = "pulumi-python:dynamic/coreweave:ClaimNamespace"
+_NAMESPACE_TYPE: Final = "pulumi-python:dynamic/claimNamespace:ClaimNamespace"
 _AT_ONCE: Final = 4  # exports that run beside each other
 
 StateFiles = Annotated[
@@ -133,7 +133,7 @@ def _entries(resources: Sequence[Mapping[str, Any]], stack: str) -> Iterator[Ent
             continue
         outputs = resource.get("outputs")
         outputs = outputs if isinstance(outputs, dict) else {}
-        key, name = outputs.get(KEY), outputs.get("name")
+        key, name = identity_of(outputs).get(DECLARATION), outputs.get("name")
         urn = _text(resource.get("urn"))
         yield Entry(
             stack=stack,

@@ -148,11 +148,11 @@ def test_all_claims_of_a_run_share_one_namespace_and_have_keys_of_their_own(
         return {str(index): one.id for index, one in enumerate(claims)}
 
     run(program, recorder)
-    assert {recorder.seen[name]["__namespace"] for name in "abc"} == {"claims-id"}
-    assert [recorder.seen[name]["__key"] for name in "abc"] == [
-        "pulumi-python:dynamic/coreweave:CapacityClaim::a",
-        "pulumi-python:dynamic/coreweave:CapacityClaim::b",
-        "acme:index:Team$pulumi-python:dynamic/coreweave:CapacityClaim::c",
+    assert {recorder.seen[name]["identity"]["namespace"] for name in "abc"} == {"claims-id"}
+    assert [recorder.seen[name]["identity"]["declaration"] for name in "abc"] == [
+        "pulumi-python:dynamic/capacityClaim:CapacityClaim::a",
+        "pulumi-python:dynamic/capacityClaim:CapacityClaim::b",
+        "acme:index:Team$pulumi-python:dynamic/capacityClaim:CapacityClaim::c",
     ]
 
 

@@ -11,7 +11,7 @@ ID = "c1"
 
 
 def entry(incarnation: str, key: str = "a::training") -> dict[str, Any]:
-    return {"__incarnation": incarnation, "__key": key}
+    return {"identity": {"incarnation": incarnation, "declaration": key}}
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_what_was_never_met_does_not_live_on(seen: DeleteGuard) -> None:
 def test_an_imported_entry_without_an_incarnation_is_the_living_one_when_it_was_compared(
     seen: DeleteGuard,
 ) -> None:
-    seen.compared(ID, {}, {"__key": "a::training"})
+    seen.compared(ID, {}, {"identity": {"declaration": "a::training"}})
     assert not seen.lives_on(ID, {})
     assert seen.owner(ID) == "a::training"
 

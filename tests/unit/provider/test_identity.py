@@ -32,7 +32,7 @@ from pulumi_coreweave_inference.identity import (
 )
 
 NAMESPACE = "6f9f9c3e-1f0a-4f0e-9d3f-3f1d1c1b1a10"
-KEY = "pulumi-python:dynamic/coreweave:CapacityClaim::training"
+KEY = "pulumi-python:dynamic/capacityClaim:CapacityClaim::training"
 
 
 def resources(**changes: Any) -> CapacityClaimResources:
@@ -145,7 +145,7 @@ def run(api: Api, declaration: Declaration, owner: Callable[[str], str | None] =
 
 
 def test_the_derivation_of_ids_is_a_promise_to_every_state_file() -> None:
-    assert declare().claim_id(0) == "aa65ad2c-33bd-5148-9d3f-3f1d1c1b1a10"
+    assert declare().claim_id(0) == "fecf4d12-8aeb-53a9-9d3f-3f1d1c1b1a10"
     assert declare().claim_id(1) == "3a01d8ad-e535-5c01-9d3f-3f1d1c1b1a10"
     assert declare(name="training").claim_id(0) == "e7274f6e-e7e7-5c06-9d3f-3f1d1c1b1a10"
 
@@ -214,8 +214,8 @@ def test_every_made_name_obeys_the_apis_rule(resource_name: str, claim_id: Any) 
 
 
 def test_the_key_is_the_urn_without_stack_and_project() -> None:
-    urn = "urn:pulumi:dev::shop::my:comp:Team$pulumi-python:dynamic/coreweave:CapacityClaim::a::b"
-    assert key_of(urn) == "my:comp:Team$pulumi-python:dynamic/coreweave:CapacityClaim::a::b"
+    urn = "urn:pulumi:dev::shop::my:comp:Team$pulumi-python:dynamic/capacityClaim:CapacityClaim::a::b"
+    assert key_of(urn) == "my:comp:Team$pulumi-python:dynamic/capacityClaim:CapacityClaim::a::b"
 
 
 def test_a_new_claim_is_one_post_and_nothing_else() -> None:

@@ -24,7 +24,7 @@ from pulumi_coreweave_inference.identity import (
 )
 
 GRACE, PATIENCE = 20, 60
-KEY = "pulumi-python:dynamic/coreweave:CapacityClaim::training"
+KEY = "pulumi-python:dynamic/capacityClaim:CapacityClaim::training"
 RESOURCES = CapacityClaimResources.model_validate(
     {
         "instanceId": "gb200-4x",

@@ -151,7 +151,7 @@ def test_an_unknown_immutable_value_counts_as_a_replacement() -> None:
 
 
 def test_another_explicit_name_replaces_and_dropping_it_does_not() -> None:
-    named = held() | {"name": "training", "__declaredName": "training"}
+    named = held() | {"name": "training", "identity": {"explicitName": True}}
     assert compare(named, declared("training"), PATCHABLE_BY_DEFAULT).changed == ()
     assert compare(named, declared("other"), PATCHABLE_BY_DEFAULT).replaces == ("name",)
     dropped = compare(named, declared(), PATCHABLE_BY_DEFAULT)

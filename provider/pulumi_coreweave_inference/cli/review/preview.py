@@ -16,8 +16,8 @@ from typing import IO, Any, Final
 
 from .plan import Change, Drift, Kind, Order, Plan, Spec, Unsaid
 
-CLAIM_TYPE: Final = "pulumi-python:dynamic/coreweave:CapacityClaim"
-_NAMESPACE_TYPE: Final = "pulumi-python:dynamic/coreweave:ClaimNamespace"
+CLAIM_TYPE: Final = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
+_NAMESPACE_TYPE: Final = "pulumi-python:dynamic/claimNamespace:ClaimNamespace"
 _STACK_TYPE: Final = "pulumi:pulumi:Stack"
 _MANAGED: Final = "CAPACITY_TYPE_MANAGED"
 

@@ -192,5 +192,5 @@ def test_the_import_file_names_the_provider_as_the_sdk_does() -> None:
     (entry,) = import_file(adopt([candidate(claim())]))["resources"]
     constant = serialize_provider(CapacityClaimProvider())
     assert entry["inputs"]["__provider"] == entry["outputs"]["__provider"] == constant
-    assert "__namespace" not in entry["inputs"]
-    assert entry["type"] == "pulumi-python:dynamic/coreweave:CapacityClaim"
+    assert "namespace" not in entry["inputs"]["identity"]
+    assert entry["type"] == "pulumi-python:dynamic/capacityClaim:CapacityClaim"

@@ -17,7 +17,7 @@ from pulumi_coreweave_inference.cli.app import app
 from pulumi_coreweave_inference.cli.orphans import confirmed
 from pulumi_coreweave_inference.cli.stacks import read_export
 
-TYPE = "pulumi-python:dynamic/coreweave:CapacityClaim"
+TYPE = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
 TOKEN = "s3cr3t-t0ken-n0b0dy-may-see"
 
 

@@ -14,7 +14,7 @@ from pulumi_coreweave_inference.cli.findings import Origin, Origins, compare
 from pulumi_coreweave_inference.cli.stacks import Entry, StackState, read_export
 from pulumi_coreweave_inference.identity import Declaration
 
-TYPE = "pulumi-python:dynamic/coreweave:CapacityClaim"
+TYPE = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
 NAMESPACE = "3fbd2c6e-4f0b-4a33-9a3b-0d8e7b1f2c11"
 
 
@@ -114,8 +114,8 @@ def resource(name: str, claim_id: str, **more: Any) -> dict[str, Any]:
 
 
 def test_an_export_tells_claims_namespace_and_creates_that_were_cut_off() -> None:
-    namespace = {"urn": "u", "type": "pulumi-python:dynamic/coreweave:ClaimNamespace", "id": NAMESPACE}
-    outputs = {"name": "training-1", "__key": "some::key"}
+    namespace = {"urn": "u", "type": "pulumi-python:dynamic/claimNamespace:ClaimNamespace", "id": NAMESPACE}
+    outputs = {"name": "training-1", "identity": {"declaration": "some::key"}}
     export = {
         "version": 3,
         "deployment": {
@@ -124,7 +124,7 @@ def test_an_export_tells_claims_namespace_and_creates_that_were_cut_off() -> Non
                 resource("training", "1", outputs=outputs),
                 resource("training", "0", outputs=outputs, delete=True),
                 resource("read", "2", external=True),
-                resource("secret", "3", outputs={"name": {"ciphertext": "x"}, "__key": None}),
+                resource("secret", "3", outputs={"name": {"ciphertext": "x"}, "identity": None}),
                 {"urn": "other", "type": "aws:s3:Bucket", "id": "b"},
             ],
             "pending_operations": [

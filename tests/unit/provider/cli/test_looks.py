@@ -20,7 +20,7 @@ from pulumi_coreweave_inference.cli import table
 from pulumi_coreweave_inference.cli.app import app
 from pulumi_coreweave_inference.identity import Declaration
 
-CLAIM = "pulumi-python:dynamic/coreweave:CapacityClaim"
+CLAIM = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
 NAMESPACES = {
     "prod": "6ffb9fce-42ae-4638-add8-09ea8e43ce50",
     "dev": "9a1c6b1e-9d0c-4a57-8f7e-51c2b6f0a3d4",
@@ -104,7 +104,7 @@ def entry(stack: str, name: str, claim_id: str, **more: Any) -> dict[str, Any]:
 def export(stack: str, *entries: dict[str, Any], cut_off: str = "") -> str:
     namespace = {
         "urn": "n",
-        "type": "pulumi-python:dynamic/coreweave:ClaimNamespace",
+        "type": "pulumi-python:dynamic/claimNamespace:ClaimNamespace",
         "id": NAMESPACES[stack],
     }
     pending = [{"type": "creating", "resource": entry(stack, cut_off, "")}] if cut_off else []

@@ -7,6 +7,7 @@ Source positions outside the program are shortened to their file names; nothing 
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -190,7 +191,8 @@ def _import_request(stack: Stack) -> Path:
     with Client(stack.emulator.token, endpoint=stack.emulator.url) as client:
         resources = CapacityClaimResources.model_validate(entry["inputs"]["resources"])
         made = client.capacity_claims.create("made-by-hand", resources)
-    inputs = entry["inputs"] | {"__key": entry["inputs"]["__key"].replace("training", "batch")}
+    inputs = copy.deepcopy(entry["inputs"])
+    inputs["identity"]["declaration"] = inputs["identity"]["declaration"].replace("training", "batch")
     imported = {
         "type": entry["type"],
         "name": "batch",

@@ -82,7 +82,7 @@ def test_other_input_is_refused_in_one_line(given: bytes, told: str) -> None:
 
 
 def test_a_step_of_a_claim_that_is_not_known_is_not_guessed() -> None:
-    urn = "urn:pulumi:prod::claims::pulumi-python:dynamic/coreweave:CapacityClaim::training"
+    urn = "urn:pulumi:prod::claims::pulumi-python:dynamic/capacityClaim:CapacityClaim::training"
     done = runner.invoke(app, ["review"], input=json.dumps({"steps": [{"op": "melt", "urn": urn}]}))
     assert (done.exit_code, done.stdout) == (2, "")
     assert "'melt'" in done.stderr
