@@ -1,27 +1,25 @@
-"""What a program declares: a capacity claim, its resources, and what it learns of the claim."""
+"""What a program declares: a capacity claim, its resources, and what the program gets to know about it."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
 import pulumi
 from pulumi.dynamic import Resource
 from pulumi.output import UNKNOWN
-from pulumi.runtime.mocks import MockMonitor
 
 import coreweave_inference as api
 from coreweave_inference.retry import RetryPolicy
 
+from . import mocks
 from .errors import ClaimError, InvalidReadiness, labelled
 from .identity import key_of
 from .inputs import DECLARATION, IDENTITY, NAMESPACE, api_spelling
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
-from .sdk_costs import one_waited_for, program_frames_only
 from .settings import USER_AGENT, program_settings
 
 TYPE: Final = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
@@ -41,15 +39,15 @@ class CapacityClaimResourcesArgs:
         zones: pulumi.Input[Sequence[pulumi.Input[str]]],
         capacity_type: pulumi.Input[str] | None = None,
     ) -> None:
-        """The rules are those of the API's schema of 2026-06-29 and of its docs page "Create capacity claim".
+        """The rules come from the API's schema of 2026-06-29 and its docs page "Create capacity claim".
 
-        :param instance_id: The instance type, such as `gb200-4x`; one that at least one of the zones
-               offers (`capacity-claims zones` shows which). A change replaces the claim.
+        :param instance_id: The instance type, such as `gb200-4x`. At least one of the zones must offer it;
+               `capacity-claims zones` lists which zone offers what. A change replaces the claim.
         :param instance_count: How many instances, 0 to 4294967295. A change is made in place.
-        :param zones: The zones in order of preference, the preferred first; at least one, each once,
-               such as `["US-WEST-04A", "US-EAST-04A"]`. A change, of the order too, replaces the claim.
-        :param capacity_type: `CAPACITY_TYPE_MANAGED`, which is the default and since 2026-07-21 the only
-               type the API accepts. A change replaces the claim.
+        :param zones: The zones in order of preference, such as `["US-WEST-04A", "US-EAST-04A"]`: at least
+               one, no duplicates. A change, also of the order alone, replaces the claim.
+        :param capacity_type: `CAPACITY_TYPE_MANAGED`, the default, and the only type that the API accepts
+               since 2026-07-21. A change replaces the claim.
         """
         pulumi.set(self, "instance_id", instance_id)
         pulumi.set(self, "instance_count", instance_count)
@@ -101,17 +99,17 @@ class CapacityClaimCondition(dict[str, Any]):
     """What the API says about one aspect of a claim, often in one zone."""
 
     type: str = pulumi.property("type")
-    """What the condition is about, such as `Ready`; free text."""
+    """The aspect, such as `Ready`; free text."""
     status: str = pulumi.property("status")
-    """`STATUS_TRUE`, `STATUS_FALSE`, or what else the API says."""
+    """`STATUS_TRUE`, `STATUS_FALSE`, or any other value of the API."""
     reason: str = pulumi.property("reason")
-    """Why, in one word; free text."""
+    """The reason, in one word; free text."""
     message: str = pulumi.property("message")
-    """Why, for people."""
+    """The reason, for people."""
     zone: str = pulumi.property("zone")
-    """The zone it is about; empty when it is about the whole claim."""
+    """The zone; empty for a condition of the whole claim."""
     last_update_time: str | None = pulumi.property("lastUpdateTime")
-    """Since when, in RFC 3339."""
+    """When it was last updated, in RFC 3339."""
 
     @classmethod
     def of(cls, claim: api.CapacityClaim) -> list[CapacityClaimCondition]:
@@ -130,9 +128,9 @@ class CapacityClaimCondition(dict[str, Any]):
 
 
 class ClaimNamespace(Resource, module="claimNamespace", name="ClaimNamespace"):
-    """A random UUID in the stack's state that the ids of the stack's claims are computed from.
+    """A random UUID in the stack's state from which the ids of the stack's claims are derived.
 
-    Every program that declares a claim has one, made on its own; there is no need to declare it.
+    Every program that declares a claim gets one automatically; do not declare it yourself.
     """
 
     def __init__(self, resource_name: str, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -142,9 +140,9 @@ class ClaimNamespace(Resource, module="claimNamespace", name="ClaimNamespace"):
 class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
     """A number of GPU instances of one type, reserved across an ordered list of zones.
 
-    Known as soon as the claim exists: `id`, `name`, `resources`, `organization_id`, `created_at`. What
-    the API reports about it is read live, and resolves when the claim is ready: `status`,
-    `allocated_instances`, `pending_instances`, `conditions`, `updated_at`, and `ready`.
+    These are known as soon as the claim exists: `id`, `name`, `resources`, `organization_id`, `created_at`.
+    These are read live, and resolve when the claim is ready: `status`, `allocated_instances`,
+    `pending_instances`, `conditions`, `updated_at`, and `ready`.
     """
 
     def __init__(
@@ -156,16 +154,17 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         name: pulumi.Input[str] | None = None,
         readiness: Readiness | None = _DEFAULT_READINESS,
     ) -> None:
-        """What is wrong with the declaration fails in the preview. Raises `InvalidReadiness`.
+        """A declaration with errors fails in the preview. Raises `InvalidReadiness`.
 
         :param resource_name: The name of the resource in the stack. The claim's id depends on it.
         :param opts: Options that control the resource's behaviour.
-        :param resources: What to reserve, and where; also as a dict in either spelling.
+        :param resources: What to reserve, and where; also a dict, in the spelling of the API or of Python.
         :param name: The claim's name at the API, 1 to 100 lower-case letters, digits and dashes. The
-               default is the resource's name and seven digits of the id, so that the old and the new
+               default is the resource's name plus seven digits of the id, so that the old and the new
                claim of a replacement have different names. A change replaces the claim.
-        :param readiness: When the claim counts as ready and how long to wait for it, 45 minutes by
-               default. None does not wait: then the live outputs tell of a moment after the creation.
+        :param readiness: When the claim counts as ready, and how long to wait for that: 45 minutes by
+               default. With None the program does not wait; the live outputs then show the claim as it is
+               shortly after its creation.
         """
         if readiness is not None and not isinstance(readiness, Readiness):
             raise InvalidReadiness(
@@ -177,28 +176,21 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         run = _run()
         if isinstance(resources, Mapping):
             resources = api_spelling(resources)
-        mocked = isinstance(pulumi.runtime.settings.get_monitor(), MockMonitor)
-        learnt = (*_KEPT, *_REPORTED) if mocked else _KEPT
-        props: dict[str, Any] = {"resources": resources, "name": name, **dict.fromkeys(learnt)}
+        outputs = (*_KEPT, *mocks.REPORTED) if mocks.are_active() else _KEPT
+        props: dict[str, Any] = {"resources": resources, "name": name, **dict.fromkeys(outputs)}
         if opts is None or opts.id is None:
             props[IDENTITY] = {DECLARATION: _key(resource_name, opts), NAMESPACE: run.namespace.id}
-        with program_frames_only(sys._getframe()):
-            super().__init__(CapacityClaimProvider(), resource_name, props, opts)
-        # One output a claim, rather than some thirty by `Output.all` and `apply`.
-        one_waited_for(value for value in vars(self).values() if isinstance(value, pulumi.Output))
-        secret = asyncio.get_event_loop().create_future()
-        self._observed: pulumi.Output[_Observed] = pulumi.Output(
-            {self}, self._mocked(secret) if mocked else self._observe(run, secret), _true(), secret
-        )
+        super().__init__(CapacityClaimProvider(), resource_name, props, opts)
+        self._observed = self._live_output(self._mocked() if mocks.are_active() else self._observe(run))
 
     @classmethod
     def get(
         cls, resource_name: str, id: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None
     ) -> CapacityClaim:
-        """A claim that exists and that this program only reads: it is never changed or released.
+        """An existing claim that this program only reads: it is never changed or released.
 
         :param resource_name: The name of the resource in the stack.
-        :param id: The claim's id, a UUID. Where there is no such claim, the preview fails.
+        :param id: The claim's id, a UUID. If there is no claim with it, the preview fails.
         :param opts: Options that control the resource's behaviour.
         """
         reading = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(id=id))
@@ -240,7 +232,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
 
     @property
     def pending_instances(self) -> pulumi.Output[int]:
-        """How many instances are still to come, once the claim is ready."""
+        """How many instances are still pending, once the claim is ready."""
         return self._observed.apply(lambda observed: observed.pending_instances)
 
     @property
@@ -258,13 +250,30 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         """The claim itself, once it is ready: `depends_on=[claim.ready]` waits for the capacity."""
         return self._observed.apply(lambda _: self)
 
-    async def _observe(self, run: _Run, secret: asyncio.Future[bool]) -> Any:
+    def _live_output(self, observing: Coroutine[Any, Any, _Observed | None]) -> pulumi.Output[_Observed]:
+        """What a look at the claim shows, as one output; unknown if `observing` results in None.
+
+        An output consists of the resources that it depends on, its value, and whether that is known and
+        secret. This one is secret if the claim's resources are. Made of `Output.all` and `apply`, it would
+        add some thirty outputs a claim to the program.
+        """
+        loop = asyncio.get_event_loop()
+        known, secret = loop.create_future(), loop.create_future()
+        known.set_result(True)  # an UNKNOWN among the values counts as well
+
+        async def value() -> Any:
+            secret.set_result(await self.resources.is_secret())
+            seen = await observing
+            return UNKNOWN if seen is None else seen
+
+        return pulumi.Output({self}, value(), known, secret)
+
+    async def _observe(self, run: _Run) -> _Observed | None:
         claim_id, resources = await self.id.future(), await self.resources.future()
-        secret.set_result(await self.resources.is_secret())
         if resources is not None and self._readiness is not None:
             self._refuse_what_is_never_ready(claim_id, resources, self._readiness)
         if not claim_id or resources is None:
-            return UNKNOWN
+            return None
         goal = Goal(
             resource_name=self._resource_name,
             claim_id=claim_id,
@@ -274,7 +283,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             urn=await self.urn.future(),
         )
         if pulumi.runtime.is_dry_run():
-            return await _glance(run, goal)
+            return await _peek(run, goal)
         claim = await run.poller.wait(
             goal,
             show=lambda line: pulumi.log.info(line, resource=self, ephemeral=True),
@@ -293,18 +302,15 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
                 "  Next: declare a Readiness with a min_instances of at most that, or more instances"
             )
 
-    async def _mocked(self, secret: asyncio.Future[bool]) -> Any:
-        state = {name: self.__dict__[name] for name in ("id", "resources", *_KEPT, *_REPORTED)}
-        secret.set_result(await self.resources.is_secret())
+    async def _mocked(self) -> _Observed | None:
+        state = {name: self.__dict__[name] for name in ("id", "resources", *_KEPT, *mocks.REPORTED)}
         if not all([await output.is_known() for output in state.values()]):
-            return UNKNOWN
-        return _Observed.mocked({name: await output.future() for name, output in state.items()})
+            return None
+        return _Observed(mocks.claim_from({name: await output.future() for name, output in state.items()}))
 
 
-# The properties that only the API knows, and that the state keeps; as inputs they are absent. Those that
-# change by themselves are read live: their outputs are of use only to what a mock says of them.
 _KEPT: Final = ("organizationId", "createdAt", "updatedAt")
-_REPORTED: Final = ("status", "allocatedInstances", "pendingInstances", "conditions")
+"""The properties that the API sets and the state keeps. What changes by itself is read live instead."""
 
 
 class _Observed:
@@ -318,32 +324,11 @@ class _Observed:
         self.updated_at = status.updated_at or ""
         self.conditions = CapacityClaimCondition.of(claim)
 
-    @classmethod
-    def mocked(cls, state: Mapping[str, Any]) -> _Observed:
-        """What a unit test with `set_mocks` sees: what its mock answers, else a claim that is ready."""
-        resources = dict(state.get("resources") or {})
-        count = int(resources.get("instanceCount") or resources.get("instance_count") or 0)
-        allocated = state.get("allocatedInstances")
-        return cls(
-            api.CapacityClaim.model_validate(
-                {
-                    "spec": {"id": state["id"], "name": "", "resources": resources},
-                    "status": {
-                        "status": state.get("status") or "STATUS_READY",
-                        "allocatedInstances": count if allocated is None else allocated,
-                        "pendingInstances": state.get("pendingInstances") or 0,
-                        "conditions": state.get("conditions") or [],
-                        "updatedAt": state.get("updatedAt"),
-                    },
-                }
-            )
-        )
-
 
 class _Run:
-    """What all claims of one run of a program share: the namespace, the settings, the poller.
+    """What all claims of one run of a program share: the namespace, the client, the poller.
 
-    It lies with the run's root resource: one process may run several stacks, one after the other.
+    It is kept at the run's root resource: one process may run several stacks, one after the other.
     """
 
     def __init__(self) -> None:
@@ -352,7 +337,7 @@ class _Run:
 
     @cached_property
     def namespace(self) -> ClaimNamespace:
-        """The namespace; a program that only reads claims needs none."""
+        """The namespace, made with the first claim that is not only read."""
         return ClaimNamespace("claims")
 
     def client(self) -> api.AsyncClient:
@@ -376,7 +361,7 @@ _RUN: Final = "_coreweave_inference_run"
 
 
 def _run() -> _Run:
-    """What the claims of the present run share; made with the first of them."""
+    """What the claims of the current run share; made with the first of them."""
     # Under `set_mocks` there is no root resource; there the mocks stand for the run.
     anchor: Any = pulumi.runtime.get_root_resource() or pulumi.runtime.settings.get_monitor()
     run: _Run | None = getattr(anchor, _RUN, None)
@@ -387,7 +372,7 @@ def _run() -> _Run:
 
 
 def _key(resource_name: str, opts: pulumi.ResourceOptions | None) -> pulumi.Input[str]:
-    """What distinguishes the declaration within its stack: its URN without stack and project."""
+    """What identifies the declaration within its stack: its URN without stack and project."""
     if opts is None or opts.parent is None:
         return f"{TYPE}::{resource_name}"
     return _key_below(resource_name, opts.parent)
@@ -399,24 +384,17 @@ async def _key_below(resource_name: str, parent: pulumi.Resource) -> str:
     return key_of(await pulumi.create_urn(resource_name, TYPE, parent=parent).future() or "")
 
 
-async def _glance(run: _Run, goal: Goal) -> Any:
-    """What a preview shows of a claim that exists: what the API holds, unless it is about to change."""
+async def _peek(run: _Run, goal: Goal) -> _Observed | None:
+    """What a preview shows of an existing claim: what the API holds, unless that is about to change."""
     try:
-        claim = await run.poller.glance(goal)
+        claim = await run.poller.peek(goal)
     except ClaimError:
-        return UNKNOWN  # a setting that cannot be understood; the provider says which
+        return None  # a setting that makes no sense; the provider says which
     if claim is None or claim.resources.to_wire() != goal.resources.to_wire():
-        return UNKNOWN
+        return None
     return _Observed(claim)
 
 
-def _true() -> asyncio.Future[bool]:
-    """For an output whose value tells by itself whether it is known."""
-    known: asyncio.Future[bool] = asyncio.get_event_loop().create_future()
-    known.set_result(True)
-    return known
-
-
 def _got(holder: Any, name: str) -> Any:
-    """`pulumi.get`, whose callers alone know the type."""
+    """`pulumi.get`, for which only the caller knows the type."""
     return pulumi.get(holder, name)

@@ -1,13 +1,13 @@
-"""Which claims one operation has met, and which incarnation of each is the living one.
+"""Which entry of the state may delete a claim.
 
-Each create draws an incarnation and puts it into the state. Where a replacement takes over a claim that
-lives, the state holds two entries with one id, an older and a living one; the engine then deletes the older
-one, and the claim must stay. Which one lives follows from what the engine asks for, in its order:
+Each create writes a fresh random `incarnation` into the state. When a replacement adopts a claim that is
+alive, the state holds two entries with one id, an older one and the current one. The engine then deletes
+the older entry, and the claim must stay. Which entry is current follows from the calls of the engine:
 
-    create             the entry that it makes is the living one
+    create             the entry that it writes is current
     read, then diff    a refresh has met the entry; whether the program declares it is open
-    diff alone         the program declares the entry
-    delete             of the living entry: the claim is released; of another one: it stays
+    diff alone         the program declares the entry, so it is current
+    delete             of the current entry: the claim is released; of a superseded one: the claim stays
 """
 
 from __future__ import annotations
@@ -18,80 +18,100 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .errors import ClaimError, labelled, text
+from .identity import resource_name_of
 from .inputs import DECLARATION, INCARNATION, identity_of
-from .obstacles import held_twice
+
+
+class DuplicateOwnership(ClaimError):
+    """The program declares one claim under two keys."""
 
 
 @dataclass(frozen=True)
-class _Alive:
+class _Current:
     incarnation: str
     key: str | None  # of its declaration
     declared: bool  # by the program, or only met by a refresh
 
 
 class DeleteGuard:
-    """What one operation has seen of the claims in the state. Any thread may tell and ask."""
+    """What one operation has seen of the claims in the state. Safe between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._alive: dict[str, _Alive] = {}
+        self._current: dict[str, _Current] = {}
         self._refreshed: Counter[str] = Counter()  # reads that no diff has followed yet
-        self._released: dict[str, bool] = {}  # by id: whether a list has shown the claim before
-        self.organization: str | None = None
-        """The organization of a claim in the state; None while none was compared."""
+        self._released: dict[str, bool] = {}  # by id: whether a list had shown the claim before
 
-    def created(self, claim_id: str, outputs: Mapping[str, Any]) -> None:
-        """A claim was created or taken over."""
+    def on_create(self, claim_id: str, outputs: Mapping[str, Any]) -> None:
+        """A claim was created or adopted."""
+        identity = identity_of(outputs)
         with self._lock:
-            self._alive[claim_id] = _Alive(
-                identity_of(outputs)[INCARNATION], identity_of(outputs).get(DECLARATION), declared=True
+            self._current[claim_id] = _Current(
+                identity[INCARNATION], identity.get(DECLARATION), declared=True
             )
             self._released.pop(claim_id, None)
 
-    def read(self, claim_id: str) -> None:
-        """An entry of the state was read: a refresh then asks for its difference, too."""
+    def on_read(self, claim_id: str) -> None:
+        """An entry was read: the refresh that does so asks for its diff, too."""
         with self._lock:
             self._refreshed[claim_id] += 1
 
-    def compared(self, claim_id: str, olds: Mapping[str, Any], news: Mapping[str, Any]) -> None:
-        """An entry of the state was compared with its declaration.
+    def on_diff(self, claim_id: str, olds: Mapping[str, Any], news: Mapping[str, Any]) -> None:
+        """An entry was compared with its declaration.
 
-        Raises `ClaimError` when the program declares the claim under another key, too.
+        Raises `DuplicateOwnership` when the program declares the claim under another key as well.
         """
-        key = identity_of(news).get(DECLARATION) or identity_of(olds).get(DECLARATION)
+        before = identity_of(olds)
+        key = identity_of(news).get(DECLARATION) or before.get(DECLARATION)
         with self._lock:
             declared = not self._refreshed[claim_id]
             self._refreshed[claim_id] = max(0, self._refreshed[claim_id] - 1)
-            known = self._alive.get(claim_id)
+            known = self._current.get(claim_id)
             if declared and known is not None and known.declared and key != known.key:
-                raise held_twice(claim_id, key, known.key)
-            self._alive[claim_id] = _Alive(identity_of(olds).get(INCARNATION) or "", key, declared)
-            self.organization = olds.get("organizationId") or self.organization
+                raise _duplicate_ownership(claim_id, key, known.key)
+            self._current[claim_id] = _Current(before.get(INCARNATION) or "", key, declared)
 
-    def released(self, claim_id: str, *, shown: bool) -> None:
-        """A claim was released; `shown`: whether a list has shown it before."""
+    def on_delete(self, claim_id: str, *, listed_before: bool) -> None:
+        """A claim was released; `listed_before`: whether a list of this operation had shown it."""
         with self._lock:
-            self._alive.pop(claim_id, None)
-            self._released[claim_id] = shown
+            self._current.pop(claim_id, None)
+            self._released[claim_id] = listed_before
 
     def owner(self, claim_id: str) -> str | None:
-        """The key of the declaration that holds a claim, as far as this operation has seen."""
+        """The key of the declaration that holds a claim, if this operation has met it."""
         with self._lock:
-            known = self._alive.get(claim_id)
+            known = self._current.get(claim_id)
             return known.key if known is not None else None
 
-    def lives_on(self, claim_id: str, outputs: Mapping[str, Any]) -> bool:
-        """Whether another incarnation of the claim than that of the entry is the living one."""
+    def is_superseded(self, claim_id: str, outputs: Mapping[str, Any]) -> bool:
+        """Whether another entry of the state is the current one of this claim."""
         with self._lock:
-            known = self._alive.get(claim_id)
+            known = self._current.get(claim_id)
             return known is not None and known.incarnation != (identity_of(outputs).get(INCARNATION) or "")
 
-    def settled(self, claim_id: str) -> bool:
+    def is_accounted_for(self, claim_id: str) -> bool:
         """Whether this operation has met a claim in the state, or has released it."""
         with self._lock:
-            return claim_id in self._alive or claim_id in self._released
+            return claim_id in self._current or claim_id in self._released
 
-    def releases(self) -> tuple[int, set[str]]:
-        """How many claims this operation has released, and which of them a list has shown before."""
+    @property
+    def released(self) -> Mapping[str, bool]:
+        """The claims that this operation has released, and whether a list had shown each before."""
         with self._lock:
-            return len(self._released), {claim_id for claim_id, shown in self._released.items() if shown}
+            return dict(self._released)
+
+
+def _duplicate_ownership(claim_id: str, one: str | None, other: str | None) -> DuplicateOwnership:
+    first, second = resource_name_of(one or "unnamed"), resource_name_of(other or "unnamed")
+    return DuplicateOwnership(
+        text(
+            f"{labelled(first, claim_id)} is already held by the resource '{second}'.",
+            said=["this happens when a resource is renamed and a new claim is declared with the old name"],
+            held=f"the claim, unchanged; the state lists it under '{first}' and under '{second}'.",
+            then=[
+                "remove the newer of the two from the state with `pulumi state delete URN`, then declare it "
+                "with depends_on the renamed resource, or with a name that no claim has had"
+            ],
+        )
+    )

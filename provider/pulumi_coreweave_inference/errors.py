@@ -1,17 +1,25 @@
-"""The errors a person sees: what failed on which claim, what is still held, what to do next.
+"""The errors that a person sees: what failed on which claim, what is still reserved, what to do next.
 
-    ClaimError                  a text for people; shown without a traceback
-    ├── InvalidSetting          a variable or config key that cannot be understood
-    └── InvalidReadiness        a `Readiness` that can never be met
+    ClaimError                  a text for people, shown without a traceback
+    ├── InvalidSetting          an environment variable or config key with a value that makes no sense
+    ├── InvalidReadiness        a `Readiness` that can never be met
+    ├── WrongOrganization       the token belongs to another organization than the claim     (operation.py)
+    ├── DuplicateOwnership      two declarations hold one claim                           (delete_guard.py)
+    ├── NameTaken, IdConflict, ListedButNotReadable, DeletionPending,
+    │   AttemptsExhausted       why a claim cannot be created                                   (create.py)
+    └── OrphansRemain, OrphanCheckFailed
+                                why a stack may not end                                        (orphans.py)
 
-A text has up to four parts: one sentence that says what failed, on which claim (Pulumi name and id);
-what the API said; what is still held; what to do next.
+A text has up to four parts: one sentence that says what failed on which claim (its name in the program and
+its id), what the API said, what is still reserved, and what to do next. Each is written where the decision
+is made; this module has the layout, and one table with what each error of the API means and what helps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import pulumi
 
@@ -35,21 +43,21 @@ from .inputs import program_spelling
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources
 
-MISSING_TOKEN = (
+MISSING_TOKEN: Final = (
     "no API token: set COREWEAVE_API_TOKEN (or CW_API_TOKEN) in the environment, "
     "or run `pulumi config set --secret coreweave:token`"
 )
 
 
 class ClaimError(pulumi.RunError):
-    """Something a user or the API caused, told in full by its text.
+    """An error caused by the user or the API, fully described by its text.
 
     As a `RunError` it ends a program that does not catch it with its text alone.
     """
 
 
 class InvalidSetting(ClaimError):
-    """A variable or config key that cannot be understood."""
+    """An environment variable or config key with a value that makes no sense."""
 
     def __init__(self, source: str, reason: str) -> None:
         super().__init__(f"{source}: {reason}")
@@ -64,30 +72,114 @@ class InvalidReadiness(ClaimError, ValueError):
     """A `Readiness` that can never be met."""
 
 
+@dataclass(frozen=True)
+class Meaning:
+    """What errors of the API mean, and what helps: in a Pulumi program, and on the command line."""
+
+    errors: tuple[type[CoreweaveError], ...]
+    summary: str
+    in_program: str
+    on_command_line: str = ""
+
+
+MEANINGS: Final = (
+    Meaning(
+        (MissingToken,),
+        "there is no API token",
+        MISSING_TOKEN.partition(": ")[2],
+        "set COREWEAVE_API_TOKEN (or CW_API_TOKEN) in the environment",
+    ),
+    Meaning(
+        (WrongEndpoint,),
+        "the endpoint does not serve the API",
+        "check COREWEAVE_API_ENDPOINT or coreweave:endpoint; without them, the real API is used",
+        "check COREWEAVE_API_ENDPOINT; without it, the real API is used",
+    ),
+    Meaning(
+        (ConnectionFailed,),
+        "the API cannot be reached",
+        "run `pulumi up` again when the API responds; nothing is done twice",
+        "check COREWEAVE_API_ENDPOINT; without it, the real API is used",
+    ),
+    Meaning(
+        (Unauthenticated,),
+        "the API does not accept the token",
+        "check that COREWEAVE_API_TOKEN or coreweave:token holds a token that is still valid",
+        "check that COREWEAVE_API_TOKEN (or CW_API_TOKEN) holds a token that is still valid",
+    ),
+    Meaning(
+        (PermissionDenied,),
+        "the token may not do this",
+        "use a token with the role Inference Admin, which may write; Inference Viewer may only read",
+        "use a token with the role Inference Viewer to read, Inference Admin to release",
+    ),
+    Meaning(
+        (InvalidArgument,),
+        "the API refused the request as invalid",
+        "change the declaration as described above and run `pulumi up` again",
+    ),
+    Meaning(
+        (FailedPrecondition,),
+        "the API refused it in the claim's current state",
+        "the claim may be in use: stop what runs on it, then run the same command again",
+    ),
+    Meaning(
+        (ResourceExhausted,),
+        "a quota or rate limit of the API is exhausted",
+        "run `pulumi up` again when the API responds; nothing is done twice",
+        "try again later; COREWEAVE_RETRY_DEADLINE sets how long a command retries",
+    ),
+    Meaning(
+        (NotFound,),
+        "the API does not know the claim",
+        "run `pulumi refresh` to see what the API holds, then `pulumi up`",
+    ),
+    Meaning(
+        (Unavailable,),
+        "the API is not available",
+        "run `pulumi up` again when the API responds; nothing is done twice",
+        "try again later; COREWEAVE_RETRY_DEADLINE sets how long a command retries",
+    ),
+    Meaning(
+        (CoreweaveError,),
+        "the API responded with an error",
+        "run `pulumi refresh` to see what the API holds, then `pulumi up`",
+    ),
+)
+"""The first row whose errors include an error counts: the special ones stand before the general ones."""
+
+
+def meaning(error: CoreweaveError) -> Meaning:
+    """What an error of the API means, and what helps."""
+    return next(row for row in MEANINGS if isinstance(error, row.errors))
+
+
 def labelled(resource_name: str, claim_id: str | None) -> str:
-    """A claim as the texts name it: the Pulumi resource's name, and the id where there is one."""
+    """A claim as the texts name it: the Pulumi resource's name, and the id if there is one."""
     return f"capacity claim '{resource_name}'" + (f" (id {claim_id})" if claim_id else "")
 
 
 def text(headline: str, *, said: Iterable[str] = (), held: str = "", then: Iterable[str] = ()) -> str:
-    """The parts of an error, one below the other."""
+    """The parts of an error, one below the other: `held` is what is still reserved, `then` what to do."""
     lines = [headline, *(f"  {line}" for line in said)]
     if held:
-        lines.append(f"  Held: {held}")
-    lines += [f"  {'Next: ' if first else '      '}{line}" for first, line in _firsts(then)]
+        lines.append(f"  Still reserved: {held}")
+    lines += [f"  {'      ' if index else 'Next: '}{line}" for index, line in enumerate(then)]
     return "\n".join(lines)
-
-
-def _firsts(lines: Iterable[str]) -> Iterator[tuple[bool, str]]:
-    return ((index == 0, line) for index, line in enumerate(lines))
 
 
 def api_failure(
     doing: str, resource_name: str, claim_id: str | None, error: CoreweaveError, *, held: str
 ) -> ClaimError:
-    """An API error, told for the claim it happened to. `doing` reads "creating", "scaling" and so on."""
-    headline = f"{doing} {labelled(resource_name, claim_id)} failed: {_in_short(error)}."
-    return ClaimError(text(headline, said=_said(error), held=held, then=_next(error)))
+    """An API error for the claim it happened to. `doing` reads "creating", "scaling" and so on."""
+    headline = f"{doing} {labelled(resource_name, claim_id)} failed: {meaning(error).summary}."
+    return ClaimError(text(headline, said=_said(error), held=held, then=[_advice(error)]))
+
+
+def lookup_failure(doing: str, error: CoreweaveError) -> ClaimError:
+    """An API error of a call that only reads. `doing` names what was looked for."""
+    headline = f"{doing} failed: {meaning(error).summary}."
+    return ClaimError(text(headline, said=_said(error), then=[_advice(error)]))
 
 
 def held_resources(claim: CapacityClaim) -> str:
@@ -99,39 +191,16 @@ def held_resources(claim: CapacityClaim) -> str:
     )
 
 
-def lookup_failure(doing: str, error: CoreweaveError) -> ClaimError:
-    """An API error of a call that only reads. `doing` names what was looked for."""
-    return ClaimError(text(f"{doing} failed: {_in_short(error)}.", said=_said(error), then=_next(error)))
-
-
 def described(resources: CapacityClaimResources) -> str:
-    """What is reserved and where, in a few words."""
+    """What is declared and where, in a few words."""
     zones = ", ".join(resources.zones)
     return f"{resources.instance_count} {resources.instance_id} in {zones} ({resources.capacity_type})"
 
 
-def _in_short(error: CoreweaveError) -> str:
-    if isinstance(error, MissingToken):
-        return "there is no API token"
-    if isinstance(error, WrongEndpoint):
-        return "the endpoint does not serve the API"
-    if isinstance(error, ConnectionFailed):
-        return "the API cannot be reached"
-    if isinstance(error, Unauthenticated):
-        return "the API does not accept the token"
-    if isinstance(error, PermissionDenied):
-        return "the token may not do this"
-    if isinstance(error, InvalidArgument):
-        return "the API refused the request as invalid"
-    if isinstance(error, FailedPrecondition):
-        return "the API refused it in the claim's present state"
-    if isinstance(error, ResourceExhausted):
-        return "a quota or rate limit of the API is exhausted"
-    if isinstance(error, NotFound):
-        return "the API does not know the claim"
-    if isinstance(error, Unavailable):
-        return "the API is not available"
-    return "the API answered with an error"
+def _advice(error: CoreweaveError) -> str:
+    if isinstance(error, ResourceExhausted) and error.retry_after:
+        return f"wait {error.retry_after:.0f} seconds and run `pulumi up` again"
+    return meaning(error).in_program
 
 
 def _said(error: CoreweaveError) -> list[str]:
@@ -139,35 +208,6 @@ def _said(error: CoreweaveError) -> list[str]:
         return [str(error)]
     lines = [f"{error.code}: {error.message}" if error.message else error.code]
     lines += [f"{program_spelling(v.field)}: {v.description}" for v in error.violations]
-    lines.append(
-        f"({', '.join(part for part in (_attempts(error), _request(error)) if part)})",
-    )
-    return lines
-
-
-def _attempts(error: ApiError) -> str:
-    return f"{error.attempts} attempt{'s' if error.attempts != 1 else ''}"
-
-
-def _request(error: ApiError) -> str:
-    return f"request id {error.request_id}" if error.request_id else ""
-
-
-def _next(error: CoreweaveError) -> list[str]:
-    if isinstance(error, MissingToken):
-        return [MISSING_TOKEN.partition(": ")[2]]
-    if isinstance(error, WrongEndpoint):
-        return ["check COREWEAVE_API_ENDPOINT or coreweave:endpoint; without them it is the real API's"]
-    if isinstance(error, Unauthenticated):
-        return ["check that COREWEAVE_API_TOKEN or coreweave:token holds a token that is still valid"]
-    if isinstance(error, PermissionDenied):
-        return ["use a token with the role Inference Admin, which may write; Inference Viewer only reads"]
-    if isinstance(error, InvalidArgument):
-        return ["change the declaration as said above and run `pulumi up` again"]
-    if isinstance(error, FailedPrecondition):
-        return ["the claim may be in use: end what runs on it, then run the same command again"]
-    if isinstance(error, ResourceExhausted) and error.retry_after:
-        return [f"wait {error.retry_after:.0f} seconds and run `pulumi up` again"]
-    if isinstance(error, Unavailable | ResourceExhausted):
-        return ["run `pulumi up` again when the API answers; nothing is done twice"]
-    return ["run `pulumi refresh` to see what the API holds, then `pulumi up`"]
+    attempts = f"{error.attempts} attempt{'s' if error.attempts != 1 else ''}"
+    request = f", request id {error.request_id}" if error.request_id else ""
+    return [*lines, f"({attempts}{request})"]

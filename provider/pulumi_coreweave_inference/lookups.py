@@ -1,21 +1,21 @@
-"""Look at claims that this program does not manage: by id or name, all of them, and what is offered.
+"""Look up claims that this program does not manage, by id or name, and what the API offers.
 
-Each function has an `_output` form that takes and gives outputs. Lookups run in previews too, and only
-read. Under `pulumi.runtime.set_mocks` they ask the mocks (`Mocks.call`) instead of the API.
+Each function has an `_output` form that takes and returns outputs. Lookups only read, in previews too. Under
+`pulumi.runtime.set_mocks` they ask the mocks (`Mocks.call`) instead of the API.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import pulumi
-from pulumi.runtime.mocks import MockCallArgs, MockMonitor
 
 import coreweave_inference as api
 from coreweave_inference.errors import CoreweaveError, NotFound
 
+from . import mocks
 from .capacity_claim import CapacityClaimCondition, CapacityClaimResources
 from .errors import ClaimError, lookup_failure, text
 from .settings import program_settings
@@ -44,7 +44,7 @@ class GetCapacityClaimResult(dict[str, Any]):
     allocated_instances: int = pulumi.property("allocatedInstances")
     """How many instances are allocated."""
     pending_instances: int = pulumi.property("pendingInstances")
-    """How many instances are still to come."""
+    """How many instances are still pending."""
     conditions: Sequence[CapacityClaimCondition] = pulumi.property("conditions")
     """What the API says about it, zone by zone."""
     created_at: str | None = pulumi.property("createdAt")
@@ -54,16 +54,16 @@ class GetCapacityClaimResult(dict[str, Any]):
 
 
 def get_capacity_claim(*, id: str | None = None, name: str | None = None) -> GetCapacityClaimResult:
-    """Look a claim up by its id or by its name, one of which must be given.
+    """Look up a claim by its id or by its name; pass exactly one of them.
 
-    Raises `ClaimError` where there is no such claim, where a name fits several (it lists them), and where
-    the API does not answer.
+    Raises `ClaimError` if the claim does not exist, if several have the name (it lists them), and if the API
+    does not respond.
     """
     if (id is None) == (name is None):
-        raise ClaimError("get_capacity_claim needs either id= or name=, and one of them only")
-    mocked = _mocked(GET_CLAIM, {"id": id, "name": name})
+        raise ClaimError("get_capacity_claim takes either id= or name=")
+    mocked = mocks.call(GET_CLAIM, {"id": id, "name": name})
     if mocked is not None:
-        return _result(api.CapacityClaim.model_validate(_wire(mocked)))
+        return _result(mocks.looked_up(mocked))
     if id is not None:
         return _result(_ask(f"looking up the capacity claim {id}", lambda c: _by_id(c, id)))
     named = _ask(f"looking up the capacity claim named '{name}'", lambda c: c.capacity_claims.list())
@@ -82,12 +82,12 @@ def get_capacity_claim_output(
 def get_capacity_claims(*, updated_after: str | None = None) -> list[GetCapacityClaimResult]:
     """Look up all claims of the organization.
 
-    `updated_after`: only claims changed after this moment, in RFC 3339. Raises `ClaimError` where the API
-    does not answer.
+    `updated_after`: only claims that changed after this time, in RFC 3339. Raises `ClaimError` if the
+    API does not respond.
     """
-    mocked = _mocked(GET_CLAIMS, {"updatedAfter": updated_after})
+    mocked = mocks.call(GET_CLAIMS, {"updatedAfter": updated_after})
     if mocked is not None:
-        return [_result(api.CapacityClaim.model_validate(_wire(claim))) for claim in mocked.get("claims", [])]
+        return [_result(mocks.looked_up(claim)) for claim in mocked.get("claims", [])]
     claims = _ask("looking up capacity claims", lambda c: c.capacity_claims.list(updated_after=updated_after))
     return [_result(claim) for claim in claims]
 
@@ -104,9 +104,9 @@ def get_capacity_claims_output(
 def get_capacity_claim_parameters() -> dict[str, list[str]]:
     """Look up which instance types each zone offers now: `{"US-WEST-04A": ["gb200-4x"]}`.
 
-    Raises `ClaimError` where the API does not answer.
+    Raises `ClaimError` if the API does not respond.
     """
-    mocked = _mocked(GET_PARAMETERS, {})
+    mocked = mocks.call(GET_PARAMETERS, {})
     if mocked is not None:
         return {str(zone): list(ids) for zone, ids in mocked.items()}
     offered: api.CapacityClaimParameters = _ask(
@@ -127,7 +127,7 @@ def _by_id(client: api.Client, claim_id: str) -> api.CapacityClaim:
         raise ClaimError(
             text(
                 f"there is no capacity claim with the id {claim_id}.",
-                then=["look at `capacity-claims list` for the claims there are"],
+                then=["run `capacity-claims list` to see the claims that exist"],
             )
         ) from None
 
@@ -139,7 +139,7 @@ def _only(found: list[api.CapacityClaim], name: str) -> api.CapacityClaim:
         raise ClaimError(
             text(
                 f"there is no capacity claim named '{name}'.",
-                then=["look at `capacity-claims list` for the claims there are"],
+                then=["run `capacity-claims list` to see the claims that exist"],
             )
         )
     raise ClaimError(
@@ -148,7 +148,7 @@ def _only(found: list[api.CapacityClaim], name: str) -> api.CapacityClaim:
             said=[
                 f"{claim.id}, created {claim.status.created_at or 'at an unknown time'}" for claim in found
             ],
-            then=["look the claim up by its id"],
+            then=["look up the claim by its id"],
         )
     )
 
@@ -159,21 +159,6 @@ def _ask(doing: str, call: Callable[[api.Client], T]) -> T:
             return call(client)
         except CoreweaveError as error:
             raise lookup_failure(doing, error) from None
-
-
-def _mocked(token: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
-    monitor = pulumi.runtime.settings.get_monitor()
-    if not isinstance(monitor, MockMonitor):
-        return None
-    given = {name: value for name, value in arguments.items() if value is not None}
-    answer: Any = monitor.mocks.call(MockCallArgs(token=token, args=given, provider=""))
-    return dict(answer[0] if isinstance(answer, tuple) else answer)
-
-
-def _wire(mocked: Mapping[str, Any]) -> dict[str, Any]:
-    """What a mock answers for a claim, a flat dict in the API's spelling, as the API would send it."""
-    spec = {name: mocked[name] for name in ("id", "name", "organizationId", "resources") if name in mocked}
-    return {"spec": {"id": "mocked", **spec}, "status": {k: v for k, v in mocked.items() if k not in spec}}
 
 
 def _result(claim: api.CapacityClaim) -> GetCapacityClaimResult:
@@ -198,5 +183,5 @@ def _result(claim: api.CapacityClaim) -> GetCapacityClaimResult:
 
 
 async def _later(call: Callable[[], T]) -> T:
-    """Run a blocking lookup beside the program's event loop."""
+    """Run a blocking lookup without blocking the program's event loop."""
     return await asyncio.to_thread(call)

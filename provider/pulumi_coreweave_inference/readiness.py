@@ -1,14 +1,14 @@
-"""Waiting for claims, in the program: one poller for all claims, progress on each claim's own row.
+"""Waiting for claims in the program: one poller for all claims, progress on each claim's own row.
 
-The wait runs after a claim's state has been written, so whatever happens to it, the claim is not lost:
-the next `pulumi up` goes on waiting. It only reads.
+The wait begins after the claim is in the state, so whatever happens to the wait, the claim is not lost: the
+next `pulumi up` goes on waiting. Waiting only reads.
 
     goal ─► Poller.wait ─► look (one LIST for all, GET for what LIST lacks) ─► judge ─► ready
                              ▲                                                  │
                              └────────────── pause, progress ◄──── waiting ◄────┤
                                                                                 └─► failed, timed out
 
-`judge` and the texts are pure. The poller is handed its reader, its clock and the place for progress.
+`judge` and the texts are pure. The poller gets its reader, its clock and the place for progress as arguments.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import enum
 import shlex
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
@@ -37,31 +37,28 @@ from coreweave_inference.errors import (
 from coreweave_inference.settings import format_duration, parse_duration
 
 from .errors import InvalidReadiness, described, labelled, text
+from .reads import CLOCK_SKEW
+from .rounds import FIRST_LOOK, Rounds
 
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources
 
-PROGRESS_EVERY: Final = 15.0  # seconds without a change after which progress is shown all the same
-_GATHER: Final = 0.05  # seconds to let claims come together before the first look
-_LULL: Final = (0.4, 1.0)  # seconds in which no claim joins, after which who has joined is looked at
-_WHILE_JOINING: Final = (1.0, 8.0)  # seconds between looks as long as claims keep joining
-_INSTANT: Final = 0.001  # seconds: no pause is shorter
-_PAUSES: Final = (0.5, 1.0, 2.0, 3.0, 5.0)  # seconds between looks; the last one goes on
-_NAMED: Final = 10  # claims that the text of an interrupt names, of more it says how many
-_REACH_BACK: Final = timedelta(seconds=10)  # how much further a list goes, for claims that join later
-_SETTLE: Final = 60.0  # seconds an answer may lag behind what has just been written
+PROGRESS_EVERY: Final = 15.0  # seconds after which progress is shown even if nothing changed
+_INSTANT: Final = 0.001  # seconds; a shorter pause is none
+_NAMED: Final = 10  # claims that the text of an interrupt names; it counts the others
+_MAXIMUM_LAG: Final = 60.0  # seconds by which an answer may lag behind what was just written
 _FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument)
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """When a claim counts as ready, and what to do when it does not become so.
+    """When a claim counts as ready, and what happens if it does not get ready in time.
 
-    `timeout`: how long to wait, as a number of seconds, a `timedelta`, or a text such as "45m" or
-    "1h30m"; 45 minutes by default, as long as CoreWeave's own provider waits. It counts anew in each
-    `pulumi up`. `min_instances`: how many instances must be allocated once the API says READY; by default
-    all that are declared. `on_timeout`: when the time is over, "fail" (default) ends the update with an error
-    and keeps the claim in the state, "warn" goes on with what is allocated. Raises `InvalidReadiness`.
+    `timeout`: how long to wait, as a number of seconds, a `timedelta`, or a text such as "45m" or "1h30m".
+    The default is 45 minutes, as long as CoreWeave's own provider waits. It starts again in each `pulumi up`.
+    `min_instances`: how many instances must be allocated once the API says READY; by default all that are
+    declared. `on_timeout`: after the timeout, "fail" (default) ends the update with an error and keeps the
+    claim in the state, "warn" continues with what is allocated. Raises `InvalidReadiness`.
     """
 
     timeout: float | str | timedelta = "45m"
@@ -74,7 +71,7 @@ class Readiness:
         if minimum is not None and (isinstance(minimum, bool) or not isinstance(minimum, int)):
             raise InvalidReadiness(f"min_instances must be a whole number, not {minimum!r}")
         if minimum is not None and minimum < 0:
-            raise InvalidReadiness(f"min_instances must not be negative, and is {minimum}")
+            raise InvalidReadiness(f"min_instances must not be negative, but is {minimum}")
         if self.on_timeout not in ("fail", "warn"):
             raise InvalidReadiness(f'on_timeout must be "fail" or "warn", not {self.on_timeout!r}')
 
@@ -90,7 +87,7 @@ class Readiness:
 
 @dataclass(frozen=True)
 class Goal:
-    """What one claim is waited for. Without `readiness` one look at it is enough."""
+    """What to wait for with one claim. Without `readiness`, one look at it is enough."""
 
     resource_name: str
     claim_id: str
@@ -112,7 +109,7 @@ class Goal:
 
 
 class Verdict(enum.Enum):
-    """What a look at a claim says."""
+    """What a look at a claim comes to."""
 
     READY = enum.auto()
     WAITING = enum.auto()
@@ -122,7 +119,7 @@ class Verdict(enum.Enum):
 def judge(claim: CapacityClaim, goal: Goal) -> Verdict:
     """Whether a claim is what its goal asks for.
 
-    ERROR is waited through, as the API calls it recoverable, and so is every state not known here.
+    The wait goes on in ERROR, which the API calls recoverable, and in every state unknown to this version.
     """
     if goal.readiness is None:
         return Verdict.READY
@@ -137,96 +134,98 @@ def judge(claim: CapacityClaim, goal: Goal) -> Verdict:
     return Verdict.WAITING
 
 
-def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, trouble: str = "") -> str:
-    """One line for the claim's row: state, allocated of requested, time left, zones' reasons.
+def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage: str = "") -> str:
+    """One line for the claim's row: state, allocated of requested, time left, the zones' reasons.
 
-    A terminal cuts the line off at its right, so that the reasons come last.
+    A terminal cuts off the end of the line, so the reasons come last.
     """
     parts = [f"{claim.state.short}, {_allocated(claim)}" if claim is not None else "not readable yet"]
     if left is not None:
         parts[0] += f", {format_duration(max(0, round(left)))} left"
-    if trouble:
-        parts.append(trouble)
+    if outage:
+        parts.append(outage)
     if claim is not None:
         parts += _zone_reasons(claim)
     return "; ".join(parts)
 
 
-def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, trouble: str = "") -> str:
-    """The text for a claim that did not become ready: what is there, what is held, what to do."""
+def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: str = "") -> str:
+    """The text for a claim that did not get ready: what exists, what is still reserved, what to do."""
     label = labelled(goal.resource_name, goal.claim_id)
     if claim is None:
         return text(
             f"{label} could not be read for {format_duration(round(waited))}.",
-            said=[trouble] if trouble else ["the API says that there is no such claim"],
-            held="the claim stays in the state, as it was.",
-            then=["`pulumi refresh` shows whether it is still there; `pulumi up` goes on waiting"],
+            said=[outage] if outage else ["the API says that this claim does not exist"],
+            held="the claim, as far as we know; it stays in the state.",
+            then=["run `pulumi refresh` to see whether it still exists, or `pulumi up` to go on waiting"],
         )
-    said = [*_zone_reasons(claim), *([trouble] if trouble else [])]
-    held = f"the claim stays reserved and in the state: {_allocated(claim)} instances."
+    said = [*_zone_reasons(claim), *([outage] if outage else [])]
+    held = f"{_allocated(claim)} instances; the claim stays in the state."
     if claim.state == api.ClaimState.DELETING:
         return text(
-            f"{label} is being deleted by somebody else.",
+            f"{label} is being deleted outside of Pulumi.",
             said=said,
-            held="it stays in the state until the next refresh.",
-            then=["`pulumi refresh` takes note of it, then `pulumi up` makes a new claim"],
+            held="nothing for long; the claim stays in the state until the next refresh.",
+            then=["run `pulumi refresh` to record it, then `pulumi up` to create a new claim"],
         )
     if claim.state == api.ClaimState.FAILED:
         return text(
-            f"{label} failed for good: the API reports {claim.state} with "
-            f"{_allocated(claim)} instances allocated.",
+            f"{label} failed: the API reports {claim.state}, which is final, with {_allocated(claim)} "
+            "instances allocated.",
             said=said,
             held=held,
             then=[
-                "change what is declared (instance type or zones), or have it made anew with "
+                "change the declaration (instance type or zones), or create the claim again with "
                 f"`pulumi up --replace {goal.target}`",
-                f"release it with `pulumi destroy --target {goal.target}`",
+                f"or release it with `pulumi destroy --target {goal.target}`",
             ],
         )
     if not _same_resources(claim.resources, goal.resources):
         return text(
-            f"{label} is not what is declared: somebody has changed it.",
+            f"{label} is not what is declared: it was changed outside of Pulumi.",
             said=[
-                f"declared: {described(goal.resources)}",
+                f"declared:      {described(goal.resources)}",
                 f"the API holds: {described(claim.resources)}",
             ],
             held=held,
-            then=["`pulumi refresh` takes note of the change; then `pulumi up` shows what it would undo"],
+            then=[
+                "run `pulumi refresh` to record the change, then `pulumi preview` to see what would undo it"
+            ],
         )
     fewer = ", or Readiness(min_instances=…)" if claim.state == api.ClaimState.READY else ""
-    enough = f", {goal.minimum} of them asked for" if goal.minimum != goal.resources.instance_count else ""
+    enough = f", {goal.minimum} of them required" if goal.minimum != goal.resources.instance_count else ""
     return text(
         f"{label} is not ready after {format_duration(round(waited))}: {_allocated(claim)} instances "
         f"allocated{enough} ({claim.state}).",
         said=said,
         held=held,
         then=[
-            "run `pulumi up` again to go on waiting, nothing is created twice",
+            "run `pulumi up` again to go on waiting; nothing is created twice",
             f"or ask for less: a smaller instance_count{fewer}",
-            "or ask elsewhere: in other zones, with a claim that replaces this one",
-            f"or give it up: `pulumi destroy --target {goal.target}` releases the claim",
+            "or ask elsewhere: other zones, with a claim that replaces this one",
+            f"or give up: `pulumi destroy --target {goal.target}` releases the claim",
         ],
     )
 
 
 def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]]) -> str:
-    """The text for a wait that Ctrl-C has ended: which claims are still held."""
+    """The text for a wait that Ctrl-C has ended: which claims are still reserved."""
     held = [
         f"{labelled(goal.resource_name, goal.claim_id)}: "
-        + (f"{claim.state.short}, {_allocated(claim)}" if claim is not None else "not seen yet")
+        + (f"{claim.state.short}, {_allocated(claim)}" if claim is not None else "not read yet")
         for claim, goal in waits
     ]
     more = [f"and {len(held) - _NAMED} more"] if len(held) > _NAMED else []
     return text(
         f"interrupted while waiting for {len(held)} capacity claim{'s' if len(held) != 1 else ''}.",
         said=[*held[:_NAMED], *more],
-        held="all of them; they stay reserved and in the state.",
-        then=["`pulumi up` goes on waiting; `pulumi destroy` releases them"],
+        held="all of them; they stay in the state.",
+        then=["run `pulumi up` to go on waiting, or `pulumi destroy` to release them"],
     )
 
 
 class Reader(Protocol):
-    """The calls the poller makes; `AsyncClient.capacity_claims` has them."""
+    """The calls that the poller makes; `AsyncClient.capacity_claims` has them."""
 
     async def get(self, id: str) -> CapacityClaim: ...
     async def list(self, *, updated_after: str | datetime | None = None) -> list[CapacityClaim]: ...
@@ -239,30 +238,25 @@ class _Wait:
     warn: Callable[[str], None]
     started: float
     result: asyncio.Future[CapacityClaim]
-    looked_at: bool = False
     seen: CapacityClaim | None = None
     shown: str = ""
     shown_at: float = 0.0
     failure: str = ""
-    strange_since: float | None = field(default=None)
+    unexpected_since: float | None = None
 
     @property
     def timeout(self) -> float:
-        return self.goal.readiness.seconds if self.goal.readiness else _SETTLE
+        return self.goal.readiness.seconds if self.goal.readiness else _MAXIMUM_LAG
 
     def left(self, now: float) -> float:
         return self.started + self.timeout - now
 
 
 class Poller:
-    """Waits for all claims of a program with one LIST per round.
+    """Waits for all claims of a program with one LIST per round (rounds.py).
 
-    A claim that joins does not bring a read with it: an update makes claims one by one for minutes. While
-    they keep joining, looks become rarer; once none has joined for a moment, those that have are looked
-    at. A claim that joins alone is looked at right away.
-
-    The claims that do not become ready are gathered, and reported in one `pulumi.RunError` when nothing
-    is waited for any more: the first error of a program ends it, and with it every other wait.
+    Claims that do not get ready are reported together in one `pulumi.RunError`, when no other wait is left:
+    the first error of a program ends it, and with it every other wait.
     """
 
     def __init__(
@@ -277,61 +271,57 @@ class Poller:
         self._waits: list[_Wait] = []  # a claim may be waited for by several
         self._joined = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._round = 0  # since a claim has joined
-        self._joining_since = self._joined_at = float("-inf")
-        self._looked_at = float("-inf")
+        self._rounds = Rounds()
         self._listed: dict[str, CapacityClaim] = {}  # what the last list of this run has shown
         self._listed_at = 0.0
-        self._glances: dict[str, Goal] = {}
-        self._glance: asyncio.Task[Mapping[str, CapacityClaim]] | None = None
+        self._peeking: dict[str, Goal] = {}
+        self._peek: asyncio.Task[Mapping[str, CapacityClaim]] | None = None
 
     async def wait(
         self, goal: Goal, show: Callable[[str], None], warn: Callable[[str], None]
     ) -> CapacityClaim:
-        """The claim once it is ready, or once its time is over where that is only a warning."""
+        """The claim once it is ready, or after its timeout if that is only a warning."""
         known = self._from_list(goal)
         if known is not None and judge(known, goal) is Verdict.READY:
             return known
         loop = asyncio.get_running_loop()
         wait = _Wait(goal, show, warn, self._clock(), loop.create_future())
         self._waits.append(wait)
-        if wait.started - self._joined_at > _PAUSES[-1]:
-            self._joining_since = wait.started
-        self._joined_at = wait.started
+        self._rounds.join(wait.started)
         self._joined.set()
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._run())
         return await wait.result
 
     def _from_list(self, goal: Goal) -> CapacityClaim | None:
-        """The claim as an earlier list of this run has shown it, if that is no older than the state."""
+        """The claim as an earlier list of this run has shown it, unless that is older than the state."""
         claim = self._listed.get(goal.claim_id)
-        if claim is None or self._clock() - self._listed_at > _SETTLE:
+        if claim is None or self._clock() - self._listed_at > _MAXIMUM_LAG:
             return None
         listed, known = api.parse_timestamp(claim.status.updated_at), api.parse_timestamp(goal.updated_at)
         is_current = listed is not None and known is not None and listed >= known
         return claim if is_current and _same_resources(claim.resources, goal.resources) else None
 
-    async def glance(self, goal: Goal) -> CapacityClaim | None:
-        """The claim as it is now, for a preview; None where that cannot be told.
+    async def peek(self, goal: Goal) -> CapacityClaim | None:
+        """The claim as it is now, for a preview; None if the API does not say.
 
         Claims that ask at the same time share one read. A preview does not fail because of it.
         """
         known = self._from_list(goal)
         if known is not None:
             return known
-        self._glances[goal.claim_id] = goal
-        while goal.claim_id in self._glances:
-            if self._glance is None:
-                self._glance = asyncio.get_running_loop().create_task(self._glance_at_all())
-            found = await asyncio.shield(self._glance)
+        self._peeking[goal.claim_id] = goal
+        while goal.claim_id in self._peeking:
+            if self._peek is None:
+                self._peek = asyncio.get_running_loop().create_task(self._peek_at_all())
+            found = await asyncio.shield(self._peek)
             if goal.claim_id in found:
                 return found[goal.claim_id]
         return None
 
-    async def _glance_at_all(self) -> Mapping[str, CapacityClaim]:
-        await self._pause(asyncio.Event(), _GATHER)
-        goals, self._glances, self._glance = list(self._glances.values()), {}, None
+    async def _peek_at_all(self) -> Mapping[str, CapacityClaim]:
+        await self._pause(asyncio.Event(), FIRST_LOOK)
+        goals, self._peeking, self._peek = list(self._peeking.values()), {}, None
         try:
             return await self._read(self._reader(), goals)
         except CoreweaveError as error:
@@ -339,23 +329,20 @@ class Poller:
             return {}
 
     async def _run(self) -> None:
-        # Not in a task of its own: between the end of that one and of this one, a claim that joins would
-        # not be looked at.
+        # One task for both: a claim that joins between the ends of two tasks would not be looked at.
         with _interrupt(self._interrupted):
-            await self._rounds()
+            await self._look_until_all_are_ready()
 
-    async def _rounds(self) -> None:
+    async def _look_until_all_are_ready(self) -> None:
         try:
             reader = self._reader()
             while self._open():
                 await self._until_the_next_look()
                 active = self._open()
-                self._looked_at = self._clock()
-                trouble, fatal = await self._look(reader, active)
-                self._round += 1
+                self._rounds.look(self._clock())
+                outage, fatal = await self._look(reader, active)
                 for wait in active:
-                    wait.looked_at = True
-                    self._step(wait, trouble, fatal)
+                    self._step(wait, outage, fatal)
         except Exception as error:  # noqa: BLE001  # every wait must end, whatever happens here
             self._end(error)
         else:
@@ -369,19 +356,9 @@ class Poller:
     async def _until_the_next_look(self) -> None:
         while True:
             self._joined.clear()
-            waits = self._open()
-            joined = [wait.started for wait in waits if not wait.looked_at]
-            if joined:
-                self._round = 0
-                since = self._joined_at - self._joining_since
-                pause = _within(_WHILE_JOINING, since / 2)
-                lull = self._joined_at + _within(_LULL, since / 25)
-                due = max(self._looked_at + pause, min(joined) + _GATHER)
-                due = min(due, max(self._looked_at + _PAUSES[0], lull))
-            else:
-                due = self._looked_at + _PAUSES[min(self._round, len(_PAUSES)) - 1]
-            end = min(wait.started + wait.timeout for wait in waits)
-            seconds = min(due, max(end, self._looked_at + _GATHER)) - self._clock()
+            end = min(wait.started + wait.timeout for wait in self._open())
+            last_look = max(end, self._rounds.looked_at + FIRST_LOOK)
+            seconds = min(self._rounds.due(), last_look) - self._clock()
             if seconds < _INSTANT:
                 return
             await self._pause(self._joined, seconds)
@@ -398,7 +375,7 @@ class Poller:
                 wait.result.set_exception(error)
 
     async def _look(self, reader: Reader, waits: list[_Wait]) -> tuple[str, str]:
-        """Read all claims once; answers a passing trouble, or one that ends every wait."""
+        """Read all claims once; returns an outage, or a failure that ends every wait."""
         now = self._clock()
         try:
             found = await self._read(reader, [wait.goal for wait in waits])
@@ -406,19 +383,19 @@ class Poller:
             return "", str(error)
         except CoreweaveError as error:
             for wait in waits:
-                wait.strange_since = None  # only what is read twice has been strange for long
-            return _trouble(error), ""
+                wait.unexpected_since = None  # it takes two reads to know for how long
+            return _outage(error), ""
         for wait in waits:
             claim = found.get(wait.goal.claim_id)
             wait.seen = claim
-            strange = claim is None or (
+            unexpected = claim is None or (
                 claim.state not in (api.ClaimState.FAILED, api.ClaimState.DELETING)
                 and not _same_resources(claim.resources, wait.goal.resources)
             )
-            if not strange:
-                wait.strange_since = None
-            elif wait.strange_since is None:
-                wait.strange_since = now
+            if not unexpected:
+                wait.unexpected_since = None
+            elif wait.unexpected_since is None:
+                wait.unexpected_since = now
         return "", ""
 
     async def _read(self, reader: Reader, goals: list[Goal]) -> Mapping[str, CapacityClaim]:
@@ -431,20 +408,20 @@ class Poller:
         found = {claim_id: self._listed[claim_id] for claim_id in wanted & self._listed.keys()}
         return found | await _get(reader, sorted(wanted - found.keys()))
 
-    def _step(self, wait: _Wait, trouble: str, fatal: str) -> None:
+    def _step(self, wait: _Wait, outage: str, fatal: str) -> None:
         now = self._clock()
         goal, claim = wait.goal, wait.seen
         waited = now - wait.started
         if fatal:
             self._fail(wait, not_ready(None, goal, waited, fatal))
             return
-        verdict = judge(claim, goal) if claim is not None and not trouble else Verdict.WAITING
+        verdict = judge(claim, goal) if claim is not None and not outage else Verdict.WAITING
         if verdict is Verdict.READY and claim is not None:
             self._done(wait, claim)
-        elif verdict is Verdict.FAILED or _strange_for_long(wait, now):
-            self._fail(wait, not_ready(claim, goal, waited, trouble))
+        elif verdict is Verdict.FAILED or _unexpected_for_long(wait, now):
+            self._fail(wait, not_ready(claim, goal, waited, outage))
         elif wait.left(now) <= 0:
-            failure = not_ready(claim, goal, waited, trouble)
+            failure = not_ready(claim, goal, waited, outage)
             lenient = goal.readiness is None or goal.readiness.on_timeout == "warn"
             if lenient and claim is not None:
                 wait.warn(failure)
@@ -452,7 +429,7 @@ class Poller:
             else:
                 self._fail(wait, failure)
         else:
-            self._show(wait, trouble, now)
+            self._show(wait, outage, now)
 
     def _done(self, wait: _Wait, claim: CapacityClaim) -> None:
         if wait.shown:
@@ -464,16 +441,16 @@ class Poller:
         wait.failure = failure
         wait.show(failure.partition("\n")[0])
 
-    def _show(self, wait: _Wait, trouble: str, now: float) -> None:
-        news = progress(wait.seen, wait.goal, None, trouble)  # the time left is always another
+    def _show(self, wait: _Wait, outage: str, now: float) -> None:
+        news = progress(wait.seen, wait.goal, None, outage)  # without the time left, which always changes
         if news != wait.shown or now - wait.shown_at >= PROGRESS_EVERY:
-            wait.show(progress(wait.seen, wait.goal, wait.left(now), trouble))
+            wait.show(progress(wait.seen, wait.goal, wait.left(now), outage))
             wait.shown, wait.shown_at = news, now
 
 
 @contextlib.contextmanager
 def _interrupt(handler: Callable[[], None]) -> Iterator[None]:
-    """Call the handler on SIGINT, as long as this lasts; outside of the main thread there is none."""
+    """Call the handler on SIGINT while this lasts; signals reach the main thread only."""
     loop = asyncio.get_running_loop()
     try:
         loop.add_signal_handler(signal.SIGINT, handler)
@@ -486,12 +463,8 @@ def _interrupt(handler: Callable[[], None]) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-def _within(bounds: tuple[float, float], value: float) -> float:
-    return min(max(value, bounds[0]), bounds[1])
-
-
-def _strange_for_long(wait: _Wait, now: float) -> bool:
-    return wait.strange_since is not None and now - wait.strange_since >= _SETTLE
+def _unexpected_for_long(wait: _Wait, now: float) -> bool:
+    return wait.unexpected_since is not None and now - wait.unexpected_since >= _MAXIMUM_LAG
 
 
 async def _get(reader: Reader, ids: Iterable[str]) -> dict[str, CapacityClaim]:
@@ -513,7 +486,7 @@ def _since(goals: Iterable[Goal]) -> datetime | None:
     """What LIST may leave out: claims last changed before all of these, by the server's own clock."""
     times = [api.parse_timestamp(goal.updated_at) for goal in goals]
     known = [time for time in times if time is not None]
-    return min(known).astimezone(UTC) - _REACH_BACK if len(known) == len(times) else None
+    return min(known).astimezone(UTC) - CLOCK_SKEW if len(known) == len(times) else None
 
 
 def _same_resources(ours: CapacityClaimResources, theirs: CapacityClaimResources) -> bool:
@@ -526,7 +499,7 @@ def _allocated(claim: CapacityClaim) -> str:
 
 
 def _zone_reasons(claim: CapacityClaim) -> list[str]:
-    """What the API says of each zone that is not fine, in the order of preference."""
+    """What the API says about each zone that has a problem, in order of preference."""
     order = {zone: index for index, zone in enumerate(claim.resources.zones)}
     pending = [c for c in claim.status.conditions if c.status != api.ConditionStatus.TRUE]
     pending.sort(key=lambda condition: order.get(condition.zone or "", len(order)))
@@ -536,7 +509,7 @@ def _zone_reasons(claim: CapacityClaim) -> list[str]:
     ]
 
 
-def _trouble(error: CoreweaveError) -> str:
+def _outage(error: CoreweaveError) -> str:
     if isinstance(error, ApiError):
-        return f"the API cannot be asked at present ({error.code}: {error.message})"
-    return f"the API cannot be asked at present ({error})"
+        return f"the API does not respond at the moment ({error.code}: {error.message})"
+    return f"the API does not respond at the moment ({error})"

@@ -1,149 +1,158 @@
-"""Many reads of one operation, answered from few lists.
+"""Reads that the calls of one operation share: many questions, few lists.
 
-The engine asks a provider for one claim at a time, some at once. A refresh of 400 claims would be 400 GETs.
-Here the first question is a GET; with the second one the claims are listed, and that list answers what comes
-after it. A list is bounded by when the claims asked for were last changed, as the state knows it, by the
-server's own clock: an organization may hold many other claims.
+The engine asks for one claim at a time, and runs several such calls at once. Asked one by one, a refresh of
+400 claims would be 400 GETs. Here the first question is a GET, and the second one lists the claims; later
+questions are answered from that list. A list is bounded by when the claims in question last changed, since
+an organization may hold many others.
 
-A read may lag behind. What a list does not show is asked for by GET before anybody calls it gone, what this
-process writes itself is never answered from a list asked for before, and what is older than the state is
-looked at again.
+A read may be stale. So a claim that a list does not show is read with GET before it counts as gone, a list
+never answers for a claim that this process has written to since, and an answer that is older than the state
+is read again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import coreweave_inference as api
 from coreweave_inference.errors import CoreweaveError, NotFound
 
+from .errors import ClaimError
+from .rounds import Clock, Rounds
+
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim
 
-_REACH_BACK: Final = timedelta(seconds=10)
-# How far lists reach back, one after the other. The first one holds all that one update has made.
+T = TypeVar("T")
+
 MARGINS: Final = (timedelta(minutes=5), timedelta(hours=6), None)
-MAXIMUM_AGE: Final = 30.0  # seconds a list is good for
-PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 2.0, 5.0)  # seconds between looks at what is being deleted
-_LONGEST_LEAST: Final = 2.0  # seconds: a pause is at least a fifth of what deletions take, up to this
-_LULL: Final = 0.5  # seconds without another deletion, after which no more are expected
-_WHILE_JOINING: Final = 8.0  # seconds between looks, at most, as long as more deletions begin
-_AT_ONCE: Final = 1.0  # seconds between looks at what others have listed: it is for all
+"""How much further than the claim in question the first, second and third list reach back."""
+CLOCK_SKEW: Final = timedelta(seconds=10)  # a list reaches back so much further than its oldest claim
+MAXIMUM_AGE: Final = 30.0  # seconds for which a list answers
+SHORTEST_PAUSE: Final = 0.01  # seconds
 
 Get = Callable[[str], "CapacityClaim"]
 List = Callable[[datetime | None], Sequence["CapacityClaim"]]
-Clock = Callable[[], float]
 
 
 class SingleFlight:
-    """A lock for asking the API on behalf of all who wait for it.
+    """A lock for asking the API on behalf of everybody who waits for the answer.
 
-    Where the API does not answer, the one who asks repeats the call for as long as it may. Those who have
-    waited for that long hear of the same failure, instead of asking as long, one after the other.
+    When the API does not respond, the caller that holds the lock retries for as long as it may. Callers that
+    waited for it get the same error instead of retrying one after the other.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._failure: CoreweaveError | None = None
+        self._failure: CoreweaveError | ClaimError | None = None
         self._failed_at = float("-inf")
 
     @contextlib.contextmanager
-    def asking(self) -> Iterator[None]:
-        """Hold the lock. Raises what the one before has failed with while this one waited for it."""
-        began = self._clock()
+    def hold(self) -> Iterator[None]:
+        """Hold the lock. Raises the error of the caller before, if it failed while this one waited."""
+        began = self._clock.now()
         with self._lock:
             if self._failure is not None and self._failed_at > began:
                 raise self._failure
             try:
                 yield
-            except CoreweaveError as error:
-                self._failure, self._failed_at = error, self._clock()
+            except (CoreweaveError, ClaimError) as error:
+                self._failure, self._failed_at = error, self._clock.now()
                 raise
 
 
-class BulkReader:
-    """The claims as one operation sees them. Any thread may ask.
+class Once(Generic[T]):
+    """A value that the API is asked for at most once, however many callers need it."""
 
-    `grace`: for how many seconds an answer that is older than the state is not believed.
+    def __init__(self, ask: Callable[[], T], flight: SingleFlight) -> None:
+        self._ask = ask
+        self._flight = flight
+        self._answers: list[T] = []
+
+    def __call__(self) -> T:
+        """The value. Raises whatever asking for it raises; the next caller then asks again."""
+        with self._flight.hold():
+            if not self._answers:
+                self._answers.append(self._ask())
+            return self._answers[0]
+
+
+class BulkReader:
+    """Reads claims for many callers with few lists. Safe between threads.
+
+    `grace`: for how many seconds an answer that is older than the state is read again.
     """
 
-    def __init__(
-        self, get: Get, list_: List, clock: Clock, sleep: Callable[[float], None], grace: float
-    ) -> None:
+    def __init__(self, get: Get, list_: List, clock: Clock, grace: float) -> None:
         self._get = get
         self._list = list_
         self._clock = clock
-        self._sleep = sleep
         self._grace = grace
-        self._together = SingleFlight(clock)
+        self._flight = SingleFlight(clock)
         self._asked = False
         self._claims: dict[str, CapacityClaim] = {}
         self._written_at: dict[str, float] = {}
-        self._lists = 0  # how many there have been, up to the one that shows all
-        self._reaches_to: datetime | None = None  # the list shows all changes since then; None: all of them
+        self._lists = 0  # made so far, up to the one that shows all claims
+        self._reaches_to: datetime | None = None  # the list shows every change since then; None: all claims
         self._listed_at = float("-inf")  # when the list was asked for
 
     def read(self, claim_id: str, updated_at: str | None) -> CapacityClaim:
-        """The claim, at most half a minute old. `updated_at`: when the state last saw it changed.
+        """The claim, at most half a minute old. `updated_at`: its last change as the state knows it.
 
-        An answer that is older than that is given only once the grace is over. Raises `NotFound` when GET
-        says that the claim is gone, and whatever else the API answers.
+        An answer that is older than that is returned only after the grace period. Raises `NotFound` when GET
+        says that the claim is gone, and any other error of the API.
         """
         changed = api.parse_timestamp(updated_at)
-        with self._together.asking():
-            first, self._asked = not self._asked, True  # for the first claim of all a list is not worth it
+        with self._flight.hold():
+            first, self._asked = not self._asked, True  # one claim alone is not worth a list
             claim = None if first else self._look_up(claim_id, changed)
-        return claim or self._get_of_now(claim_id, changed)
-
-    def _get_of_now(self, claim_id: str, changed: datetime | None) -> CapacityClaim:
-        until = self._clock() + self._grace
-        pauses = endless_pauses()
-        while is_late(claim := self._get(claim_id), changed):
-            pause = next(pauses)
-            if self._clock() + pause > until:
-                break
-            self._sleep(pause)
-        return claim
+        return claim or self._get_fresh(claim_id, changed)
 
     def shows(self, claim_id: str, updated_at: str | None) -> bool:
-        """Whether a list shows the claim, be it the first one asked for."""
-        with self._together.asking():
+        """Whether a list shows the claim; asks for a list if there is none yet."""
+        with self._flight.hold():
             self._asked = True
             return self._look_up(claim_id, api.parse_timestamp(updated_at)) is not None
 
-    def _look_up(self, claim_id: str, changed: datetime | None) -> CapacityClaim | None:
-        if self._clock() - self._listed_at > MAXIMUM_AGE:
-            self._claims, self._lists = {}, 0
-        if self._shown(claim_id) is None:
-            self._list_back_to(changed)
-        claim = self._shown(claim_id)
-        # A list that lags behind the state would turn the last update into drift.
-        return claim if claim is not None and not _is_before(claim, changed) else None
-
-    def _shown(self, claim_id: str) -> CapacityClaim | None:
-        written_at = self._written_at.get(claim_id)
-        return self._claims.get(claim_id) if written_at is None or written_at < self._listed_at else None
-
     def any_claim(self) -> CapacityClaim | None:
-        """Some claim of the organization, if the last list has shown one."""
+        """Some claim of the organization, if the last list showed one."""
         return next(iter(self._claims.values()), None)
 
-    def wrote(self, claim_id: str) -> None:
-        """Believe no list about a claim that this process changes, unless it is asked for later."""
-        self._written_at[claim_id] = self._clock()  # and waits for no list: what was written is to be told
+    def invalidate(self, claim_id: str) -> None:
+        """Ignore lists asked for before now for a claim that this process has written to."""
+        self._written_at[claim_id] = self._clock.now()  # takes no lock: a list may be under way
+
+    def _get_fresh(self, claim_id: str, changed: datetime | None) -> CapacityClaim:
+        for _ in self._clock.looks(self._clock.now() + self._grace):
+            claim = self._get(claim_id)
+            if not is_stale(claim, changed):
+                break
+        return claim
+
+    def _look_up(self, claim_id: str, changed: datetime | None) -> CapacityClaim | None:
+        if self._clock.now() - self._listed_at > MAXIMUM_AGE:
+            self._claims, self._lists = {}, 0
+        if self._listed(claim_id) is None:
+            self._list_back_to(changed)
+        claim = self._listed(claim_id)
+        # A list older than the state would show the last update as drift.
+        return claim if claim is not None and not _is_before(claim, changed) else None
+
+    def _listed(self, claim_id: str) -> CapacityClaim | None:
+        written_at = self._written_at.get(claim_id)
+        return self._claims.get(claim_id) if written_at is None or written_at < self._listed_at else None
 
     def _list_back_to(self, changed: datetime | None) -> None:
         if self._lists == len(MARGINS) or (self._lists and _reaches(self._reaches_to, changed)):
             return
         margin = MARGINS[self._lists]
         since = changed - margin if changed is not None and margin is not None else None
-        asked_at = self._clock()
+        asked_at = self._clock.now()
         self._claims = {claim.id: claim for claim in self._list(since)}
         self._reaches_to = since
         self._listed_at = asked_at
@@ -151,73 +160,61 @@ class BulkReader:
 
 
 class DeletionWaiter:
-    """Claims that are being deleted, waited for together.
+    """Waits for claims that are being deleted, all of them together. Safe between threads.
 
-    Where the API deletes at once, a GET for each is cheapest. As soon as one claim is still there after its
-    DELETE, all that wait share lists instead, the more seldom the longer nothing happens.
+    Where the API deletes at once, one GET for each claim is cheapest. As soon as one claim still exists
+    after its DELETE, all waits share lists.
     """
 
-    def __init__(self, get: Get, list_: List, clock: Clock, sleep: Callable[[float], None]) -> None:
+    def __init__(self, get: Get, list_: List, clock: Clock) -> None:
         self._get = get
         self._list = list_
         self._clock = clock
-        self._sleep = sleep
-        self._together = SingleFlight(clock)
-        self._lock = threading.Lock()  # for who is leaving
-        self._scout = SingleFlight(clock)
-        self._at_once: bool | None = None  # whether claims are gone right after their DELETE
-        self._usual = float("inf")  # seconds the quickest departure took that was waited for
-        self._leaving: dict[str, datetime | None] = {}
-        self._joining_since = self._joined_at = float("-inf")
+        self._flight = SingleFlight(clock)
+        self._deletes_at_once: bool | None = None
+        # These two need no lock: whoever joins while a list is under way is covered by the next one.
+        self._deleting: dict[str, datetime | None] = {}  # by id: the last change as the state knows it
+        self._rounds = Rounds()
         self._listed: frozenset[str] = frozenset()
         self._listed_at = float("-inf")
-        self._quiet = 0  # lists since one of the claims was seen to be gone
 
     def wait(
-        self, claim_id: str, updated_at: str | None, known: bool, timeout: float
+        self, claim_id: str, updated_at: str | None, listed_before: bool, timeout: float
     ) -> CapacityClaim | None:
-        """None once the claim is gone, or the claim as it is when the time is over.
+        """None once the claim is gone, or the claim as it is after `timeout` seconds.
 
-        `updated_at`: when the state last saw the claim changed: as of then a list that lags may show it.
-        `known`: whether a list of this operation has shown the claim before; only then does a list without
-        it say that it is gone.
+        `updated_at`: its last change as the state knows it; a stale list may still show it as of then.
+        `listed_before`: whether a list of this operation has shown the claim: only then does a later list
+        without it prove that it is gone.
         """
-        began = self._clock()
+        until = self._clock.now() + timeout
         if self._gone_at_once(claim_id):
             return None
-        if not known:
-            return wait_until_gone(self._get, claim_id, began + timeout, self._clock, self._sleep)
-        with self._lock:
-            # From here on lists reach back to the claim. One that was asked for before may not show it.
-            joined = self._clock()
-            self._leaving[claim_id] = api.parse_timestamp(updated_at)
-            if joined - self._joined_at > PAUSES[-1]:
-                self._joining_since = joined
-            self._joined_at = joined
+        if not listed_before:
+            return self._wait_by_get(claim_id, until)
+        # Lists from here on reach back to the claim. One asked for earlier may not show it.
+        self._deleting[claim_id] = api.parse_timestamp(updated_at)
+        joined = self._clock.now()
+        self._rounds.join(joined)
         try:
-            if self._usual < timeout:
-                self._sleep(min(0.9 * self._usual, _WHILE_JOINING))
             while not self._is_gone(claim_id, joined):
-                pause = min(self._pause(), _AT_ONCE)
-                if self._clock() + pause > began + timeout:
-                    return wait_until_gone(self._get, claim_id, began + timeout, self._clock, self._sleep)
-                self._sleep(pause)
-            self._usual = min(self._usual, self._clock() - began)
+                pause = self._pause()
+                if self._clock.now() + pause > until:
+                    return self._wait_by_get(claim_id, until)
+                self._clock.sleep(pause)
             return None
         finally:
-            with self._lock:
-                self._leaving.pop(claim_id, None)
+            self._deleting.pop(claim_id, None)
 
     def _gone_at_once(self, claim_id: str) -> bool:
-        if self._at_once is None:
-            with self._scout.asking():  # one GET tells for all that are deleted at the same time
-                if self._at_once is None:
-                    self._at_once = self._is_unknown(claim_id)
-                    return self._at_once
-        if not self._at_once:
-            return False
-        self._at_once = self._is_unknown(claim_id)
-        return self._at_once
+        if self._deletes_at_once is None:
+            with self._flight.hold():  # one GET answers for all that are deleted at the same time
+                if self._deletes_at_once is None:
+                    self._deletes_at_once = self._is_unknown(claim_id)
+                    return self._deletes_at_once
+        if self._deletes_at_once:
+            self._deletes_at_once = self._is_unknown(claim_id)
+        return self._deletes_at_once
 
     def _is_unknown(self, claim_id: str) -> bool:
         try:
@@ -226,57 +223,39 @@ class DeletionWaiter:
             return True
         return False
 
-    def _pause(self) -> float:
-        pause = PAUSES[min(self._quiet, len(PAUSES) - 1)]
-        if self._usual < float("inf"):
-            pause = max(pause, min(self._usual / 5, _LONGEST_LEAST))
-        if self._clock() - self._joined_at < _LULL:
-            pause = max(pause, min((self._joined_at - self._joining_since) / 2.5, _WHILE_JOINING))
-        return pause
-
     def _is_gone(self, claim_id: str, joined: float) -> bool:
-        """Whether a list that was asked for after the claim has `joined` lacks it."""
-        with self._together.asking():
-            if self._clock() - self._listed_at >= 0.9 * self._pause():
-                with self._lock:
-                    asked_at, leaving = self._clock(), dict(self._leaving)
-                listed = frozenset(claim.id for claim in self._list(_reaching_back_to(leaving.values())))
-                departed = leaving.keys() & (self._listed - listed)
-                self._quiet = 0 if departed else self._quiet + 1
-                self._listed, self._listed_at = listed, asked_at
+        """Whether a list that was asked for after the claim joined lacks it."""
+        with self._flight.hold():
+            asked_at = self._clock.now()
+            if self._rounds.due() <= asked_at:
+                self._rounds.look(asked_at)
+                since = _reaching_back_to(tuple(self._deleting.copy().values()))
+                self._listed = frozenset(claim.id for claim in self._list(since))
+                self._listed_at = asked_at
             return self._listed_at > joined and claim_id not in self._listed
+
+    def _pause(self) -> float:
+        return max(self._rounds.due() - self._clock.now(), SHORTEST_PAUSE)
+
+    def _wait_by_get(self, claim_id: str, until: float) -> CapacityClaim | None:
+        claim = None
+        for _ in self._clock.looks(until):
+            try:
+                claim = self._get(claim_id)
+            except NotFound:
+                return None
+        return claim
 
 
 def _reaching_back_to(changes: Collection[datetime | None]) -> datetime | None:
     known = [changed for changed in changes if changed is not None]
-    return min(known) - _REACH_BACK if len(known) == len(changes) else None
+    return min(known) - CLOCK_SKEW if len(known) == len(changes) else None
 
 
-def wait_until_gone(
-    get: Get, claim_id: str, until: float, clock: Clock, sleep: Callable[[float], None]
-) -> CapacityClaim | None:
-    """None once GET no longer finds the claim, or the claim as it is when the clock shows `until`."""
-    pauses = endless_pauses()
-    while True:
-        try:
-            claim = get(claim_id)
-        except NotFound:
-            return None
-        pause = next(pauses)
-        if clock() + pause > until:
-            return claim
-        sleep(pause)
+def is_stale(claim: CapacityClaim, changed: datetime | None) -> bool:
+    """Whether an answer is older than the state, which last saw the claim `changed` at that time.
 
-
-def endless_pauses() -> Iterator[float]:
-    """The pauses between looks, the last one for ever."""
-    return itertools.chain(PAUSES, itertools.repeat(PAUSES[-1]))
-
-
-def is_late(claim: CapacityClaim, changed: datetime | None) -> bool:
-    """Whether an answer is older than what the state has seen, which was last `changed` at that time.
-
-    To the second: the answer to a write may tell its time more finely than a read does.
+    Compared by the second: the answer to a write may give the time more precisely than a read does.
     """
     return _is_before(claim, changed and changed.replace(microsecond=0))
 

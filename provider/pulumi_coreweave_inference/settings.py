@@ -1,4 +1,4 @@
-"""Which API is talked to, as whom: the settings of a stack and the client made of them.
+"""The settings of a stack: one table, and the client that they describe.
 
 The environment comes first, then the stack's config, then the default: `refresh` and `destroy` get the
 config of the last `up`, which may hold a token that has been rotated since.
@@ -9,20 +9,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import coreweave_inference as api
-from coreweave_inference.errors import InvalidEndpoint, InvalidToken
 from coreweave_inference.retry import RetryPolicy
 from coreweave_inference.settings import (
     DEFAULT_ENDPOINT,
     DEFAULT_TIMEOUT,
+    ENDPOINT_VARIABLE,
     TIMEOUT_VARIABLE,
-    endpoint_from,
+    TOKEN_VARIABLES,
     parse_duration,
-    token_from,
-    token_variable,
     validate_endpoint,
     validate_timeout,
     validate_token,
@@ -36,10 +34,6 @@ if TYPE_CHECKING:
     from coreweave_inference import Client
 
 USER_AGENT: Final = f"pulumi-coreweave-inference/{__version__}"
-DELETE_TIMEOUT: Final = 20 * 60.0  # seconds; CoreWeave's own provider waits as long for a deletion
-RETRY_DEADLINE: Final = 120.0  # seconds an API call is repeated for before it fails
-CATALOGUE_DEADLINE: Final = 5.0  # seconds after which a preview asks no more what is offered
-READ_GRACE: Final = 20.0  # seconds a claim is looked at again while reads are behind what is known of it
 
 
 @dataclass(frozen=True)
@@ -49,13 +43,21 @@ class Settings:
     token: str | None = field(default=None, repr=False)
     endpoint: str = DEFAULT_ENDPOINT
     timeout: float = DEFAULT_TIMEOUT
-    retry_deadline: float = RETRY_DEADLINE
-    delete_timeout: float = DELETE_TIMEOUT
-    read_grace: float = READ_GRACE
+    """For each attempt of a call."""
+    retry_deadline: float = 120.0
+    """For how long a call is retried before it fails."""
+    delete_timeout: float = 20 * 60.0
+    """How long to wait for a deletion; CoreWeave's own provider waits as long."""
+    read_grace: float = 20.0
+    """For how long a claim is read again while reads lag behind what is known of it."""
     patchable: tuple[str, ...] = PATCHABLE_BY_DEFAULT
-    catalogue: Literal["error", "warn", "off"] | None = None  # None: like "error", but an outage only warns
-    overwrite: bool = False  # whether a foreign change may be written over without a refresh
-    orphans: Literal["refuse", "leave"] = "refuse"  # whether a stack may end while claims it made live on
+    """The fields of `resources` that the API changes in place."""
+    catalogue: Literal["error", "warn", "off"] | None = None
+    """The check of zones and types; None is like "error", but an outage is only a warning."""
+    overwrite: bool = False
+    """Whether to overwrite changes made outside of Pulumi without a refresh."""
+    orphans: Literal["refuse", "leave"] = "refuse"
+    """Whether a stack may end while claims that it made are alive."""
 
     @property
     def retry(self) -> RetryPolicy:
@@ -73,27 +75,84 @@ class Settings:
         )
 
 
-def settings_from(
-    config: Callable[[str], str | None], environment: Mapping[str, str] = os.environ
-) -> Settings:
-    """The settings of a stack; `config` looks up a key of the stack's config, without its namespace.
+def _one_of(*names: str) -> Callable[[str], str]:
+    def parse(given: str) -> str:
+        if given not in names:
+            listed = " or ".join([", ".join(names[:-1]), names[-1]])
+            raise ValueError(f"must be {listed}, not {given!r}")
+        return given
 
-    Raises `InvalidSetting`, which names the variable or config key that cannot be understood.
+    return parse
+
+
+def _boolean(given: str) -> bool:
+    if given.lower() not in ("true", "false"):
+        raise ValueError(f"must be true or false, not {given!r}")
+    return given.lower() == "true"
+
+
+def _timeout(given: str) -> float:
+    return validate_timeout(parse_duration(given))
+
+
+def _resource_fields(given: str) -> tuple[str, ...]:
+    try:
+        names = json.loads(given)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(name in RESOURCE_FIELDS for name in names):
+        raise ValueError(f"must be a JSON list of {', '.join(RESOURCE_FIELDS)}, not {given!r}")
+    return tuple(names)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a setting comes from: environment variables, then a key of the stack's config, and its parser."""
+
+    field: str  # of `Settings`, which has the default
+    key: str
+    variables: tuple[str, ...]
+    parse: Callable[[str], Any]
+
+    def given(self, config: Config, environment: Mapping[str, str]) -> tuple[str, str]:
+        """The text that is given for the setting, empty if there is none, and where it comes from."""
+        for variable in self.variables:
+            if text := environment.get(variable, "").strip():
+                return text, variable
+        return (config(self.key) or "").strip(), f"coreweave:{self.key}"
+
+
+Config = Callable[[str], str | None]
+"""Looks up a key of the stack's config, without its namespace."""
+
+SETTINGS: Final = (
+    Setting("token", "token", TOKEN_VARIABLES, validate_token),
+    Setting("endpoint", "endpoint", (ENDPOINT_VARIABLE,), validate_endpoint),
+    Setting("timeout", "httpTimeout", (TIMEOUT_VARIABLE,), _timeout),
+    Setting("retry_deadline", "retryDeadline", ("COREWEAVE_RETRY_DEADLINE",), parse_duration),
+    Setting("delete_timeout", "deleteTimeout", ("COREWEAVE_DELETE_TIMEOUT",), parse_duration),
+    Setting("read_grace", "readGrace", ("COREWEAVE_READ_GRACE",), parse_duration),
+    Setting("patchable", "patchableFields", (), _resource_fields),
+    Setting("catalogue", "catalogueCheck", ("COREWEAVE_CATALOGUE_CHECK",), _one_of("error", "warn", "off")),
+    Setting("overwrite", "overwrite", ("COREWEAVE_OVERWRITE",), _boolean),
+    Setting("orphans", "orphans", ("COREWEAVE_ORPHANS",), _one_of("refuse", "leave")),
+)
+
+
+def settings_from(config: Config, environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of a stack.
+
+    Raises `InvalidSetting`, which names the variable or config key whose value makes no sense.
     """
-    return Settings(
-        token=_token(config, environment),
-        endpoint=_endpoint(config, environment),
-        timeout=_duration(
-            "httpTimeout", config, environment, DEFAULT_TIMEOUT, TIMEOUT_VARIABLE, validate_timeout
-        ),
-        retry_deadline=_duration("retryDeadline", config, environment, RETRY_DEADLINE),
-        delete_timeout=_duration("deleteTimeout", config, environment, DELETE_TIMEOUT),
-        read_grace=_duration("readGrace", config, environment, READ_GRACE),
-        patchable=_patchable(config),
-        catalogue=_catalogue(config, environment),
-        overwrite=_truth("overwrite", config, environment),
-        orphans=_orphans(config, environment),
-    )
+    settings = Settings()
+    for setting in SETTINGS:
+        text, source = setting.given(config, environment)
+        if text:
+            try:
+                settings = replace(settings, **{setting.field: setting.parse(text)})
+            except ValueError as error:
+                raise InvalidSetting(source, str(error)) from None
+    return settings
 
 
 def program_settings() -> Settings:
@@ -101,106 +160,3 @@ def program_settings() -> Settings:
     import pulumi  # not needed by the command line
 
     return settings_from(lambda key: pulumi.runtime.get_config(f"coreweave:{key}"))
-
-
-def _token(config: Callable[[str], str | None], environment: Mapping[str, str]) -> str | None:
-    given, source = token_from(environment), token_variable(environment) or "coreweave:token"
-    if given is None:
-        given = (config("token") or "").strip()
-    try:
-        return validate_token(given) if given else None
-    except InvalidToken as error:
-        raise InvalidSetting(source, str(error)) from None
-
-
-def _endpoint(config: Callable[[str], str | None], environment: Mapping[str, str]) -> str:
-    given, source = endpoint_from(environment), "COREWEAVE_API_ENDPOINT"
-    if given is None:
-        given, source = config("endpoint"), "coreweave:endpoint"
-    if not given:
-        return DEFAULT_ENDPOINT
-    try:
-        return validate_endpoint(given)
-    except InvalidEndpoint as error:
-        raise InvalidSetting(source, str(error)) from None
-
-
-def _duration(
-    key: str,
-    config: Callable[[str], str | None],
-    environment: Mapping[str, str],
-    default: float,
-    variable: str | None = None,
-    valid: Callable[[float], float] = float,
-) -> float:
-    given, source = _given(key, config, environment, variable)
-    if not given:
-        return default
-    try:
-        return valid(parse_duration(given))
-    except ValueError as error:
-        raise InvalidSetting(source, str(error)) from None
-
-
-def _catalogue(
-    config: Callable[[str], str | None], environment: Mapping[str, str]
-) -> Literal["error", "warn", "off"] | None:
-    given, source = _given("catalogueCheck", config, environment)
-    match given:
-        case None | "":
-            return None
-        case "error" | "warn" | "off":
-            return given
-    raise InvalidSetting(source, f"must be error, warn or off, not {given!r}")
-
-
-def _orphans(
-    config: Callable[[str], str | None], environment: Mapping[str, str]
-) -> Literal["refuse", "leave"]:
-    given, source = _given("orphans", config, environment)
-    match given:
-        case None | "":
-            return "refuse"
-        case "refuse" | "leave":
-            return given
-    raise InvalidSetting(source, f"must be refuse or leave, not {given!r}")
-
-
-def _truth(key: str, config: Callable[[str], str | None], environment: Mapping[str, str]) -> bool:
-    given, source = _given(key, config, environment)
-    if given and given.lower() not in ("true", "false"):
-        raise InvalidSetting(source, f"must be true or false, not {given!r}")
-    return (given or "").lower() == "true"
-
-
-def _given(
-    key: str,
-    config: Callable[[str], str | None],
-    environment: Mapping[str, str],
-    variable: str | None = None,
-) -> tuple[str | None, str]:
-    """What is given for a setting, the environment first, and where."""
-    variable = variable or _variable(key)
-    return (
-        (environment[variable], variable) if environment.get(variable) else (config(key), f"coreweave:{key}")
-    )
-
-
-def _variable(key: str) -> str:
-    return "COREWEAVE_" + "".join(f"_{c}" if c.isupper() else c.upper() for c in key)
-
-
-def _patchable(config: Callable[[str], str | None]) -> tuple[str, ...]:
-    given = config("patchableFields")
-    if not given:
-        return PATCHABLE_BY_DEFAULT
-    try:
-        names = json.loads(given)
-    except ValueError:
-        names = None
-    if not isinstance(names, list) or not all(name in RESOURCE_FIELDS for name in names):
-        raise InvalidSetting(
-            "coreweave:patchableFields",
-            f"must be a JSON list of {', '.join(RESOURCE_FIELDS)}, not {given!r}",
-        )
-    return tuple(names)

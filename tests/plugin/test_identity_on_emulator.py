@@ -96,9 +96,9 @@ def test_a_taken_name_is_told_with_its_holder_and_the_ways_out(start: Start, nam
     assert told(plugin, namespace, name="training", zones=["US-WEST-04A"]) == snapshot("""\
 creating capacity claim 'training' failed: the name 'training' is taken.
   it belongs to the claim <id 1> (4 of 4 gb200-4x instances, STATUS_READY)
-  Held: nothing new.
-  Next: leave `name` out, then each claim gets a name of its own, or choose another one
-        where that claim is the one being replaced: ResourceOptions(delete_before_replace=True) releases it first\
+  Still reserved: nothing new.
+  Next: leave out `name`, so that each claim gets a name of its own, or choose another one
+        if that claim is the one being replaced: ResourceOptions(delete_before_replace=True) releases it first\
 """)
     assert [claim.id for claim in emulator.claims()] == [claim_id]
 
@@ -110,8 +110,8 @@ def test_a_claim_that_cannot_be_taken_over_yet_is_told_to_be_held(
     claim_id, _, _ = create(plugin, namespace)
     emulator.set_faults([{"path": "update", "fail": {"code": "resource_exhausted"}}])
     text = told(again(emulator), namespace, instanceCount=8.0)
-    assert "Held: the claim that has this id already, and that the state does not hold" in text
-    assert "Held: nothing" not in text
+    assert "Still reserved: the claim that already has this id, and that is not in the state" in text
+    assert "Still reserved: nothing" not in text
     assert [claim.id for claim in emulator.claims()] == [claim_id]
 
 
@@ -141,10 +141,10 @@ def test_a_claim_that_is_gone_and_that_the_list_still_shows_is_not_taken_over(
     emulator.advance_clock(3601)
     plugin.delete(first, outputs)
     assert told(plugin, namespace) == snapshot("""\
-creating capacity claim 'training' (id <id 1>) failed: a claim with this id exists, and the API does not answer for it.
-  the list of claims has it as 'training-<digits>': 4 of 4 gb200-4x instances, STATUS_READY
-  Held: that claim, if the list is right; nothing new.
-  Next: wait a minute and run `pulumi up` again: it takes the claim over, or makes a new one once the list no longer has it\
+creating capacity claim 'training' (id <id 1>) failed: a claim with this id exists, and the API does not return it.
+  the list of claims shows it as 'training-<digits>': 4 of 4 gb200-4x instances, STATUS_READY
+  Still reserved: that claim, if the list is right; nothing new.
+  Next: wait a minute and run `pulumi up` again: it adopts the claim, or creates a new one once the list no longer shows it\
 """)
     emulator.advance_clock(3601)
     assert plugin.create(inputs)[0] != first
@@ -172,9 +172,9 @@ def test_a_deletion_that_does_not_end_is_told_and_no_other_claim_is_made(
     client_of(emulator).capacity_claims.delete(first)
     assert told(plugin, namespace) == snapshot("""\
 creating capacity claim 'training' (id <id 1>) has to wait: the claim that had this id is still being deleted.
-  the API holds it as 4 of 4 gb200-4x instances, STATUS_DELETING
-  Held: nothing new.
-  Next: run `pulumi up` again to go on waiting (coreweave:deleteTimeout is for how long)\
+  the API shows it as 4 of 4 gb200-4x instances, STATUS_DELETING
+  Still reserved: nothing new.
+  Next: run `pulumi up` again to go on waiting (coreweave:deleteTimeout sets how long)\
 """)
     assert posts(emulator) == [first]
 
@@ -235,10 +235,10 @@ def test_a_renamed_claim_that_a_new_one_took_over_is_told_of_until_that_is_put_r
     with pytest.raises(PluginError) as error:
         plugin.diff(first, outputs, renamed.inputs)
     assert plain(str(error.value)) == snapshot("""\
-capacity claim 'renamed' (id <id 1>) is held by the resource 'training', too.
-  this happens when a resource was renamed and a new claim is declared with the old name
-  Held: the claim, untouched; the state names it for 'renamed' and for 'training'.
-  Next: remove the new one of the two from the state only, with `pulumi state delete URN`, and declare it with depends_on the renamed one, or with a name that no claim has had\
+capacity claim 'renamed' (id <id 1>) is already held by the resource 'training'.
+  this happens when a resource is renamed and a new claim is declared with the old name
+  Still reserved: the claim, unchanged; the state lists it under 'renamed' and under 'training'.
+  Next: remove the newer of the two from the state with `pulumi state delete URN`, then declare it with depends_on the renamed resource, or with a name that no claim has had\
 """)
     assert [claim.id for claim in emulator.claims()] == [first]
 
@@ -247,7 +247,7 @@ capacity claim 'renamed' (id <id 1>) is held by the resource 'training', too.
         _, read, _ = plugin.read(first, entry)
         plugin.diff(first, read, inputs)
     plugin.diff(first, new_outputs, new_inputs)
-    with pytest.raises(PluginError, match="is held by the resource 'training', too"):
+    with pytest.raises(PluginError, match="is already held by the resource 'training'"):
         plugin.diff(first, outputs, renamed.inputs)
 
 
@@ -261,9 +261,9 @@ def test_a_claim_with_our_id_and_other_content_is_told_of_and_left_alone(
     assert told(again(emulator), namespace) == snapshot("""\
 creating capacity claim 'training' (id <id 1>) failed: a claim with this id exists and is not what is declared.
   it is named 'training-<digits>': 4 of 4 gb200-4x instances, STATUS_READY, zones US-EAST-04A
-  Held: that claim, untouched.
-  Next: if it belongs to this stack and was changed by somebody, run `pulumi up --refresh`, which makes a new claim and then releases this one
-        if the stack's state was copied into another stack, both now compute the same ids: remove the claims from one of them with `pulumi state delete`\
+  Still reserved: that claim, unchanged.
+  Next: if it belongs to this stack and was changed outside of Pulumi, run `pulumi up --refresh`, which creates a new claim and then releases this one
+        if the stack's state was copied into another stack, both compute the same ids: remove the claims from one of them with `pulumi state delete`\
 """)
     assert [record.operation for record in emulator.requests()] == ["list", "create", "get"]
 
@@ -290,8 +290,8 @@ creating capacity claim 'training' (id <id 1>) failed: the API refused the reque
   invalid_argument: validation error: resources.zones: value must contain no more than 1 item(s)
   resources.zones: value must contain no more than 1 item(s)
   (<n> attempts, request id <request>)
-  Held: nothing new.
-  Next: change the declaration as said above and run `pulumi up` again\
+  Still reserved: nothing new.
+  Next: change the declaration as described above and run `pulumi up` again\
 """)
     assert emulator.claims() == []
 
@@ -303,8 +303,8 @@ def test_an_outage_tells_that_nothing_is_done_twice(start: Start, namespace: str
 creating capacity claim 'training' (id <id 1>) failed: the API is not available.
   unavailable: try later
   (<n> attempts, request id <request>)
-  Held: nothing that is known of; if only the answer was lost, the next `pulumi up` takes that claim over and makes no second one, as long as the declaration stays as it is.
-  Next: run `pulumi up` again when the API answers; nothing is done twice\
+  Still reserved: nothing that we know of; if only the response was lost, the next `pulumi up` adopts that claim and creates no second one, as long as the declaration stays the same.
+  Next: run `pulumi up` again when the API responds; nothing is done twice\
 """)
     emulator.clear_faults()
     create(plugin, namespace)
@@ -319,7 +319,7 @@ def test_an_exhausted_quota_tells_how_long_to_wait(start: Start, namespace: str)
 creating capacity claim 'training' (id <id 1>) failed: a quota or rate limit of the API is exhausted.
   resource_exhausted: quota of gb200-4x
   (<n> attempts, request id <request>)
-  Held: nothing new.
+  Still reserved: nothing new.
   Next: wait 300 seconds and run `pulumi up` again\
 """)
 
@@ -332,8 +332,8 @@ def test_a_viewers_token_is_told_to_be_one(namespace: str) -> None:
 creating capacity claim 'training' (id <id 1>) failed: the token may not do this.
   permission_denied: create a capacity claim: needs the role "Inference Admin"
   (<n> attempts, request id <request>)
-  Held: nothing new.
-  Next: use a token with the role Inference Admin, which may write; Inference Viewer only reads\
+  Still reserved: nothing new.
+  Next: use a token with the role Inference Admin, which may write; Inference Viewer may only read\
 """)
 
 
@@ -348,7 +348,7 @@ def test_a_claim_that_is_gone_cannot_be_scaled_and_refresh_is_named(start: Start
 changing capacity claim 'training' (id <id 1>) failed: the API does not know the claim.
   not_found: capacity claim <id 1> not found
   (<n> attempts, request id <request>)
-  Held: nothing, as far as the API knows; the claim is still in the state.
+  Still reserved: nothing, according to the API; the claim is still in the state.
   Next: run `pulumi refresh` to see what the API holds, then `pulumi up`\
 """)
 
@@ -360,11 +360,11 @@ def test_a_claim_that_may_not_be_released_stays_in_the_state(start: Start, names
     with pytest.raises(PluginError) as error:
         plugin.delete(claim_id, outputs)
     assert plain(str(error.value)) == snapshot("""\
-releasing capacity claim 'training' (id <id 1>) failed: the API refused it in the claim's present state.
+releasing capacity claim 'training' (id <id 1>) failed: the API refused it in the claim's current state.
   failed_precondition: a capacity claim with instances in use cannot be deleted
   (<n> attempts, request id <request>)
-  Held: the claim, as far as is known; it stays in the state.
-  Next: the claim may be in use: end what runs on it, then run the same command again\
+  Still reserved: the claim, as far as we know; it stays in the state.
+  Next: the claim may be in use: stop what runs on it, then run the same command again\
 """)
     assert len(emulator.live_claims()) == 1
 

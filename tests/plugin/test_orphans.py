@@ -49,9 +49,9 @@ def test_a_claim_that_is_made_beside_one_that_was_cut_off_is_told_of(
     assert plain(said) == snapshot("""\
 warning: another claim that was made for capacity claim 'training' is alive.
   training-<digits> (id <id 1>): 4 of 4 gb200-4x instances, STATUS_READY
-  Held: that claim, too. If it is the one being replaced, this update releases it at its end; else a creation that was cut off has left it.
-  Next: after this update run `capacity-claims release --all-stacks <id 1>`, which refuses where a stack holds the claim
-        or, where somebody needs it (retained, moved to another stack): COREWEAVE_ORPHANS=leave
+  Still reserved: that claim, too. If it is the one being replaced, this update releases it at its end; otherwise a create that was cut off has left it.
+  Next: after this update, run `capacity-claims release --all-stacks <id 1>`, which refuses if a stack holds the claim
+        or, if somebody needs it (retained, moved to another stack): COREWEAVE_ORPHANS=leave
 """)
     assert left in said
     assert claim_id not in said
@@ -103,10 +103,10 @@ def test_a_claim_is_made_though_the_api_does_not_tell_which_claims_live(
         create(plugin, namespace, key=f"{claim_inputs()['identity']['declaration']}2")
         said = printed(plugin)
     assert plain(said) == snapshot("""\
-warning: looking for claims that a cut-off creation has left failed: the token may not do this.
+warning: looking for claims that a cut-off create has left failed: the token may not do this.
   permission_denied: not yours
   (<n> attempts, request id <request>)
-  Next: use a token with the role Inference Admin, which may write; Inference Viewer only reads
+  Next: use a token with the role Inference Admin, which may write; Inference Viewer may only read
 """)
     assert len(emulator.live_claims()) == 2
 
@@ -126,11 +126,11 @@ def test_a_namespace_is_kept_while_a_claim_lives_that_the_state_does_not_hold(
         with pytest.raises(PluginError) as refused:
             namespaces.delete(namespace, {})
         assert plain(str(refused.value)) == snapshot("""\
-the claim namespace is kept: 1 capacity claim of this stack is alive that its state does not hold.
+the claim namespace is kept: 1 capacity claim of this stack is alive and not in its state.
   training-<digits> (id <id 1>): 4 of 4 gb200-4x instances, STATUS_READY
-  Held: that claim; a creation that was cut off leaves one.
-  Next: release it with `capacity-claims release --all-stacks <id 1>`, and run the same command again
-        or, where somebody needs them (retained, moved to another stack), leave them alive: COREWEAVE_ORPHANS=leave\
+  Still reserved: that claim; a create that was cut off leaves one.
+  Next: release it with `capacity-claims release --all-stacks <id 1>`, then run the same command again
+        or, if somebody needs them (retained, moved to another stack), leave them alive: COREWEAVE_ORPHANS=leave\
 """)
         assert {claim.id for claim in emulator.live_claims()} == {left, other}
         client.capacity_claims.delete(left)
@@ -197,9 +197,9 @@ def test_the_end_of_a_stack_that_held_no_claim_waits_long_and_says_so(
 ) -> None:
     with Plugin(emulator.environment() | {"COREWEAVE_READ_GRACE": "5.9s"}) as plugin:
         plugin.of(ClaimNamespaceProvider).delete(namespace, {})
-        assert printed(plugin) == snapshot("""\
-waiting 6 s before looking for a claim that a cut-off creation may have left: lists may not show it yet
-""")
+        assert printed(plugin) == snapshot(
+            "waiting 5 s before looking for claims that a cut-off create may have left: lists may not show them yet\n"
+        )
 
 
 def test_a_namespace_made_anew_by_force_lets_the_claims_of_the_stack_live(
@@ -225,6 +225,6 @@ def test_a_namespace_does_not_go_unless_the_api_tells_which_claims_live(
 looking for claims of this stack that its state does not hold failed: the token may not do this.
   permission_denied: not yours
   (<n> attempts, request id <request>)
-  Next: use a token with the role Inference Admin, which may write; Inference Viewer only reads
-        or set COREWEAVE_ORPHANS=leave to let the stack end without having looked\
+  Next: use a token with the role Inference Admin, which may write; Inference Viewer may only read
+        or set COREWEAVE_ORPHANS=leave to let the stack end without this check\
 """)

@@ -200,9 +200,9 @@ def test_a_token_of_another_organization_tells_of_no_claim_that_is_gone_and_make
     ):
         created(foreign, "00000000-0000-4000-8000-000000000000", key="a::b")
         for ask in (foreign.read, foreign.delete):
-            with pytest.raises(PluginError, match="the token is of another organization") as error:
+            with pytest.raises(PluginError, match="the token belongs to another organization") as error:
                 ask(claim_id, outputs)
-            assert "made in the organization cw0a1b; this token shows claims of cw9z9z" in str(error.value)
+            assert "belongs to the organization cw0a1b, the token to cw9z9z" in str(error.value)
             assert "it stays in the state" in str(error.value)
         replacing = foreign.check({}, claim_inputs(namespace, instanceId="h100-80gb-sxm5")).inputs
         foreign.diff(claim_id, outputs, replacing)
@@ -222,7 +222,7 @@ def test_a_foreign_change_is_not_overwritten_unseen(
     with pytest.raises(PluginError) as error:
         plugin.update(claim_id, outputs, scaled)
     assert writes(emulator) == ["POST"]
-    for part in ("last saw: 4 gb200", "holds now:  9 gb200", "declared is:        6 gb200", "pulumi refresh"):
+    for part in ("last saw: 4 gb200", "holds now:  9 gb200", "declared:           6 gb200", "pulumi refresh"):
         assert part in str(error.value)
 
     wanted = plugin.check(inputs, claim_inputs(namespace, instanceCount=9.0)).inputs
@@ -332,7 +332,7 @@ def test_the_same_create_again_takes_the_claim_over(
     assert again == claim_id
     assert second["identity"]["incarnation"] != outputs["identity"]["incarnation"]
     assert len(emulator.claims()) == 1
-    assert "is taken over, not created twice" in plugin.close()
+    assert "is adopted, not created twice" in plugin.close()
 
 
 def test_delete_waits_until_the_claim_is_gone(namespace: str) -> None:
@@ -350,7 +350,7 @@ def test_a_deletion_that_takes_too_long_says_what_is_still_held(namespace: str) 
             with pytest.raises(PluginError) as error:
                 plugin.delete(claim_id, outputs)
     assert f"'training' (id {claim_id}) is not finished" in str(error.value)
-    assert "Held: 4 of 4 gb200-4x instances, STATUS_DELETING" in str(error.value)
+    assert "Still reserved: 4 of 4 gb200-4x instances, STATUS_DELETING" in str(error.value)
 
 
 def test_the_state_holds_plain_names_that_are_a_promise(plugin: Plugin, namespace: str) -> None:

@@ -16,22 +16,21 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent import futures
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Final, Protocol
-from unittest import mock
 
 import httpx
 from pulumi.dynamic import ResourceProvider
 from pulumi.output import Unknown
 
-from coreweave_inference import RetryPolicy
 from coreweave_inference.client import CapacityClaims
 from coreweave_inference.emulator import ClaimRecord, Emulator, FaultProfile, FaultRule
 from coreweave_inference.transport import Connection, Transport
-from pulumi_coreweave_inference import CapacityClaimProvider, ClaimNamespaceProvider
-from pulumi_coreweave_inference import provider as provider_module
+from pulumi_coreweave_inference import CapacityClaimProvider, ClaimNamespaceProvider, operation
 from pulumi_coreweave_inference.errors import ClaimError
-from pulumi_coreweave_inference.settings import settings_from
+from pulumi_coreweave_inference.rounds import Clock
+from pulumi_coreweave_inference.settings import Settings, settings_from
 from support import invariants
 from support.plugin import UNKNOWN, Checked, Diff, Plugin, PluginError, Properties
 
@@ -144,6 +143,13 @@ class Time:
     def time_ns(self) -> int:
         return int(self._now * 1e9)
 
+    def today(self) -> datetime:
+        return datetime.fromtimestamp(self._now, UTC)
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(now=self.monotonic, sleep=self.sleep, today=self.today)
+
     def monotonic(self) -> float:
         self._now += 1e-6  # no two looks at a clock are the same
         return self._now
@@ -163,9 +169,8 @@ class InProcess:
         self._provider: ResourceProvider = CapacityClaimProvider()
         environment = emulator.environment() | {"COREWEAVE_CATALOGUE_CHECK": "off"}
         settings = settings_from(lambda _: None, environment)
-        self._memory = provider_module._Process()
-        self._memory.configure(settings)
         self._http = _Mortal(http, death)
+        self._operation = operation.Operation(settings, time.clock, self._connect, self._said.append)
 
     @property
     def namespaces(self) -> InProcess:
@@ -210,29 +215,22 @@ class InProcess:
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        with (
-            mock.patch.multiple(
-                provider_module, _process=self._memory, time=self._time, _say=self._said.append
-            ),
-            mock.patch.object(provider_module.api, "Client", self._client),
-        ):
-            try:
-                yield
-            except ClaimError as error:
-                raise PluginError(str(error)) from None
+        operation.begin(self._operation)
+        try:
+            yield
+        except ClaimError as error:
+            raise PluginError(str(error)) from None
 
-    def _client(
-        self, token: str, *, endpoint: str, timeout: float, retry: RetryPolicy, user_agent: str
-    ) -> SimpleNamespace:
+    def _connect(self, settings: Settings) -> Any:
         """The client, on this process's network and in its time."""
         transport = Transport(
-            Connection(endpoint, token, timeout, user_agent),
+            Connection(settings.endpoint, settings.token, settings.timeout),
             http=self._http,
             clock=self._time.monotonic,
             sleep=self._time.sleep,
             random=lambda: 0.5,
         )
-        return SimpleNamespace(capacity_claims=CapacityClaims(transport, retry), close=lambda: None)
+        return SimpleNamespace(capacity_claims=CapacityClaims(transport, settings.retry), close=lambda: None)
 
 
 class _Mortal(httpx.BaseTransport):

@@ -1,4 +1,4 @@
-"""Bugs put into the provider on purpose: a suite that does not find them proves nothing."""
+"""Bugs that are put into the provider on purpose: a test suite that does not find them proves nothing."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import random
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final
+from typing import Final
 from unittest import mock
 
 from coreweave_inference import CapacityClaim, NotFound
-from pulumi_coreweave_inference import identity, provider
+from pulumi_coreweave_inference import create, delete_guard, identity, operation, orphans
 
 Mutant = Callable[[], AbstractContextManager[object]]
 
@@ -38,66 +38,66 @@ def one_id_only() -> Iterator[None]:
 @contextmanager
 def no_delete_guard() -> Iterator[None]:
     """Every delete releases the claim, whoever holds it now."""
-    with mock.patch.object(provider.DeleteGuard, "lives_on", return_value=False):
+    with mock.patch.object(delete_guard.DeleteGuard, "is_superseded", return_value=False):
         yield
 
 
 @contextmanager
 def no_adoption() -> Iterator[None]:
     """`already_exists` leads to the next attempt."""
-    with mock.patch.object(identity, "_find", return_value=None):
+    with mock.patch.object(create.Creation, "_find", return_value=None):
         yield
 
 
 @contextmanager
 def hasty_404() -> Iterator[None]:
-    """A claim that exists and is not found is taken for a burnt id at once."""
+    """A claim that exists and is not found counts as an id that cannot be reused, at once."""
 
-    def find(claims: identity.CapacityClaims, _: Any, claim_id: str, *rest: Any) -> CapacityClaim | None:
+    def find(creation: create.Creation, claim_id: str) -> CapacityClaim | None:
         try:
-            return claims.get(claim_id)
+            return creation._claims.get(claim_id)
         except NotFound:
             return None
 
-    with mock.patch.object(identity, "_find", find):
+    with mock.patch.object(create.Creation, "_find", find):
         yield
 
 
 @contextmanager
 def trusting_reads() -> Iterator[None]:
-    """A claim that reads alive is taken over without a write that confirms it."""
+    """A claim that reads alive is adopted without a write that confirms it."""
 
-    def take_over(claims: identity.CapacityClaims, _: Any, claim_id: str, *rest: Any) -> CapacityClaim:
-        return claims.get(claim_id)
+    def adopt(creation: create.Creation, claim: CapacityClaim) -> create.Created:
+        return create.Created(creation._claims.get(claim.id), adopted=True)
 
-    with mock.patch.object(identity, "_take_over", take_over):
+    with mock.patch.object(create.Creation, "_adopt", adopt):
         yield
 
 
 @contextmanager
 def impatient() -> Iterator[None]:
-    """A claim that is leaving is passed over: the next attempt, a new id."""
-    found = identity._find
+    """A claim that is being deleted is passed over: the next attempt, a new id."""
+    found = create.Creation._find
 
-    def find(*arguments: Any) -> CapacityClaim | None:
-        claim = found(*arguments)
+    def find(creation: create.Creation, claim_id: str) -> CapacityClaim | None:
+        claim = found(creation, claim_id)
         return None if claim is not None and claim.state == "STATUS_DELETING" else claim
 
-    with mock.patch.object(identity, "_find", find):
+    with mock.patch.object(create.Creation, "_find", find):
         yield
 
 
 @contextmanager
 def forgetful() -> Iterator[None]:
-    """A stack ends without a look at what it has left alive."""
-    with mock.patch.object(provider, "find_orphans", return_value=[]):
+    """A stack ends without a look for orphans."""
+    with mock.patch.object(orphans, "find_orphans", return_value=[]):
         yield
 
 
 @contextmanager
 def secretive() -> Iterator[None]:
-    """Nobody is told of a living claim that another one is made beside."""
-    with mock.patch.object(provider, "claims_of_stack", return_value=[]):
+    """No warning names a living claim next to the one just created."""
+    with mock.patch.object(operation, "claims_of_stack", return_value=[]):
         yield
 
 

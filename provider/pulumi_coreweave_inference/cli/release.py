@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from coreweave_inference import CapacityClaim, Client, InvalidArgument, NotFound
-from pulumi_coreweave_inference.reads import wait_until_gone
+from pulumi_coreweave_inference.rounds import Clock
 
 from .list import age, instances
 from .session import (
@@ -103,9 +103,13 @@ def _release(client: Client, claim: CapacityClaim, timeout: float) -> None:
     with contextlib.suppress(NotFound):
         client.capacity_claims.delete(claim.id)
     with waiting_for(f"{what} to be gone"):
-        last = wait_until_gone(
-            client.capacity_claims.get, claim.id, time.monotonic() + timeout, time.monotonic, time.sleep
-        )
+        last: CapacityClaim | None = None
+        for _ in Clock().looks(time.monotonic() + timeout):
+            try:
+                last = client.capacity_claims.get(claim.id)
+            except NotFound:
+                last = None
+                break
     if last is not None:
         raise Failure(f"{what} is {last.state.short}, and not gone after {timeout:g} s")
     note(f"{what} is released")

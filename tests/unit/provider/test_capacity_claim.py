@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -16,7 +12,6 @@ import pytest
 from pulumi.runtime import mocks, settings, stack
 
 import pulumi_coreweave_inference as inference
-from pulumi_coreweave_inference.sdk_costs import one_waited_for, program_frames_only
 
 # The SDK's mock monitor opens an event loop in each worker thread and closes none.
 pytestmark = [
@@ -137,7 +132,7 @@ def test_resources_are_given_as_args_or_as_a_dict_in_either_spelling(
     assert sent["resources"] == {"instanceId": "gb200-4x", "instanceCount": 4, "zones": ["RNO2A"]}
 
 
-def test_all_claims_of_a_run_share_one_namespace_and_have_keys_of_their_own(
+def test_claims_of_a_run_share_a_namespace_and_have_their_own_keys(
     run: Callable[..., dict[str, Any]],
 ) -> None:
     recorder = Recorder()
@@ -186,71 +181,3 @@ def test_other_resources_can_wait_for_a_claim(run: Callable[..., dict[str, Any]]
         return {"id": later.id}
 
     assert run(program, recorder) == {"id": "later-id"}
-
-
-def test_declarations_in_several_threads_leave_tracebacks_as_they_were() -> None:
-    def declare(_: int) -> None:
-        for _ in range(300):
-            with program_frames_only(sys._getframe()):
-                time.sleep(0)
-
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(4) as threads:
-            list(threads.map(declare, range(4)))
-    finally:
-        sys.setswitchinterval(before)
-    assert not hasattr(sys, "tracebacklimit")
-
-
-def test_outputs_of_another_sdk_are_waited_for_as_they_are() -> None:
-    one_waited_for([object(), None])
-
-
-def test_the_program_waits_for_one_output_a_claim(run: Callable[..., dict[str, Any]]) -> None:
-    waited_for: list[int] = []
-
-    def program() -> dict[str, pulumi.Output[Any]]:
-        claim("first")  # with it comes the namespace
-        before = set(settings.SETTINGS.outputs)
-        claim("second")
-        waited_for.append(len(set(settings.SETTINGS.outputs) - before))
-        return {}
-
-    run(program)
-    assert waited_for == [1]
-
-
-class Team(pulumi.ComponentResource):
-    """A component of a user's."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__("acme:index:Team", name)
-        claim(name, opts=pulumi.ResourceOptions(parent=self))
-
-
-@pytest.mark.parametrize("limit", [None, 1])
-def test_the_state_tells_where_a_claim_is_declared_and_not_how_the_program_was_started(
-    run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, limit: int | None
-) -> None:
-    stacks: dict[str, list[str]] = {}
-    register = mocks.MockMonitor.RegisterResource
-
-    def record(monitor: Any, request: Any) -> Any:
-        stacks[request.name] = [frame.pc.uri.rpartition("/")[2] for frame in request.stackTrace.frames]
-        return register(monitor, request)
-
-    def program() -> dict[str, pulumi.Output[Any]]:
-        Team("nested")
-        return {"id": claim("direct").id}
-
-    monkeypatch.setattr(mocks.MockMonitor, "RegisterResource", record)
-    if limit is not None:
-        monkeypatch.setattr(sys, "tracebacklimit", limit, raising=False)
-    run(program)
-    here = Path(__file__).name
-    # `claim`, `program`, `inside` of the fixture, and between the first two the component
-    assert stacks["direct"] == ["capacity_claim.py", here, here, here]
-    assert stacks["nested"] == ["capacity_claim.py", here, here, here, here]
-    assert getattr(sys, "tracebacklimit", None) == limit

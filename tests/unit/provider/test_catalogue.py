@@ -42,7 +42,7 @@ def test_an_unknown_zone_comes_with_the_nearest_right_one() -> None:
     )
 
 
-def test_an_unknown_type_comes_with_the_nearest_right_one_and_what_is_offered_where() -> None:
+def test_an_unknown_type_comes_with_a_suggestion_and_the_offer() -> None:
     assert told(found("gb200-4")) == snapshot(
         [
             """\
@@ -60,13 +60,13 @@ def test_a_type_spelled_in_capitals_is_recognized() -> None:
     assert 'did you mean "gb200-4x"?' in told(found("GB200-4X"))[0]
 
 
-def test_a_type_that_none_of_the_zones_offers_is_an_error_that_says_where_it_is() -> None:
+def test_a_type_that_no_declared_zone_offers_is_an_error_with_its_zones() -> None:
     assert told(found("h100-80gb-sxm5", ("US-EAST-04A",))) == snapshot(
         ['resources.instance_id: "h100-80gb-sxm5" is not offered in US-EAST-04A, but in US-WEST-04A, RNO2A']
     )
 
 
-def test_a_type_that_only_some_zones_offer_is_a_warning_that_names_the_others() -> None:
+def test_a_type_that_only_some_zones_offer_is_a_warning() -> None:
     findings = found("gb200-4x", ("US-WEST-04A", "RNO2A"))
     assert findings.problems == []
     assert warned(findings) == snapshot(
@@ -93,9 +93,7 @@ ZONES = st.lists(st.sampled_from(["US-WEST-04A", "US-EAST-04A", "RNO2A", "US-EAS
 
 
 @given(TYPES, ZONES)
-def test_nothing_that_some_declared_zone_offers_is_refused_and_nothing_else_passes(
-    instance: str, zones: list[str]
-) -> None:
+def test_a_type_passes_exactly_if_some_declared_zone_offers_it(instance: str, zones: list[str]) -> None:
     by_zone = OFFERED.zone_instance_types
     served = any(instance in by_zone.get(zone, ()) for zone in zones)
     unknown = [zone for zone in zones if zone not in by_zone]

@@ -19,45 +19,45 @@ def seen() -> DeleteGuard:
     return DeleteGuard()
 
 
-def test_the_entry_that_a_claim_was_adopted_into_is_the_living_one(seen: DeleteGuard) -> None:
-    seen.compared(ID, entry("older"), entry("older"))
-    seen.created(ID, entry("newer"))
-    assert seen.lives_on(ID, entry("older"))
-    assert not seen.lives_on(ID, entry("newer"))
+def test_the_entry_that_adopts_a_claim_is_the_current_one(seen: DeleteGuard) -> None:
+    seen.on_diff(ID, entry("older"), entry("older"))
+    seen.on_create(ID, entry("newer"))
+    assert seen.is_superseded(ID, entry("older"))
+    assert not seen.is_superseded(ID, entry("newer"))
 
 
-def test_what_was_never_met_does_not_live_on(seen: DeleteGuard) -> None:
-    assert not seen.lives_on(ID, entry("older"))
-    assert not seen.settled(ID)
+def test_an_entry_that_was_never_met_is_not_superseded(seen: DeleteGuard) -> None:
+    assert not seen.is_superseded(ID, entry("older"))
+    assert not seen.is_accounted_for(ID)
     assert seen.owner(ID) is None
 
 
-def test_an_imported_entry_without_an_incarnation_is_the_living_one_when_it_was_compared(
+def test_an_imported_entry_is_the_current_one_once_it_was_compared(
     seen: DeleteGuard,
 ) -> None:
-    seen.compared(ID, {}, {"identity": {"declaration": "a::training"}})
-    assert not seen.lives_on(ID, {})
+    seen.on_diff(ID, {}, {"identity": {"declaration": "a::training"}})
+    assert not seen.is_superseded(ID, {})
     assert seen.owner(ID) == "a::training"
 
 
 def test_a_program_that_declares_a_claim_under_two_keys_is_refused(seen: DeleteGuard) -> None:
-    seen.compared(ID, entry("one", "a::training"), entry("one", "a::training"))
+    seen.on_diff(ID, entry("one", "a::training"), entry("one", "a::training"))
     with pytest.raises(ClaimError, match="serving"):
-        seen.compared(ID, entry("two", "a::serving"), entry("two", "a::serving"))
+        seen.on_diff(ID, entry("two", "a::serving"), entry("two", "a::serving"))
 
 
-def test_what_only_a_refresh_has_met_may_be_declared_under_another_key(seen: DeleteGuard) -> None:
-    seen.read(ID)
-    seen.compared(ID, entry("one", "a::renamed"), entry("one", "a::renamed"))
-    seen.compared(ID, entry("two", "a::training"), entry("two", "a::training"))
+def test_a_refreshed_entry_may_be_declared_under_another_key(seen: DeleteGuard) -> None:
+    seen.on_read(ID)
+    seen.on_diff(ID, entry("one", "a::renamed"), entry("one", "a::renamed"))
+    seen.on_diff(ID, entry("two", "a::training"), entry("two", "a::training"))
     assert seen.owner(ID) == "a::training"
 
 
-def test_a_released_claim_is_settled_and_nobodys(seen: DeleteGuard) -> None:
-    seen.created(ID, entry("one"))
-    seen.released(ID, shown=True)
-    assert seen.settled(ID)
+def test_a_released_claim_is_accounted_for_and_has_no_owner(seen: DeleteGuard) -> None:
+    seen.on_create(ID, entry("one"))
+    seen.on_delete(ID, listed_before=True)
+    assert seen.is_accounted_for(ID)
     assert seen.owner(ID) is None
-    assert seen.releases() == (1, {ID})
-    seen.created(ID, entry("two"))
-    assert seen.releases() == (0, set())
+    assert seen.released == {ID: True}
+    seen.on_create(ID, entry("two"))
+    assert seen.released == {}

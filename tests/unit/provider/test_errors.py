@@ -33,12 +33,12 @@ from pulumi_coreweave_inference.errors import api_failure, lookup_failure
         (Unauthenticated("no"), "the API does not accept the token", "a token that is still valid"),
         (PermissionDenied("no"), "the token may not do this", "Inference Admin"),
         (InvalidArgument("no"), "the API refused the request as invalid", "change the declaration"),
-        (FailedPrecondition("no"), "the API refused it in the claim's present state", "may be in use"),
+        (FailedPrecondition("no"), "the API refused it in the claim's current state", "may be in use"),
         (ResourceExhausted("no"), "a quota or rate limit of the API is exhausted", "nothing is done twice"),
         (ResourceExhausted("no", retry_after=90.4), "a quota or rate limit", "wait 90 seconds"),
         (NotFound("no"), "the API does not know the claim", "`pulumi refresh`"),
         (Unavailable("no"), "the API is not available", "nothing is done twice"),
-        (Aborted("no"), "the API answered with an error", "`pulumi refresh`"),
+        (Aborted("no"), "the API responded with an error", "`pulumi refresh`"),
     ],
 )
 def test_each_kind_of_error_says_what_happened_and_what_to_do(
@@ -47,7 +47,7 @@ def test_each_kind_of_error_says_what_happened_and_what_to_do(
     told = str(api_failure("creating", "training", "id-1", error, held="nothing new."))
     first, *rest = told.splitlines()
     assert first.startswith(f"creating capacity claim 'training' (id id-1) failed: {headline}")
-    assert "  Held: nothing new." in rest
+    assert "  Still reserved: nothing new." in rest
     assert then in told.partition("Next: ")[2]
     assert headline in str(lookup_failure("looking it up", error))
 

@@ -28,7 +28,7 @@ def problems_of(**changes: Any) -> dict[str, str]:
     return {problem.property: problem.reason for problem in problems}
 
 
-def test_a_good_declaration_has_no_problems_and_gets_ints_and_the_default_type() -> None:
+def test_a_valid_declaration_gets_ints_and_the_default_type() -> None:
     inputs, problems = normalize({"resources": GOOD, "name": "training"})
     assert not problems
     assert inputs == {

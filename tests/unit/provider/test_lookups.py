@@ -68,13 +68,13 @@ def test_what_does_not_exist_is_an_error_that_says_where_to_look(emulator: Emula
         get_capacity_claim(id="00000000-0000-4000-8000-000000000000")
     assert str(error.value) == snapshot("""\
 there is no capacity claim with the id 00000000-0000-4000-8000-000000000000.
-  Next: look at `capacity-claims list` for the claims there are\
+  Next: run `capacity-claims list` to see the claims that exist\
 """)
     with pytest.raises(ClaimError) as error:
         get_capacity_claim(name="nobody")
     assert str(error.value) == snapshot("""\
 there is no capacity claim named 'nobody'.
-  Next: look at `capacity-claims list` for the claims there are\
+  Next: run `capacity-claims list` to see the claims that exist\
 """)
 
 

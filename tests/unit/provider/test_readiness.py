@@ -76,7 +76,7 @@ def goal(id: str = "c1", readiness: Readiness | None = Readiness(), **changes: A
     )
 
 
-def test_a_claim_is_ready_when_the_api_says_so_of_the_declared_resources_with_all_instances() -> None:
+def test_ready_means_ready_as_declared_with_all_instances() -> None:
     assert judge(claim(), goal()) is Verdict.READY
     assert judge(claim(allocated=3), goal()) is Verdict.WAITING
     assert judge(claim(instanceCount=2), goal()) is Verdict.WAITING
@@ -147,11 +147,11 @@ def test_the_text_of_a_timeout() -> None:
     assert not_ready(waiting, goal(), 2700) == snapshot("""\
 capacity claim 'training' (id c1) is not ready after 45m: 2 of 4 gb200-4x instances allocated (STATUS_CREATING).
   US-EAST-04A: 0 of 2 gb200-4x free
-  Held: the claim stays reserved and in the state: 2 of 4 gb200-4x instances.
-  Next: run `pulumi up` again to go on waiting, nothing is created twice
+  Still reserved: 2 of 4 gb200-4x instances; the claim stays in the state.
+  Next: run `pulumi up` again to go on waiting; nothing is created twice
         or ask for less: a smaller instance_count
-        or ask elsewhere: in other zones, with a claim that replaces this one
-        or give it up: `pulumi destroy --target 'urn:…::a$b::training'` releases the claim\
+        or ask elsewhere: other zones, with a claim that replaces this one
+        or give up: `pulumi destroy --target 'urn:…::a$b::training'` releases the claim\
 """)
 
 
@@ -163,38 +163,38 @@ def test_fewer_instances_are_proposed_where_the_api_calls_them_ready() -> None:
 
 def test_the_text_of_a_failed_claim() -> None:
     assert not_ready(claim("STATUS_FAILED", 0, conditions=SHORT), goal(), 5) == snapshot("""\
-capacity claim 'training' (id c1) failed for good: the API reports STATUS_FAILED with 0 of 4 gb200-4x instances allocated.
+capacity claim 'training' (id c1) failed: the API reports STATUS_FAILED, which is final, with 0 of 4 gb200-4x instances allocated.
   US-EAST-04A: 0 of 2 gb200-4x free
-  Held: the claim stays reserved and in the state: 0 of 4 gb200-4x instances.
-  Next: change what is declared (instance type or zones), or have it made anew with `pulumi up --replace 'urn:…::a$b::training'`
-        release it with `pulumi destroy --target 'urn:…::a$b::training'`\
+  Still reserved: 0 of 4 gb200-4x instances; the claim stays in the state.
+  Next: change the declaration (instance type or zones), or create the claim again with `pulumi up --replace 'urn:…::a$b::training'`
+        or release it with `pulumi destroy --target 'urn:…::a$b::training'`\
 """)
 
 
 def test_the_text_of_a_changed_claim() -> None:
     assert not_ready(claim(instanceCount=2, allocated=2), goal(), 60) == snapshot("""\
-capacity claim 'training' (id c1) is not what is declared: somebody has changed it.
-  declared: 4 gb200-4x in US-WEST-04A, US-EAST-04A (CAPACITY_TYPE_MANAGED)
+capacity claim 'training' (id c1) is not what is declared: it was changed outside of Pulumi.
+  declared:      4 gb200-4x in US-WEST-04A, US-EAST-04A (CAPACITY_TYPE_MANAGED)
   the API holds: 2 gb200-4x in US-WEST-04A, US-EAST-04A (CAPACITY_TYPE_MANAGED)
-  Held: the claim stays reserved and in the state: 2 of 2 gb200-4x instances.
-  Next: `pulumi refresh` takes note of the change; then `pulumi up` shows what it would undo\
+  Still reserved: 2 of 2 gb200-4x instances; the claim stays in the state.
+  Next: run `pulumi refresh` to record the change, then `pulumi preview` to see what would undo it\
 """)
 
 
 def test_the_text_of_a_vanished_claim() -> None:
     assert not_ready(None, goal(), 60) == snapshot("""\
 capacity claim 'training' (id c1) could not be read for 1m.
-  the API says that there is no such claim
-  Held: the claim stays in the state, as it was.
-  Next: `pulumi refresh` shows whether it is still there; `pulumi up` goes on waiting\
+  the API says that this claim does not exist
+  Still reserved: the claim, as far as we know; it stays in the state.
+  Next: run `pulumi refresh` to see whether it still exists, or `pulumi up` to go on waiting\
 """)
 
 
 def test_the_text_of_a_claim_being_deleted() -> None:
     assert not_ready(claim("STATUS_DELETING", 4), goal(), 60) == snapshot("""\
-capacity claim 'training' (id c1) is being deleted by somebody else.
-  Held: it stays in the state until the next refresh.
-  Next: `pulumi refresh` takes note of it, then `pulumi up` makes a new claim\
+capacity claim 'training' (id c1) is being deleted outside of Pulumi.
+  Still reserved: nothing for long; the claim stays in the state until the next refresh.
+  Next: run `pulumi refresh` to record it, then `pulumi up` to create a new claim\
 """)
 
 
@@ -368,20 +368,20 @@ def test_all_failures_are_told_together_after_the_other_claims_are_done() -> Non
     assert "(id c3)" in str(first)
 
 
-def test_a_claim_that_is_gone_fails_after_a_while_and_not_by_one_stale_answer() -> None:
+def test_a_claim_that_is_gone_fails_after_a_while_not_at_one_stale_read() -> None:
     def at(now: float) -> list[CapacityClaim]:
         return [] if now < 10 else [claim()]
 
     (result,), *_ = wait_for(at, goal())
     assert result.id == "c1"
     (error,), _, _, clock = wait_for(lambda _: [], goal())
-    assert "no such claim" in str(error)
+    assert "this claim does not exist" in str(error)
     assert 60 <= clock.now < 70
 
 
-def test_a_claim_changed_by_somebody_fails_after_a_while_instead_of_at_the_timeout() -> None:
+def test_a_claim_changed_outside_fails_before_its_timeout() -> None:
     (error,), _, _, clock = wait_for(lambda _: [claim(instanceCount=2, allocated=2)], goal())
-    assert "somebody has changed it" in str(error)
+    assert "it was changed outside of Pulumi" in str(error)
     assert 60 <= clock.now < 70
 
 
@@ -401,12 +401,12 @@ def test_an_unforeseen_error_reaches_every_wait() -> None:
     assert all(isinstance(result, ZeroDivisionError) for result in results)
 
 
-def test_claims_previewed_together_share_one_read_and_an_outage_is_no_failure() -> None:
+def test_previewed_claims_share_one_read_and_survive_an_outage() -> None:
     async def main(at: Any) -> tuple[list[Any], list[Any]]:
         clock = Clock()
         script = Script(clock, at)
         poller = Poller(lambda: script, clock, clock.pause)
-        seen = await asyncio.gather(*(poller.glance(goal(id)) for id in ("c1", "c2", "c4")))
+        seen = await asyncio.gather(*(poller.peek(goal(id)) for id in ("c1", "c2", "c4")))
         return list(seen), script.calls
 
     seen, calls = asyncio.run(main(creating_until(0, "c1", "c2")))
@@ -416,20 +416,20 @@ def test_claims_previewed_together_share_one_read_and_an_outage_is_no_failure() 
     assert seen == [None, None, None]
 
 
-def test_an_interrupt_tells_which_claims_are_still_held() -> None:
+def test_an_interrupt_says_which_claims_are_still_reserved() -> None:
     seen = claim("STATUS_CREATING", 2)
     assert interrupted([(seen, goal("c1")), (None, goal("c2"))]) == snapshot("""\
 interrupted while waiting for 2 capacity claims.
   capacity claim 'training' (id c1): CREATING, 2 of 4 gb200-4x
-  capacity claim 'training' (id c2): not seen yet
-  Held: all of them; they stay reserved and in the state.
-  Next: `pulumi up` goes on waiting; `pulumi destroy` releases them\
+  capacity claim 'training' (id c2): not read yet
+  Still reserved: all of them; they stay in the state.
+  Next: run `pulumi up` to go on waiting, or `pulumi destroy` to release them\
 """)
     many = interrupted((None, goal(f"c{index}")) for index in range(12))
     assert "and 2 more" in many
 
 
-def test_a_claim_that_joins_after_a_list_has_shown_it_ready_needs_no_read_of_its_own() -> None:
+def test_a_claim_that_a_list_has_shown_ready_needs_no_read_of_its_own() -> None:
     async def main() -> tuple[list[Any], list[Any]]:
         clock = Clock()
         script = Script(clock, creating_until(0, "c1", "c2", "c3"))
@@ -465,7 +465,7 @@ def test_a_preview_reads_nothing_that_a_list_of_the_same_run_has_shown() -> None
         poller = Poller(lambda: script, clock, clock.pause)
         ignore = Shown().lines.append
         await asyncio.gather(*(poller.wait(goal(name), ignore, ignore) for name in ("c1", "c2")))
-        return await poller.glance(goal("c2")), script.calls
+        return await poller.peek(goal("c2")), script.calls
 
     seen, calls = asyncio.run(main())
     assert seen is not None
@@ -580,12 +580,12 @@ def test_a_wait_that_was_given_up_does_not_disturb_the_end_of_the_others() -> No
     assert isinstance(second, pulumi.RunError)
 
 
-def test_an_error_that_is_no_answer_of_the_api_is_shown_and_waited_through() -> None:
+def test_an_error_that_is_not_the_apis_is_shown_and_the_wait_goes_on() -> None:
     (result,), _, shown, _ = wait_for(
         lambda now: MissingToken("no token yet") if now < 3 else [claim()], goal()
     )
     assert result.id == "c1"
-    assert "the API cannot be asked at present (no token yet)" in shown.lines[0]
+    assert "the API does not respond at the moment (no token yet)" in shown.lines[0]
 
 
 def test_claims_that_join_one_by_one_are_seen_by_ever_fewer_lists() -> None:

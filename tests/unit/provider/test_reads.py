@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coreweave_inference import CapacityClaim, NotFound
-from pulumi_coreweave_inference.reads import MAXIMUM_AGE, BulkReader, DeletionWaiter, wait_until_gone
+from pulumi_coreweave_inference.reads import MAXIMUM_AGE, BulkReader, DeletionWaiter
+from pulumi_coreweave_inference.rounds import Clock
 
 START = datetime(2026, 5, 14, 5, 0, tzinfo=UTC)
 
@@ -31,11 +32,12 @@ class Api:
         self.now = 0.0
         self.calls: list[str] = []
 
-    def clock(self) -> float:
-        return self.now
+    @property
+    def clock(self) -> Clock:
+        def sleep(seconds: float) -> None:
+            self.now += seconds
 
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
+        return Clock(now=lambda: self.now, sleep=sleep)
 
     def claim(self, claim_id: str) -> CapacityClaim:
         return CapacityClaim.model_validate(
@@ -64,10 +66,10 @@ class Api:
         ]
 
     def reads(self, grace: float = 0.0) -> BulkReader:
-        return BulkReader(self.get, self.list, self.clock, self.sleep, grace)
+        return BulkReader(self.get, self.list, self.clock, grace)
 
-    def departures(self) -> DeletionWaiter:
-        return DeletionWaiter(self.get, self.list, self.clock, self.sleep)
+    def deletions(self) -> DeletionWaiter:
+        return DeletionWaiter(self.get, self.list, self.clock)
 
 
 def many(count: int, apart: float = 0.01) -> Api:
@@ -113,7 +115,7 @@ def test_a_claim_whose_last_change_is_not_known_makes_the_list_unbounded() -> No
     assert api.calls == ["GET", "LIST"]
 
 
-def test_what_a_list_does_not_show_is_asked_for_before_it_is_called_gone() -> None:
+def test_what_a_list_does_not_show_is_read_before_it_counts_as_gone() -> None:
     api = many(4)
     api.hidden = {"c2"}
     del api.changed["c3"]
@@ -138,37 +140,36 @@ def test_what_the_process_has_written_is_not_answered_from_an_earlier_list() -> 
     for index in range(3):
         reads.read(f"c{index}", at(0))
     api.changed["c1"] = 50
-    reads.wrote("c1")
+    reads.invalidate("c1")
     assert reads.read("c1", at(50)).status.updated_at == at(50)
 
 
 def test_an_answer_that_is_older_than_the_state_is_looked_at_again() -> None:
     api = many(1)
-    reads = api.reads(grace=20)
 
     def sleep(seconds: float) -> None:
         api.now += seconds
         if api.now > 3:
             api.changed["c0"] = 100
 
-    reads._sleep = sleep
+    reads = BulkReader(api.get, api.list, Clock(now=lambda: api.now, sleep=sleep), grace=20)
     assert reads.read("c0", at(100)).status.updated_at == at(100)
     assert api.now > 3
 
 
-def test_an_answer_that_tells_the_time_less_finely_than_the_state_is_not_late() -> None:
+def test_an_answer_with_a_less_precise_time_than_the_state_is_not_stale() -> None:
     api = many(1)
     assert api.reads(grace=20).read("c0", at(0.75)).status.updated_at == at(0)
     assert api.now == 0
 
 
-def test_an_answer_that_stays_older_than_the_state_is_given_after_the_grace() -> None:
+def test_a_stale_answer_is_returned_after_the_grace_period() -> None:
     api = many(1)
     assert api.reads(grace=20).read("c0", at(100)).status.updated_at == at(0)
     assert 10 < api.now <= 20
 
 
-def test_a_write_waits_for_no_list_and_is_not_answered_by_one_that_was_under_way() -> None:
+def test_a_write_neither_waits_for_a_list_nor_is_answered_by_it() -> None:
     api = many(3)
     listing, may_answer = threading.Event(), threading.Event()
 
@@ -178,13 +179,13 @@ def test_a_write_waits_for_no_list_and_is_not_answered_by_one_that_was_under_way
         assert may_answer.wait(30)
         return claims
 
-    reads = BulkReader(api.get, list_, time.monotonic, time.sleep, 0.0)
+    reads = BulkReader(api.get, list_, Clock(), 0.0)
     reads.read("c0", at(0))
     with ThreadPoolExecutor(1) as threads:
         reading = threads.submit(reads.read, "c2", at(0))
         assert listing.wait(30)
         api.changed["c1"] = 50
-        reads.wrote("c1")  # would wait for ever
+        reads.invalidate("c1")  # would wait for ever
         may_answer.set()
         assert reading.result(30).id == "c2"
     assert reads.read("c1", at(0)).status.updated_at == at(50)
@@ -235,15 +236,15 @@ def test_a_shared_read_answers_as_a_get_would(
 
 
 def leave(api: Api, ids: list[str], known: bool = True, timeout: float = 60.0) -> list[CapacityClaim | None]:
-    departures = api.departures()
-    return [departures.wait(claim_id, at(0), known, timeout) for claim_id in ids]
+    deletions = api.deletions()
+    return [deletions.wait(claim_id, at(0), known, timeout) for claim_id in ids]
 
 
 def test_a_claim_that_lists_have_shown_is_gone_when_they_lack_it() -> None:
     api = many(2)
     api.gone_at = {"c0": 5.0}
     assert leave(api, ["c0"]) == [None]
-    assert api.calls == ["GET"] + ["LIST"] * 6
+    assert api.calls == ["GET"] + ["LIST"] * 5
     assert 5 <= api.now < 7
 
 
@@ -255,24 +256,14 @@ def test_claims_that_are_gone_at_once_are_a_get_each() -> None:
     assert api.now == 0
 
 
-def test_what_a_departure_usually_takes_is_learnt() -> None:
-    api = many(3)
-    departures = api.departures()
-    for index, began in enumerate((0.0, 100.0, 200.0)):
-        api.now = began
-        api.gone_at[f"c{index}"] = began + 5
-        assert departures.wait(f"c{index}", at(0), True, 60) is None
-    assert api.calls.count("LIST") <= 6 + 2 + 2
-
-
-def test_nobody_sleeps_as_long_as_the_longest_departure() -> None:
+def test_a_slow_deletion_does_not_slow_down_the_next_one() -> None:
     api = many(2)
-    departures = api.departures()
+    deletions = api.deletions()
     api.gone_at = {"c0": 900.0}
-    assert departures.wait("c0", at(0), True, 1200) is None
+    assert deletions.wait("c0", at(0), True, 1200) is None
     began = api.now
     api.gone_at["c1"] = began + 5
-    assert departures.wait("c1", at(0), True, 1200) is None
+    assert deletions.wait("c1", at(0), True, 1200) is None
     assert api.now < began + 15
 
 
@@ -293,32 +284,29 @@ def test_a_departure_that_takes_too_long_answers_with_the_claim_as_it_is() -> No
         assert api.now <= 30
 
 
-def test_a_claim_that_leaves_at_the_last_moment_is_gone() -> None:
+def test_a_claim_that_is_gone_at_the_last_moment_counts_as_gone() -> None:
     api = many(1)
     api.gone_at = {"c0": 29.0}
-    departures: Callable[[float], CapacityClaim | None] = lambda until: wait_until_gone(  # noqa: E731
-        api.get, "c0", until, api.clock, api.sleep
-    )
-    assert departures(40.0) is None
+    assert leave(api, ["c0"], known=False, timeout=29.5) == [None]
 
 
-def test_many_departures_share_their_lists() -> None:
+def test_many_deletions_share_their_lists() -> None:
     api = many(200)
     began = time.monotonic()
-    api.clock = lambda: time.monotonic() - began  # type: ignore[method-assign]
+    clock = Clock(now=lambda: time.monotonic() - began)
     api.gone_at = dict.fromkeys(api.changed, 0.5)
 
     def get(claim_id: str) -> CapacityClaim:
-        api.now = api.clock()
+        api.now = clock.now()
         return api.get(claim_id)
 
     def list_(since: datetime | None) -> list[CapacityClaim]:
-        api.now = api.clock()
+        api.now = clock.now()
         return api.list(since)
 
-    departures = DeletionWaiter(get, list_, api.clock, time.sleep)
+    deletions = DeletionWaiter(get, list_, clock)
     with ThreadPoolExecutor(len(api.changed)) as waiting:
-        ends = waiting.map(lambda claim_id: departures.wait(claim_id, at(0), True, 60), api.changed)
+        ends = waiting.map(lambda claim_id: deletions.wait(claim_id, at(0), True, 60), api.changed)
         assert list(ends) == [None] * len(api.changed)
     assert len(api.calls) < len(api.changed) / 4  # by itself each would look several times
 
@@ -326,27 +314,24 @@ def test_many_departures_share_their_lists() -> None:
 def test_deletions_that_begin_one_by_one_share_ever_fewer_lists() -> None:
     api = many(200)
     began = time.monotonic()
-    api.clock = lambda: 10 * (time.monotonic() - began)  # type: ignore[method-assign]
+    clock = Clock(now=lambda: 10 * (time.monotonic() - began), sleep=lambda s: time.sleep(s / 10))
     looking = threading.Lock()
 
     def now(read: Callable[..., Any]) -> Callable[..., Any]:
         def reading(*arguments: object) -> Any:
             with looking:
-                api.now = api.clock()
+                api.now = clock.now()
                 return read(*arguments)
 
         return reading
 
-    def sleep(seconds: float) -> None:
-        time.sleep(seconds / 10)
-
-    departures = DeletionWaiter(now(api.get), now(api.list), api.clock, sleep)
+    deletions = DeletionWaiter(now(api.get), now(api.list), clock)
     with ThreadPoolExecutor(len(api.changed)) as waiting:
         ends = []
         for claim_id in api.changed:  # twenty a second, and each is there for five seconds more
-            api.gone_at[claim_id] = api.clock() + 5
-            ends.append(waiting.submit(departures.wait, claim_id, at(0), True, 60))
-            sleep(0.05)
+            api.gone_at[claim_id] = clock.now() + 5
+            ends.append(waiting.submit(deletions.wait, claim_id, at(0), True, 60))
+            clock.sleep(0.05)
         assert [end.result() for end in ends] == [None] * len(api.changed)
     assert api.calls.count("GET") == 1
     assert api.calls.count("LIST") <= 25

@@ -6,13 +6,7 @@ import pytest
 
 from coreweave_inference.settings import DEFAULT_ENDPOINT, DEFAULT_TIMEOUT
 from pulumi_coreweave_inference import InvalidSetting
-from pulumi_coreweave_inference.settings import (
-    DELETE_TIMEOUT,
-    READ_GRACE,
-    RETRY_DEADLINE,
-    Settings,
-    settings_from,
-)
+from pulumi_coreweave_inference.settings import Settings, settings_from
 
 
 def read(config: dict[str, str] | None = None, environment: dict[str, str] | None = None) -> Settings:
@@ -20,10 +14,8 @@ def read(config: dict[str, str] | None = None, environment: dict[str, str] | Non
 
 
 def test_without_any_setting_the_defaults_hold() -> None:
-    assert read() == Settings(
-        None, DEFAULT_ENDPOINT, DEFAULT_TIMEOUT, RETRY_DEADLINE, DELETE_TIMEOUT, READ_GRACE
-    )
-    assert read().retry.deadline == RETRY_DEADLINE
+    assert read() == Settings(None, DEFAULT_ENDPOINT, DEFAULT_TIMEOUT, 120.0, 1200.0, 20.0)
+    assert read().retry.deadline == 120.0
 
 
 @pytest.mark.parametrize(

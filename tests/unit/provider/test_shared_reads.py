@@ -12,10 +12,11 @@ import pytest
 
 from coreweave_inference import CapacityClaim, NotFound, Unavailable
 from pulumi_coreweave_inference.reads import BulkReader, DeletionWaiter
+from pulumi_coreweave_inference.rounds import Clock
 
 
 class Counted:
-    """A lock that tells how many have come for it."""
+    """A lock that counts who asks for it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -30,7 +31,7 @@ class Counted:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_claims_deleted_together_wait_for_the_one_get_that_tells_how_the_api_deletes(at_once: bool) -> None:
+def test_claims_deleted_together_wait_for_one_get(at_once: bool) -> None:
     asked: list[str] = []
     may_answer = threading.Event()
 
@@ -45,11 +46,11 @@ def test_claims_deleted_together_wait_for_the_one_get_that_tells_how_the_api_del
         return []  # all are gone by the time the first list is made
 
     now = iter(range(10_000))
-    departures = DeletionWaiter(get, list_, lambda: float(next(now)), lambda _: None)
+    deletions = DeletionWaiter(get, list_, Clock(now=lambda: float(next(now)), sleep=lambda _: None))
     scout = Counted()
-    departures._scout._lock = scout  # type: ignore[assignment]
+    deletions._flight._lock = scout  # type: ignore[assignment]
     with ThreadPoolExecutor(3) as threads:
-        waits = [threads.submit(departures.wait, f"c{number}", None, True, 600) for number in range(3)]
+        waits = [threads.submit(deletions.wait, f"c{number}", None, True, 600) for number in range(3)]
         assert all(scout.came.acquire(timeout=30) for _ in waits)
         assert len(asked) == 1  # two have come, and have not asked
         may_answer.set()
@@ -57,7 +58,7 @@ def test_claims_deleted_together_wait_for_the_one_get_that_tells_how_the_api_del
     assert len(asked) == (3 if at_once else 1)
 
 
-def test_a_list_says_nothing_of_a_claim_that_joins_while_it_is_under_way() -> None:
+def test_a_list_proves_nothing_about_a_claim_that_joins_meanwhile() -> None:
     """It reaches back no further than to the claims that were leaving when it was asked for."""
     began = time.monotonic()
     asked, may_answer = threading.Event(), threading.Event()
@@ -78,13 +79,13 @@ def test_a_list_says_nothing_of_a_claim_that_joins_while_it_is_under_way() -> No
         claims = [claim("early", 0), claim("late", 30)] if there() else []
         return [one for one in claims if since is None or str(one.status.updated_at) >= since.isoformat()]
 
-    departures = DeletionWaiter(get, list_, time.monotonic, time.sleep)
+    deletions = DeletionWaiter(get, list_, Clock())
     scout = Counted()
-    departures._scout._lock = scout  # type: ignore[assignment]
+    deletions._flight._lock = scout  # type: ignore[assignment]
     with ThreadPoolExecutor(2) as threads:
-        late = threads.submit(departures.wait, "late", "2026-05-14T05:30:00Z", True, 60)
+        late = threads.submit(deletions.wait, "late", "2026-05-14T05:30:00Z", True, 60)
         assert asked.wait(30)
-        early = threads.submit(departures.wait, "early", "2026-05-14T05:00:00Z", True, 60)
+        early = threads.submit(deletions.wait, "early", "2026-05-14T05:00:00Z", True, 60)
         assert all(scout.came.acquire(timeout=30) for _ in range(2))
         may_answer.set()
         assert early.result(30) is None
@@ -92,7 +93,7 @@ def test_a_list_says_nothing_of_a_claim_that_joins_while_it_is_under_way() -> No
         assert late.result(30) is None
 
 
-def test_who_waits_for_a_call_that_fails_hears_of_it_instead_of_repeating_it() -> None:
+def test_callers_that_wait_for_a_failing_call_share_its_error() -> None:
     calls: list[str] = []
     may_answer = threading.Event()
 
@@ -104,10 +105,10 @@ def test_who_waits_for_a_call_that_fails_hears_of_it_instead_of_repeating_it() -
     def get(claim_id: str) -> CapacityClaim:
         return CapacityClaim.model_validate({"spec": {"id": claim_id}})
 
-    reads = BulkReader(get, list_, time.monotonic, time.sleep, 0.0)
+    reads = BulkReader(get, list_, Clock(), 0.0)
     reads.read("c0", None)
     gate = Counted()
-    reads._together._lock = gate  # type: ignore[assignment]
+    reads._flight._lock = gate  # type: ignore[assignment]
     with ThreadPoolExecutor(4) as threads:
         waits = [threads.submit(reads.read, f"c{number}", None) for number in range(4)]
         assert all(gate.came.acquire(timeout=30) for _ in waits)

@@ -1,0 +1,113 @@
+"""What this package changes in the SDK's plugin process (`python -m pulumi.dynamic`), once per process.
+
+    plain_claim_errors   a `ClaimError` is shown as its text, without a traceback
+    raise_worker_limit   more than four calls run at a time: a few slow deletions would block all others
+    exit_with_engine     the process ends when its engine is gone: it could still be posting a claim
+
+The plugin belongs to the SDK. Each change was written against version 3.272.0; where the SDK looks different,
+nothing is changed and the process behaves as if the change did not exist.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import stat
+import sys
+import threading
+import traceback
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Final
+
+from .errors import ClaimError
+
+WORKERS: Final = 512  # calls at a time; the engine's own limit (`pulumi up --parallel`) is what counts then
+
+
+def prepare_process(abandon: Callable[[], None]) -> None:
+    """Make the changes above. `abandon` makes the calls that still run fail when the engine is gone.
+
+    The SDK configures each provider class: only the first call has an effect. Not safe between threads.
+    """
+    global _is_prepared
+    if is_plugin() and not _is_prepared:
+        _is_prepared = True
+        plain_claim_errors()
+        raise_worker_limit()
+        exit_with_engine(abandon)
+
+
+_is_prepared = False
+
+
+def is_plugin() -> bool:
+    """Whether this process is the SDK's plugin."""
+    return hasattr(sys.modules.get("__main__"), "DynamicResourceProviderServicer")
+
+
+def plain_claim_errors() -> None:
+    """Show a `ClaimError` as its text alone. Fallback: the text comes below a traceback.
+
+    The plugin answers every exception with `traceback.format_exc()`. Its name `traceback` is replaced by an
+    object that leaves out the frames of a `ClaimError` and passes everything else on.
+    """
+    plugin = sys.modules["__main__"]
+    if getattr(plugin, "traceback", None) is traceback:
+        plugin.__dict__["traceback"] = _PlainTraceback()
+
+
+class _PlainTraceback:
+    """The module `traceback`, except for a `ClaimError`."""
+
+    def format_exc(self) -> str:
+        error = sys.exception()
+        return str(error) if isinstance(error, ClaimError) else traceback.format_exc()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(traceback, name)
+
+
+def raise_worker_limit() -> None:
+    """Let the plugin run as many calls at a time as the engine makes. Fallback: four at a time.
+
+    The limit belongs to the executor that runs this very call. It is found in the frame of its worker thread.
+    """
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        reference = frame.f_locals.get("executor_reference")
+        executor = reference() if isinstance(reference, weakref.ref) else None
+        if isinstance(executor, ThreadPoolExecutor) and hasattr(executor, "_max_workers"):
+            executor._max_workers = max(executor._max_workers, WORKERS)
+            return
+        frame = frame.f_back
+
+
+def exit_with_engine(abandon: Callable[[], None]) -> None:
+    """End the process, once the calls that run have ended, when the engine is gone.
+
+    The engine holds the other end of the plugin's standard input. Nothing is done where standard input is
+    not a pipe, or where it has ended already: then it never was the engine's.
+    """
+    try:
+        if not stat.S_ISFIFO(os.fstat(0).st_mode) or select.select([0], [], [], 0)[0]:
+            return
+    except OSError:
+        return
+    threading.Thread(target=_wait_for_engine, args=(abandon,), name="exit-with-engine", daemon=True).start()
+
+
+def _wait_for_engine(abandon: Callable[[], None]) -> None:
+    while os.read(0, 4096):
+        pass
+    abandon()
+    main = threading.main_thread().ident
+    if main is not None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # The plugin's main thread waits for this signal, stops serving, and ends after the calls that run.
+        signal.pthread_kill(main, signal.SIGINT)
+    else:
+        # What a shell starts in the background ignores SIGINT.
+        os.kill(os.getpid(), signal.SIGTERM)

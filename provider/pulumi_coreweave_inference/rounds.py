@@ -1,0 +1,75 @@
+"""When to look next at what is being waited for, and the clock that decides it.
+
+One rule serves both waiters, the one for readiness and the one for deletions:
+
+    somebody joins, and the last look is long ago   look 50 ms later
+    others keep joining                             look half a second after the last one, at least every 5 s
+    nobody joins                                    look again after 0.5, 1, 2, 3, 5, 5 … seconds
+
+So a claim that is alone is looked at right away, and hundreds that arrive one by one share a few lists.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+FIRST_LOOK: Final = 0.05  # seconds after the first of those who wait has joined
+SETTLED: Final = 0.5  # seconds in which nobody joined
+PAUSES: Final = (0.5, 1.0, 2.0, 3.0, 5.0)  # seconds between looks; the last one repeats
+LONGEST: Final = PAUSES[-1]
+
+
+class Rounds:
+    """When to look next. All times are seconds of one monotonic clock."""
+
+    def __init__(self) -> None:
+        self.looked_at = float("-inf")
+        self._first_joined: float | None = None  # of those who have not been looked at
+        self._last_joined = float("-inf")
+        self._looks = 0  # since somebody joined
+
+    def join(self, now: float) -> None:
+        """Somebody begins to wait."""
+        if self._first_joined is None:
+            self._first_joined = now
+        self._last_joined = now
+        self._looks = 0
+
+    def look(self, now: float) -> None:
+        """All who have joined so far are being looked at."""
+        self.looked_at = now
+        self._first_joined = None
+        self._looks += 1
+
+    def due(self) -> float:
+        """When to look next."""
+        if self._first_joined is None:
+            return self.looked_at + PAUSES[min(self._looks, len(PAUSES)) - 1]
+        if self._first_joined - self.looked_at > LONGEST:
+            return self._first_joined + FIRST_LOOK
+        return min(self._last_joined + SETTLED, self.looked_at + LONGEST)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time, and how it passes. Tests pass their own functions."""
+
+    now: Callable[[], float] = time.monotonic
+    """Seconds of a monotonic clock."""
+    sleep: Callable[[float], None] = time.sleep
+    today: Callable[[], datetime] = lambda: datetime.now(UTC)
+    """The date and time in UTC."""
+
+    def looks(self, until: float, pauses: Sequence[float] = PAUSES) -> Iterator[None]:
+        """Yield once for each look: now, after each pause, and for the last time at `until`."""
+        for pause in itertools.chain(pauses, itertools.repeat(pauses[-1])):
+            yield
+            left = until - self.now()
+            if left <= 0:
+                return
+            self.sleep(min(pause, left))
