@@ -84,11 +84,11 @@ wheels: install ## build both packages into dist, to the same bytes each time
 	done
 
 .PHONY: bench
-bench: install ## measure every operation against as many empty resources; writes docs/benchmarks.md
+bench: install ## measure every operation against as many empty resources; writes docs/reference/benchmarks.md
 	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" .venv/bin/python tests/bench/bench.py --out docs
 
 .PHONY: crash-matrix
-crash-matrix: install ## every death at every point of a claim's life; writes docs/crash-matrix.md
+crash-matrix: install ## every death at every point of a claim's life; writes docs/reference/crash-matrix.md
 	@directory="$$($(INSTALL_ENGINE))" && CRASH_MATRIX=write PULUMI_ENGINE_DIR="$$directory" \
 		.venv/bin/pytest tests/engine/test_crashes.py
 

@@ -3,7 +3,7 @@
     python tests/bench/bench.py [--sizes 1,10,100,400,1000] [--latencies 0,50] [--out docs]
     python tests/bench/bench.py --imports
 
-Prints a table a size, and writes `benchmarks.md` and `images/benchmarks.svg`. Ratios count; the seconds
+Prints a table a size, and writes `reference/benchmarks.md` and `images/benchmarks.svg`. Ratios count; the seconds
 are those of the machine that the report names. `--imports` measures nothing but what an import costs.
 """
 
@@ -80,7 +80,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sizes", default="1,10,100,400,1000", help="how many resources, by comma")
     parser.add_argument("--latencies", default="0,50", help="milliseconds that the API takes, by comma")
-    parser.add_argument("--out", type=Path, help="folder to write benchmarks.md and the chart to")
+    parser.add_argument("--out", type=Path, help="folder of the pages: gets reference/benchmarks.md and the chart")
     parser.add_argument("--imports", action="store_true", help="measure the import of the package alone")
     arguments = parser.parse_args()
     # Where Python writes no bytecode, each process compiles what it imports: a cost no user has.
@@ -102,8 +102,9 @@ def main() -> int:
     text = report(empty, claims, growth(sizes, latencies[0], empty, claims[latencies[0]]))
     print(text)
     if arguments.out:
-        (arguments.out / "images").mkdir(parents=True, exist_ok=True)
-        (arguments.out / "benchmarks.md").write_text(text, encoding="utf-8")
+        for folder in ("images", "reference"):
+            (arguments.out / folder).mkdir(parents=True, exist_ok=True)
+        (arguments.out / "reference" / "benchmarks.md").write_text(text, encoding="utf-8")
         chart = draw(
             sizes, {"empty resources": empty, **{f"claims, {ms} ms": claims[ms] for ms in latencies}}
         )
@@ -287,7 +288,7 @@ def report(empty: dict[int, Series], claims: dict[int, dict[int, Series]], grown
         f"Made by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {platform.system()} {platform.machine()}, "
         f"{os.cpu_count()} cores, Python {platform.python_version()}, {engine_version()}.",
         "",
-        "![Seconds of each operation over the number of resources](images/benchmarks.svg)",
+        "![Seconds of each operation over the number of resources](../images/benchmarks.svg)",
     ]
     for latency, by_size in claims.items():
         lines += ["", f"## API latency {latency} ms", ""]

@@ -1,6 +1,6 @@
 """Death at every point of a claim's life: the next `pulumi up` brings everything right.
 
-The emulator holds a call, so every point is exact. `docs/crash-matrix.md` is what these tests have seen:
+The emulator holds a call, so every point is exact. `docs/reference/crash-matrix.md` is what these tests have seen:
 `CRASH_MATRIX=write` runs every death at every point and writes it, `CRASH_MATRIX=all` runs as much and
 compares. Without it, SIGKILL of everything runs at every point, and the other deaths where they differ.
 """
@@ -33,7 +33,7 @@ Start = Callable[..., Stack]
 Claims = Mapping[str, Mapping[str, Any]]
 
 MODE: Final = os.environ.get("CRASH_MATRIX", "")
-MATRIX: Final = ROOT / "docs" / "crash-matrix.md"
+MATRIX: Final = ROOT / "docs" / "reference" / "crash-matrix.md"
 UP: Final = ("up", "--yes", "--skip-preview")
 
 DEATHS: Final = {

@@ -176,7 +176,7 @@ def test_the_documentation_shows_what_the_example_says() -> None:
     found = review(plan_of("release-first"), load_rules(rules), load_prices(prices))
     comment = (root / "docs" / "images" / "review-comment.md").read_text(encoding="utf-8")
     assert markdown(document(found)) == comment
-    page = (root / "docs" / "review.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "how-to" / "review.md").read_text(encoding="utf-8")
     for part in (rules.rstrip(), prices.rstrip(), found.fingerprint):
         assert part in page
 
