@@ -27,7 +27,7 @@ help: ## list the targets
 .PHONY: install
 install: .venv/.installed ## create .venv from uv.lock
 
-.venv/.installed: uv.lock pyproject.toml sdk/pyproject.toml provider/pyproject.toml | $(filter .uv/%,$(UV))
+.venv/.installed: uv.lock $(wildcard pyproject.toml */pyproject.toml */*/_version.py) | $(filter .uv/%,$(UV))
 	@$(NEED_PYTHON)
 	$(UV) sync --frozen --python "$(PYTHON)"
 	@touch $@
