@@ -59,6 +59,13 @@ def test_every_test_that_a_page_names_exists() -> None:
     assert missing == []
 
 
+def test_the_example_on_the_promises_page_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (DOCS / "reference" / "promises.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(example, {})
+    assert example.endswith(f"  # {capsys.readouterr().out}")
+
+
 def test_every_fact_about_the_api_has_a_source_and_a_test() -> None:
     text = (DOCS / "explanation" / "api.md").read_text(encoding="utf-8")
     rows = [row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("| ")][1:]
