@@ -27,8 +27,14 @@ DOCS: Final = ROOT / "docs"
 CLI_PAGE: Final = DOCS / "reference" / "cli.md"
 INTRODUCTION: Final = """# Command line
 
-`capacity-claims` comes with `pip install 'pulumi-coreweave-inference[cli]'`. Token and endpoint are those of the
-[settings](settings.md), from the environment. This page is what `--help` says.
+Install `capacity-claims` with `pip install 'pulumi-coreweave-inference[cli]'`. The rest of this page is the output of
+`--help`.
+
+Commands that call the API take their [settings](settings.md) from the environment: the API token, the endpoint, the timeout
+of one attempt and the retry deadline. `release` also uses the delete timeout. They do not read a stack's config. A setting in
+the environment that is not valid is an error, even if the command does not use it.
+
+Results go to standard output, everything else to standard error.
 """
 
 
