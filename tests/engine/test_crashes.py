@@ -287,7 +287,11 @@ DYING: Final[Mapping[str, Callable[[Operation, Stack, Point], str]]] = {
     "interrupt-twice": _interrupt_twice,
 }
 
-HEAD: Final = """# When a run dies
+HEAD: Final = """---
+hide: [toc]
+---
+
+# When a run dies
 
 This page shows what is left when a `pulumi up` dies, and what the next one does about it. `make crash-matrix` writes it by
 running every row on the real engine. CI checks a part of the rows.
