@@ -1,4 +1,4 @@
-# Everything a clone needs: git, make, Python 3.11 or newer, and Go (or a pulumi) for the engine.
+# A clone needs git, make, Python 3.11 or newer, and a pulumi or Go for the engine.
 
 ifndef PYTHON
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -7,13 +7,13 @@ endif
 NEED_PYTHON = $(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	echo "Python 3.11 or newer is needed: put it on PATH, or run make PYTHON=/path/to/python" >&2; exit 1; }
 
-# A uv on PATH is taken as it is; otherwise one is installed into .uv, and nowhere else.
+# Uses the uv on PATH. Without one, installs uv into .uv and nowhere else.
 UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
-# The Python language host of an official pulumi looks for uv on PATH.
+# The Python language host of an official pulumi needs uv on PATH.
 export PATH := $(PATH):$(CURDIR)/.uv/bin
 
-# The system's Python, never a downloaded one.
+# Use the system's Python, never a downloaded one.
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON_PREFERENCE := only-system
 
@@ -27,7 +27,7 @@ help: ## list the targets
 .PHONY: install
 install: .venv/.installed ## create .venv from uv.lock
 
-.venv/.installed: uv.lock pyproject.toml sdk/pyproject.toml provider/pyproject.toml | $(filter .uv/%,$(UV))
+.venv/.installed: uv.lock $(wildcard pyproject.toml */pyproject.toml */*/_version.py) | $(filter .uv/%,$(UV))
 	@$(NEED_PYTHON)
 	$(UV) sync --frozen --python "$(PYTHON)"
 	@touch $@
@@ -38,45 +38,45 @@ install: .venv/.installed ## create .venv from uv.lock
 	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 .PHONY: engine
-engine: install ## provide a pulumi CLI; prints its directory
+engine: install ## provide a pulumi CLI, and print its directory
 	@$(INSTALL_ENGINE)
 
 .PHONY: test
-test: install ## lint, types, and all tests, against a real engine
+test: install ## run lint, type checks and all tests, on a real engine
 	$(LINT)
 	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" .venv/bin/pytest -n 2
 
 .PHONY: unit
-unit: install ## the unit, contract and plugin tests, which need no engine
+unit: install ## run the unit, contract and plugin tests, which need no engine
 	.venv/bin/pytest -n 2 tests/unit tests/contract tests/plugin
 
 .PHONY: lint
-lint: install ## ruff and mypy
+lint: install ## run ruff and mypy
 	$(LINT)
 
 .PHONY: format
-format: install ## put the code into shape
+format: install ## format the code and fix lint errors
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
 .PHONY: demo
-demo: install ## a claim's life against a local emulator, without an account
+demo: install ## show a claim's life against a local emulator, without an account
 	@directory="$$($(INSTALL_ENGINE))" && PATH="$$directory:$$PATH" .venv/bin/python tools/demo/demo.py
 
 .PHONY: demo-clean
-demo-clean: install ## remove what the demo left
+demo-clean: install ## stop the demo and remove its files
 	@directory="$$($(INSTALL_ENGINE))" && PATH="$$directory:$$PATH" .venv/bin/python tools/demo/demo.py --clean
 
 .PHONY: docs
-docs: install ## build the pages into site, strictly: a dead link is an error
+docs: install ## build the pages into site; a dead link is an error
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 .PHONY: docs-serve
-docs-serve: install ## show the pages on http://127.0.0.1:8000 while you write
+docs-serve: install ## serve the pages on http://127.0.0.1:8000 while you write
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs serve
 
 .PHONY: wheels
-wheels: install ## build both packages into dist, to the same bytes each time
+wheels: install ## build both packages into dist, reproducibly
 	rm -rf dist
 	@for package in sdk provider; do \
 		(cd $$package && SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
@@ -84,24 +84,24 @@ wheels: install ## build both packages into dist, to the same bytes each time
 	done
 
 .PHONY: bench
-bench: install ## measure every operation against as many empty resources; writes docs/benchmarks.md
+bench: install ## compare every operation with as many empty resources; writes docs/reference/benchmarks.md
 	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" .venv/bin/python tests/bench/bench.py --out docs
 
 .PHONY: crash-matrix
-crash-matrix: install ## every death at every point of a claim's life; writes docs/crash-matrix.md
+crash-matrix: install ## run every death at every point of a claim's life; writes docs/reference/crash-matrix.md
 	@directory="$$($(INSTALL_ENGINE))" && CRASH_MATRIX=write PULUMI_ENGINE_DIR="$$directory" \
 		.venv/bin/pytest tests/engine/test_crashes.py
 
 MINUTES := 20
 .PHONY: soak
-soak: install ## random work with random deaths on the real engine; MINUTES=20 SEED=…
+soak: install ## run random work with random deaths on the real engine; MINUTES=20 SEED=…
 	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" \
 		.venv/bin/python tests/soak/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-# The pure parts, on which the promises rest: each branch of them has a test.
+# The pure modules, which the promises rest on: every branch needs a test.
 COVERED := */coreweave_inference/retry.py,*/identity.py,*/create.py,*/delete_guard.py,*/reads.py,*/rounds.py,*/inputs.py,*/readiness.py,*/catalogue.py,*/cli/review/*,*/cli/table.py
 .PHONY: coverage
-coverage: install ## branches that the tests without an engine leave out; fails where none may be
+coverage: install ## show branches that no test without an engine covers; fails for the pure modules
 	.venv/bin/pytest -n 2 --cov --cov-report=term-missing:skip-covered tests/unit tests/contract tests/plugin
 	.venv/bin/coverage report --include='$(COVERED)' --fail-under=100
 

@@ -1,4 +1,4 @@
-"""The quickstart stack: one claim, and what there is to know about it."""
+"""The quickstart stack: one claim, and everything that is known about it."""
 
 import pulumi
 
@@ -11,7 +11,7 @@ training = inference.CapacityClaim(
     resources=inference.CapacityClaimResourcesArgs(
         instance_id="gb200-4x",
         instance_count=config.require_int("instances"),
-        zones=config.require_object("zones"),  # the order is the preference
+        zones=config.require_object("zones"),  # in order of preference
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Draw the pictures of a review: the terminal's table as SVG, the comment as PNG.
+"""Draws the images of a review: the table in a terminal as SVG, the comment as PNG.
 
 .venv/bin/python docs/images/review.py        # the PNG needs chromium on PATH
 """

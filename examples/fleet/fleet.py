@@ -1,4 +1,4 @@
-"""A fleet: one intent, "this many instances, spread so", as several claims and a total."""
+"""A fleet: one total, spread over several claims by weight."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import pulumi_coreweave_inference as inference
 
 @dataclass(frozen=True)
 class Share:
-    """What one claim of a fleet gets: how much of it, of which type, and where."""
+    """One claim's part of a fleet: its weight, instance type and zones."""
 
     weight: int
     instance_id: str
@@ -18,9 +18,9 @@ class Share:
 
 
 def split(total: int, weights: Mapping[str, int]) -> dict[str, int]:
-    """Whole numbers in proportion to the weights whose sum is exactly `total`.
+    """Split `total` into whole numbers in proportion to the weights.
 
-    What rounding down leaves goes to the largest remainders, the first named first.
+    Rounding down leaves a rest, which goes to the largest remainders, in the order of the weights.
 
     >>> split(10, {"west": 2, "east": 1})
     {'west': 7, 'east': 3}
@@ -36,10 +36,10 @@ def split(total: int, weights: Mapping[str, int]) -> dict[str, int]:
 
 
 class Fleet(pulumi.ComponentResource):
-    """Several claims that are declared together. `allocated` and `ready` tell of all of them.
+    """Several claims that are declared together. `allocated` and `ready` cover all of them.
 
-    A share that comes out as 0 declares no claim. Each claim has the fleet as its parent, so that two
-    fleets in one stack may have shares of the same name.
+    A share of 0 instances declares no claim. The fleet is the parent of its claims, so two fleets in one
+    stack can use the same names for their shares.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A workload that is deployed only when its capacity is there."""
+"""A workload that is deployed only when its capacity is ready."""
 
 import pulumi
 from deployment import Deployment
@@ -12,11 +12,11 @@ serving = inference.CapacityClaim(
         instance_count=4,
         zones=["US-EAST-04A", "US-WEST-04A"],
     ),
-    # Two of four are enough once the API says READY; after an hour the stack goes on with what there is.
+    # Two of four are enough once the API reports READY. After an hour the stack continues with what it has.
     readiness=inference.Readiness(timeout="1h", min_instances=2, on_timeout="warn"),
 )
 
-# As many replicas as there are instances. Its creation waits for the claim to be ready.
+# One replica per allocated instance. The deployment is created once the claim is ready.
 model = Deployment(
     "model",
     replicas=serving.allocated_instances,

@@ -1,4 +1,4 @@
-"""A stand-in for a Kubernetes deployment, so that the example needs no cluster: it deploys nothing."""
+"""Stands in for a Kubernetes deployment, so that the example needs no cluster. It deploys nothing."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from pulumi.dynamic import CreateResult, Resource, ResourceProvider
 
 
 class _Nothing(ResourceProvider):
-    """Remembers what it was asked for."""
+    """Keeps its inputs and does nothing else."""
 
     serialize_as_secret_always = False
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Pretend that the deployment runs."""
+        """Pretend to create the deployment."""
         return CreateResult("deployment", props)
 
 

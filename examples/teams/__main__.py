@@ -6,7 +6,7 @@ import pulumi_coreweave_inference as inference
 
 
 class Team(pulumi.ComponentResource):
-    """The claims of one team. A claim has no labels at the API, so its name says whose it is."""
+    """The claims of one team. The API has no labels, so a claim's name shows which team it belongs to."""
 
     def __init__(self, team: str, workloads: dict[str, int]) -> None:
         super().__init__("examples:index:Team", team)

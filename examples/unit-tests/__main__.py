@@ -1,4 +1,4 @@
-"""The stack whose unit tests are in test_capacity.py."""
+"""The stack that test_capacity.py tests."""
 
 import pulumi
 from capacity import reserve

@@ -1,4 +1,4 @@
-"""What the stack reserves, as a function, so that a test can call it."""
+"""What the stack reserves, as a function that a test can call."""
 
 import pulumi
 
@@ -6,7 +6,7 @@ import pulumi_coreweave_inference as inference
 
 
 def reserve(instances: int, zones: list[str]) -> inference.CapacityClaim:
-    """Declare the training claim; a protected one from 8 instances on."""
+    """Declare the training claim. With 8 or more instances it is protected."""
     return inference.CapacityClaim(
         "training",
         pulumi.ResourceOptions(protect=instances >= 8),

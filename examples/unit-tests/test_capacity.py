@@ -1,6 +1,6 @@
 """Unit tests under `set_mocks`: no engine, no API, no token.
 
-A claim under mocks is ready at once, with all of its instances, unless the mock answers otherwise.
+Under mocks a claim is ready at once, with all of its instances, unless the mock returns something else.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from capacity import reserve
 
 
 class Mocks(pulumi.runtime.Mocks):
-    """Answers each resource with its inputs, and a claim also with what a test says about it."""
+    """Returns the inputs of each resource, and for a claim also what a test sets."""
 
     def __init__(self) -> None:
         self.about_claims: dict[str, Any] = {}
@@ -52,7 +52,7 @@ def test_a_claim_is_ready_with_all_instances(mocks: Mocks) -> None:
     assert known(reserve(4, ["US-WEST-04A"]).allocated_instances) == 4
 
 
-def test_the_stack_copes_with_fewer_instances(mocks: Mocks) -> None:
+def test_a_claim_may_have_fewer_instances(mocks: Mocks) -> None:
     mocks.about_claims = {"allocatedInstances": 3, "pendingInstances": 1}
     claim = reserve(4, ["US-WEST-04A"])
     assert known(claim.allocated_instances) == 3

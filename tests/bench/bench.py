@@ -1,10 +1,10 @@
-"""What an operation costs: claims against as many empty dynamic resources, on the real engine, in one run.
+"""Measures what operations cost: claims against as many empty dynamic resources, on the real engine, in one run.
 
     python tests/bench/bench.py [--sizes 1,10,100,400,1000] [--latencies 0,50] [--out docs]
     python tests/bench/bench.py --imports
 
-Prints a table a size, and writes `benchmarks.md` and `images/benchmarks.svg`. Ratios count; the seconds
-are those of the machine that the report names. `--imports` measures nothing but what an import costs.
+Prints the report, and writes it to `reference/benchmarks.md` and `images/benchmarks.svg`. Compare the ratios; the
+seconds are those of the machine that the report names. `--imports` measures only the cost of the import.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sizes", default="1,10,100,400,1000", help="how many resources, by comma")
     parser.add_argument("--latencies", default="0,50", help="milliseconds that the API takes, by comma")
-    parser.add_argument("--out", type=Path, help="folder to write benchmarks.md and the chart to")
+    parser.add_argument(
+        "--out", type=Path, help="folder of the pages: gets reference/benchmarks.md and the chart"
+    )
     parser.add_argument("--imports", action="store_true", help="measure the import of the package alone")
     arguments = parser.parse_args()
     # Where Python writes no bytecode, each process compiles what it imports: a cost no user has.
@@ -102,8 +104,9 @@ def main() -> int:
     text = report(empty, claims, growth(sizes, latencies[0], empty, claims[latencies[0]]))
     print(text)
     if arguments.out:
-        (arguments.out / "images").mkdir(parents=True, exist_ok=True)
-        (arguments.out / "benchmarks.md").write_text(text, encoding="utf-8")
+        for folder in ("images", "reference"):
+            (arguments.out / folder).mkdir(parents=True, exist_ok=True)
+        (arguments.out / "reference" / "benchmarks.md").write_text(text, encoding="utf-8")
         chart = draw(
             sizes, {"empty resources": empty, **{f"claims, {ms} ms": claims[ms] for ms in latencies}}
         )
@@ -281,13 +284,15 @@ def report(empty: dict[int, Series], claims: dict[int, dict[int, Series]], grown
     lines = [
         "# Benchmarks",
         "",
-        "Whole commands on the real engine against the local emulator: claims, and as many *empty* dynamic",
-        "resources of Pulumi (create returns at once, no API). The ratio of the two is what counts. What changes",
-        "nothing is measured three times in a row, all is measured twice up to N = 400, and the quickest counts.",
-        f"Made by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {platform.system()} {platform.machine()}, "
+        "How long whole commands take on the real engine against the local emulator: for claims, and for as many *empty*",
+        "dynamic resources of Pulumi (create returns at once, no API). Compare the ratios; the seconds depend on the",
+        "machine. Operations that change nothing run three times in a row, and everything up to N = 400 runs twice. The",
+        "fastest run counts.",
+        "",
+        f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {platform.system()} {platform.machine()}, "
         f"{os.cpu_count()} cores, Python {platform.python_version()}, {engine_version()}.",
         "",
-        "![Seconds of each operation over the number of resources](images/benchmarks.svg)",
+        "![Seconds per operation, by number of resources](../images/benchmarks.svg)",
     ]
     for latency, by_size in claims.items():
         lines += ["", f"## API latency {latency} ms", ""]
@@ -298,7 +303,7 @@ def report(empty: dict[int, Series], claims: dict[int, dict[int, Series]], grown
             lines.append(f"| {operation} | " + " | ".join(cells) + " |")
         lines += [
             "",
-            "Processor time of all processes, and its ratio, which a busy machine changes less:",
+            "CPU time of all processes, and its ratio, which depends less on how busy the machine is:",
             "",
         ]
         lines += ["| operation | " + " | ".join(f"N = {size}" for size in sizes) + " |"]
@@ -309,7 +314,7 @@ def report(empty: dict[int, Series], claims: dict[int, dict[int, Series]], grown
                 mine, least = by_size[size][operation].processor, empty[size][operation].processor
                 cells.append(f"{mine:.1f} s / {least:.1f} s = **{mine / least:.2f}**")
             lines.append(f"| {operation} | " + " | ".join(cells) + " |")
-        lines += ["", "Calls to the API:", ""]
+        lines += ["", "API calls:", ""]
         lines += ["| operation | " + " | ".join(f"N = {size}" for size in sizes) + " |"]
         lines += ["|---|" + "---|" * len(sizes)]
         for operation in OPERATIONS:
@@ -325,7 +330,7 @@ def report(empty: dict[int, Series], claims: dict[int, dict[int, Series]], grown
         "",
         "## Memory",
         "",
-        "Peak of the program and of the provider process, over all operations:",
+        "Peak memory of the program and of the provider process, over all operations:",
         "",
     ]
     lines += ["| | " + " | ".join(f"N = {size}" for size in sizes) + " |", "|---|" + "---|" * len(sizes)]
@@ -337,7 +342,11 @@ def report(empty: dict[int, Series], claims: dict[int, dict[int, Series]], grown
         ]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     lines += ["", "## Import", "", *report_imports()]
-    lines += ["", f"The emulator itself answers {emulator_speed():,.0f} GET requests a second here.", ""]
+    lines += [
+        "",
+        f"On this machine the emulator itself answers {emulator_speed():,.0f} GET requests per second.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -357,10 +366,10 @@ def growth(sizes: list[int], latency: int, empty: dict[int, Series], claims: dic
 
     lines = ["", "## Growth", ""]
     lines += [
-        f"Seconds a resource at N = {many} over those at N = {few}. With a file as its backend the engine writes",
-        "the whole state anew with each step, so that a resource costs the more the more there are, an empty",
-        "one, too; the ratio of the two is our share. The last two columns are without these writes",
-        "(`PULUMI_SKIP_CHECKPOINTS=true`, here for the sake of measuring only).",
+        f"Seconds per resource at N = {many}, divided by seconds per resource at N = {few}. With a file backend the engine",
+        "writes the whole state at every step, so the cost per resource grows with their number, for empty resources too.",
+        "The ratio shows what claims add. The last two columns are measured without these writes",
+        "(`PULUMI_SKIP_CHECKPOINTS=true`, for this measurement only).",
         "",
     ]
     titles = ("claims", "empty resources", "ratio", "claims, no writes", "empty resources, no writes")
@@ -371,7 +380,7 @@ def growth(sizes: list[int], latency: int, empty: dict[int, Series], claims: dic
             f"| {operation} | {ours:.2f} | {theirs:.2f} | **{ours / theirs:.2f}** "
             f"| **{grown(claims_spared, operation):.2f}** | {grown(empty_spared, operation):.2f} |"
         )
-    lines += ["", "The same operations without these writes, where the calls to the API weigh more:", ""]
+    lines += ["", "The same operations without these writes, where API calls weigh more:", ""]
     lines += [f"| operation | N = {few} | N = {many} |", "|---|---|---|"]
     for operation in OPERATIONS:
         cells = [
@@ -405,7 +414,7 @@ def report_imports(rounds: int = 9) -> list[str]:
     base_told, ours_told = (statistics.median(told[module]) for module in modules)
     return [
         f"`import {modules[1]}` takes **{ours / base:.2f}** times as long as `import {modules[0]}`: "
-        f"{ours:.3f} s of processor time against {base:.3f} s, whole processes; by `-X importtime` "
+        f"{ours:.3f} s of CPU time against {base:.3f} s for the whole process, and by `-X importtime` "
         f"{ours_told:.3f} s against {base_told:.3f} s = **{ours_told / base_told:.2f}**. "
         f"Medians of {rounds}."
     ]

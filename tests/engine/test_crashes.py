@@ -1,8 +1,8 @@
 """Death at every point of a claim's life: the next `pulumi up` brings everything right.
 
-The emulator holds a call, so every point is exact. `docs/crash-matrix.md` is what these tests have seen:
-`CRASH_MATRIX=write` runs every death at every point and writes it, `CRASH_MATRIX=all` runs as much and
-compares. Without it, SIGKILL of everything runs at every point, and the other deaths where they differ.
+The emulator holds a call, so every point is exact. `docs/reference/crash-matrix.md` records what these tests saw.
+`CRASH_MATRIX=write` runs every death at every point and writes the page; `CRASH_MATRIX=all` runs the same and
+compares. Without it, SIGKILL of everything runs at every point, and the other deaths only where they differ.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Start = Callable[..., Stack]
 Claims = Mapping[str, Mapping[str, Any]]
 
 MODE: Final = os.environ.get("CRASH_MATRIX", "")
-MATRIX: Final = ROOT / "docs" / "crash-matrix.md"
+MATRIX: Final = ROOT / "docs" / "reference" / "crash-matrix.md"
 UP: Final = ("up", "--yes", "--skip-preview")
 
 DEATHS: Final = {
@@ -74,8 +74,8 @@ LIVES: Final = {
     "create": Life(
         {},
         (
-            Point("POST sent, not taken", "create", "before", A, holds=2),
-            Point("POST taken, not answered", "create", "after", A | B, holds=2),
+            Point("POST sent, not processed", "create", "before", A, holds=2),
+            Point("POST processed, not answered", "create", "after", A | B, holds=2),
             Point(
                 "POST answered, state not written",
                 "create",
@@ -89,38 +89,38 @@ LIVES: Final = {
         {},
         (
             Point("state written, waiting for instances", "get", "before", {"a": claim(1)}, waits=True),
-            Point("PATCH sent, not taken", "update", "before", {"a": claim(2)}),
-            Point("PATCH taken, not answered", "update", "after", {"a": claim(3)}),
+            Point("PATCH sent, not processed", "update", "before", {"a": claim(2)}),
+            Point("PATCH processed, not answered", "update", "after", {"a": claim(3)}),
             Point("PATCH answered, state not written", "update", "after", {"a": claim(4)}, frozen=True),
         ),
     ),
     "delete": Life(
         A | B,
         (
-            Point("DELETE sent, not taken", "delete", "before", {"b": claim(2)} | B, holds=1),
-            Point("DELETE taken, not answered", "delete", "after", B),
+            Point("DELETE sent, not processed", "delete", "before", {"b": claim(2)} | B, holds=1),
+            Point("DELETE processed, not answered", "delete", "after", B),
             Point("DELETE answered, state not written", "delete", "after", {"d": claim(2)}, frozen=True),
         ),
     ),
     "replace": Life(
         {"a": claim(2, FORWARD)},
         (
-            Point("replacement: POST taken, not answered", "create", "after", {"a": claim(2, BACKWARD)}),
+            Point("replacement: POST processed, not answered", "create", "after", {"a": claim(2, BACKWARD)}),
             Point(
-                "replacement: new one waits for instances",
+                "replacement: waiting for the new claim",
                 "get",
                 "before",
                 {"a": claim(2, FORWARD[:1])},
                 waits=True,
             ),
             Point(
-                "replacement: DELETE of the old one sent, not taken",
+                "replacement: DELETE of the old claim sent, not processed",
                 "delete",
                 "before",
                 {"a": claim(2, BACKWARD[:1])},
             ),
             Point(
-                "replacement: DELETE of the old one taken, not answered",
+                "replacement: DELETE of the old claim processed, not answered",
                 "delete",
                 "after",
                 {"a": claim(2, FORWARD)},
@@ -131,8 +131,8 @@ LIVES: Final = {
 # Where another death than SIGKILL of everything leaves something else behind.
 _DIFFERENT: Final = {
     ("change", "state written, waiting for instances", "interrupt"),
-    ("create", "POST taken, not answered", "interrupt-twice"),
-    ("replace", "replacement: POST taken, not answered", "interrupt"),
+    ("create", "POST processed, not answered", "interrupt-twice"),
+    ("replace", "replacement: POST processed, not answered", "interrupt"),
 }
 
 
@@ -202,11 +202,11 @@ def die_and_recover(stack: Stack, point: Point, death: str) -> tuple[str, ...]:
     taken = [each.claim for each in emulator.requests() if each.method == "POST" and each.committed]
     assert sorted(map(str, taken)) == sorted(after - settled)
     fate = {
-        "taken over": len((after & at_death) - known),
-        "made": len(after - at_death),
+        "adopted": len((after & at_death) - known),
+        "created": len(after - at_death),
         "kept": len(after & at_death & known),
         "released": len(at_death - after),
-        "gone already": len((known - at_death) - after),
+        "already gone": len((known - at_death) - after),
     }
     return ended, left, commands, ", ".join(f"{count} {what}" for what, count in fate.items() if count)
 
@@ -253,7 +253,7 @@ def _kill_cli(operation: Operation, stack: Stack, point: Point) -> str:
     operation.kill_cli()
     if not point.waits:
         answer_all(stack)
-    return "at once" if point.waits else "at once; the provider got its answer"
+    return "at once" if point.waits else "at once; the provider got its response"
 
 
 def _kill_provider(operation: Operation, stack: Stack, point: Point) -> str:
@@ -268,7 +268,7 @@ def _interrupt(operation: Operation, stack: Stack, point: Point) -> str:
     if not point.waits:
         answer_all(stack)
     status = operation.wait()
-    return f"exit {status}, " + ("the wait ended" if point.waits else "the call was waited for")
+    return f"exit {status}, " + ("the wait ended" if point.waits else "after the call finished")
 
 
 def _interrupt_twice(operation: Operation, stack: Stack, point: Point) -> str:
@@ -287,33 +287,38 @@ DYING: Final[Mapping[str, Callable[[Operation, Stack, Point], str]]] = {
     "interrupt-twice": _interrupt_twice,
 }
 
-HEAD: Final = """# What is left when a `pulumi up` dies, and what the next one does
+HEAD: Final = """---
+hide: [toc]
+---
 
-Written by `make crash-matrix`, which runs every line on the real engine; CI compares a part of them.
-Each line is one `pulumi up` that died at an exact point, because an emulator held that call, and the
-commands that then brought everything right: as many claims as declared, each in the state once under its
-id, no POST taken twice. No line has needed anything but these commands. Where a call was `sent, not
-taken` by an operation killed whole, the API takes it after the recovery, and all must still be right.
+# When a run dies
 
-- *Left*: `lock` is the lock of the dead CLI, which `pulumi cancel` removes. `creating`, `updating` and
-  `deleting` are operations that the state calls pending. `to be deleted` is the old claim of a
-  replacement, still in the state.
-- *Claims*: `taken over` is a claim that existed, unknown to the state, and was adopted under its id;
-  `made` was not there yet; `kept` was in the state, those of other declarations included; `gone
-  already` was released before the recovery, and only the state had to learn of it.
-- A plain `pulumi up` mends everything, but Pulumi goes on warning about a create that was interrupted
-  until it is told that all is well: `pulumi refresh --clear-pending-creates`.
+This page shows what is left when a `pulumi up` dies, and what the next one does about it. `make crash-matrix` writes it by
+running every row on the real engine. CI checks a part of the rows.
 
-Two things no `pulumi up` can mend; `make soak` meets and counts them:
+For each row, a `pulumi up` died at an exact point, because the emulator held that call. The commands under *then* repaired
+everything: there were as many claims as declared, each was in the state once under its id, and no POST was processed twice.
+No row needed anything else. Where an operation was killed while its call was `sent, not processed`, the API processed the
+call after the recovery, and everything still had to be right.
 
-- A create that was cut off (`creating`, or an error that names a lost answer) has to be taken over by an
-  `up` of the *same* declaration. If the claim is declared otherwise, removed, or the stack destroyed
-  before that, nothing in the state leads to it. Its id tells the stack: an `up` that makes another claim
-  for that declaration names it, `pulumi destroy` names it and does not end while it lives, and
-  `capacity-claims orphans` finds it.
-- An engine that keeps states in a folder does not write them atomically. Killed in that very moment, it
-  says `failed to load checkpoint` from then on; the state before is next to it, in `*.json.bak`, and an
-  `up` from there takes over what has been made since.
+- *Left*: `lock` is the lock of the dead CLI, which `pulumi cancel` removes. `creating`, `updating` and `deleting` are
+  operations that the state lists as pending. `to be deleted` is the old claim of a replacement that is still in the state.
+- *Claims*: an `adopted` claim existed but was not in the state, and was found by its id. A `created` claim did not exist yet.
+  A `kept` claim was in the state, which includes the claims of other declarations. A `released` claim was released by the
+  recovery, as it should be. An `already gone` claim was released before that, and only the state had to catch up.
+
+A plain `pulumi up` repairs everything. Pulumi keeps warning about an interrupted create until you run
+`pulumi refresh --clear-pending-creates`.
+
+Two things cannot be repaired by `pulumi up` alone. `make soak` runs into both and counts them:
+
+- **A create that was cut off** (`creating`, or an error that says that a response was lost) has to be adopted by an `up` of
+  the *same* declaration. If the declaration is changed or removed first, or the stack is destroyed, nothing in the state
+  refers to the claim. Its id still shows which stack created it: an `up` that creates another claim for that declaration
+  names it, `pulumi destroy` names it and fails while it exists, and `capacity-claims orphans` finds it.
+- **A torn state file.** An engine that keeps states in a folder does not write them atomically. If it is killed at that
+  moment, every later command says `failed to load checkpoint`. The previous state is next to the file, in `*.json.bak`; an
+  `up` from there adopts what has been created since.
 
 | point | death | the CLI ended | left | then | claims |
 |---|---|---|---|---|---|

@@ -1,4 +1,4 @@
-"""The tutorial: every command of the page is run in one shell, and what it promises is looked for."""
+"""Runs every command of the tutorial in one shell, and checks that the output is what the page shows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MARK: Final = "#=#=#"
 
 @dataclass
 class Step:
-    """The commands of one block, whether the last one fails, and what they have to show."""
+    """The commands of one block, whether the last one has to fail, and what their output has to contain."""
 
     commands: str
     fails: bool
@@ -31,7 +31,7 @@ class Step:
 
 
 def steps() -> list[Step]:
-    """The blocks of the page in their order; files are written where they stand."""
+    """The blocks of the page, in order. A block with a title becomes a command that writes the file."""
     found: list[Step] = []
     for block in _FENCE.finditer(PAGE.read_text(encoding="utf-8")):
         if block["title"]:
@@ -45,7 +45,7 @@ def steps() -> list[Step]:
 
 
 def shows(output: str, line: str) -> bool:
-    """Whether a line of the output has the parts of a line of the page in order; "…" stands for any text."""
+    """Whether the output contains a line of the page; "…" on the page stands for any text."""
     parts = [re.sub(r"(\\ )+", r"\\s+", re.escape(part.strip())) for part in line.split("…")]
     return re.search(".*?".join(parts), output) is not None
 

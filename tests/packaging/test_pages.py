@@ -1,6 +1,6 @@
-"""The pages say what is so: commands, settings, public names, tests they refer to.
+"""The pages agree with the code: commands, settings, public names, and the tests they name.
 
-`CLI_PAGE=write pytest tests/packaging/test_pages.py` writes the page of the command line.
+`CLI_PAGE=write pytest tests/packaging/test_pages.py` rewrites the command-line page.
 """
 
 from __future__ import annotations
@@ -27,12 +27,18 @@ DOCS: Final = ROOT / "docs"
 CLI_PAGE: Final = DOCS / "reference" / "cli.md"
 INTRODUCTION: Final = """# Command line
 
-`capacity-claims` comes with `pip install 'pulumi-coreweave-inference[cli]'`. Token and endpoint are those of the
-[settings](settings.md), from the environment. This page is what `--help` says.
+Install `capacity-claims` with `pip install 'pulumi-coreweave-inference[cli]'`. The rest of this page is the output of
+`--help`.
+
+Commands that call the API take their [settings](settings.md) from the environment: the API token, the endpoint, the timeout
+of one attempt and the retry deadline. `release` also uses the delete timeout. They do not read a stack's config. A setting in
+the environment that is not valid is an error, even if the command does not use it.
+
+Results go to standard output, everything else to standard error.
 """
 
 
-def test_the_page_of_the_command_line_is_what_help_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_page_matches_the_help(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     commands = [command.name or command.callback.__name__.strip("_") for command in app.registered_commands]  # type: ignore[union-attr]
@@ -59,7 +65,14 @@ def test_every_test_that_a_page_names_exists() -> None:
     assert missing == []
 
 
-def test_every_row_about_the_api_has_a_kind_and_a_test() -> None:
+def test_the_example_on_the_promises_page_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (DOCS / "reference" / "promises.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(example, {})
+    assert example.endswith(f"  # {capsys.readouterr().out}")
+
+
+def test_every_fact_about_the_api_has_a_source_and_a_test() -> None:
     text = (DOCS / "explanation" / "api.md").read_text(encoding="utf-8")
     rows = [row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("| ")][1:]
     assert len(rows) > 20
@@ -77,7 +90,7 @@ def test_every_row_about_the_api_has_a_kind_and_a_test() -> None:
         (coreweave_inference.emulator, ("emulator.md",)),
     ],
 )
-def test_the_reference_has_every_public_name_and_no_other(package: object, sources: tuple[str, ...]) -> None:
+def test_the_reference_lists_exactly_the_public_names(package: object, sources: tuple[str, ...]) -> None:
     text = "".join((DOCS / "reference" / source).read_text(encoding="utf-8") for source in sources)
     prefix: str = package.__name__  # type: ignore[attr-defined]
     shown = set(re.findall(rf"^::: {re.escape(prefix)}\.(\w+)$", text, re.MULTILINE)) - {"errors"}
@@ -106,7 +119,7 @@ def test_the_typed_program_passes_strict_type_checking() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/reference/settings.md"])
-def test_the_settings_are_the_ones_that_are_read(page: str) -> None:
+def test_the_settings_table_matches_the_code(page: str) -> None:
     asked: list[str] = []
 
     class Environment(dict[str, str]):
@@ -143,7 +156,7 @@ class _Loads(HTMLParser):
             self.found.append(given.get("href") or "")
 
 
-def test_the_pages_build_strictly_and_load_nothing_from_elsewhere(tmp_path: Path) -> None:
+def test_the_pages_build_strictly_and_load_nothing_external(tmp_path: Path) -> None:
     site = tmp_path / "site"
     done = subprocess.run(
         [

@@ -1,10 +1,11 @@
-"""The packages as they are published: what is in the wheels, and that an installed one works alone."""
+"""The packages as published: what the wheels contain, and that an installed wheel works alone."""
 
 from __future__ import annotations
 
 import email
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def metadata(wheel: Path) -> Message:
 
 
 @pytest.mark.parametrize("folder", PACKAGES)
-def test_a_wheel_built_elsewhere_and_later_is_the_same_to_the_byte(
+def test_a_wheel_built_elsewhere_and_later_has_the_same_bytes(
     wheels: dict[str, Path], build: Callable[[Path, Path], Path], folder: str, tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
@@ -48,7 +49,7 @@ def digest(file: Path) -> str:
 
 
 @pytest.mark.parametrize(("folder", "package"), PACKAGES.items())
-def test_a_wheel_holds_the_package_its_types_its_license_and_nothing_else(
+def test_a_wheel_holds_the_package_types_and_license_and_no_more(
     wheels: dict[str, Path], folder: str, package: str
 ) -> None:
     with zipfile.ZipFile(wheels[folder]) as archive:
@@ -68,13 +69,41 @@ def python_files(folder: str, package: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("folder", PACKAGES)
-def test_the_metadata_says_what_a_package_index_shows(wheels: dict[str, Path], folder: str) -> None:
+def test_metadata_has_what_a_package_index_shows(wheels: dict[str, Path], folder: str) -> None:
     shown = metadata(wheels[folder])
     assert shown["License-Expression"] == "Apache-2.0"
     assert shown["Requires-Python"] == ">=3.11"
     assert "Not affiliated with CoreWeave" in shown["Summary"]
     assert "Typing :: Typed" in shown.get_all("Classifier", [])
-    assert shown.get_payload()
+    page = str(shown.get_payload())
+    assert "```python" in page
+    assert not re.findall(r"\]\((?!https://|#)[^)]*\)", page), (
+        "relative links lead nowhere on a package index"
+    )
+
+
+def test_project_links_follow_from_the_repository_address(
+    wheels: dict[str, Path],
+    build: Callable[[Path, Path], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REPOSITORY_URL", "https://git.example/owner/repository/")
+    for folder in PACKAGES:
+        (tmp_path / folder).mkdir()
+        shown = metadata(build(ROOT / folder, tmp_path / folder)).get_all("Project-URL", [])
+        links = dict(link.split(", ") for link in shown)
+        assert list(links) == ["Homepage", "Documentation", "Source", "Changelog", "Issues"]
+        assert all(link.startswith("https://git.example/owner/repository") for link in links.values())
+        assert metadata(wheels[folder]).get_all("Project-URL") is None
+
+
+@pytest.mark.parametrize("page", ["docs/index.md", "CHANGELOG.md"])
+def test_project_links_lead_to_files_that_exist(page: str) -> None:
+    hooks = {(ROOT / folder / "hatch_build.py").read_text(encoding="utf-8") for folder in PACKAGES}
+    assert len(hooks) == 1
+    assert f"{{repository}}/blob/HEAD/{page}" in hooks.pop()
+    assert (ROOT / page).is_file()
 
 
 def test_the_extras_are_the_documented_ones(wheels: dict[str, Path]) -> None:
@@ -82,7 +111,7 @@ def test_the_extras_are_the_documented_ones(wheels: dict[str, Path]) -> None:
     assert metadata(wheels["provider"]).get_all("Provides-Extra") == ["cli"]
 
 
-def test_the_provider_wants_the_client_of_the_same_minor_version_from_the_index(
+def test_the_provider_requires_the_client_of_its_minor_version(
     wheels: dict[str, Path],
 ) -> None:
     version = metadata(wheels["sdk"])["Version"]
@@ -95,21 +124,27 @@ def test_the_provider_wants_the_client_of_the_same_minor_version_from_the_index(
         assert not [text for text in texts if place in text]
 
 
-def test_the_licenses_in_the_packages_are_the_one_of_the_repository() -> None:
+def test_both_packages_carry_the_repository_license() -> None:
     texts = {(ROOT / folder / "LICENSE").read_bytes() for folder in (".", *PACKAGES)}
     assert len(texts) == 1
 
 
-@pytest.mark.parametrize(("folder", "package"), PACKAGES.items())
-def test_package_project_file_and_changelog_name_the_same_version(folder: str, package: str) -> None:
-    project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    module = (ROOT / folder / package / "_version.py").read_text(encoding="utf-8")
-    assert f'__version__ = "{project["version"]}"' in module
+def test_both_packages_have_the_newest_version_of_the_changelog(wheels: dict[str, Path]) -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert f"\n## {project['version']} " in changelog
+    newest = re.findall(r"^## (\S+) ", changelog, re.MULTILINE)[0]
+    assert {metadata(wheel)["Version"] for wheel in wheels.values()} == {newest}
 
 
-def test_the_installed_wheels_work_alone_and_say_what_the_command_lacks(
+@pytest.mark.parametrize(("folder", "package"), PACKAGES.items())
+def test_a_version_is_written_in_one_place(folder: str, package: str) -> None:
+    project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert "version" in project["dynamic"]
+    assert "version" not in project
+    module = (ROOT / folder / package / "_version.py").read_text(encoding="utf-8")
+    assert module.count("__version__ = ") == 1
+
+
+def test_the_wheels_work_without_the_cli_extra_and_name_it(
     install: Callable[..., Path], run: Callable[..., str], tmp_path: Path
 ) -> None:
     environment = install()
@@ -117,14 +152,14 @@ def test_the_installed_wheels_work_alone_and_say_what_the_command_lacks(
     assert str(environment.resolve()) in shown
     assert not {"starlette", "uvicorn", "typer", "rich"} & set(shown.split())
     command = str(environment / "bin" / "capacity-claims")
-    told = subprocess.run([command, "--help"], capture_output=True, text=True, check=False)
-    assert told.returncode == 1
-    assert told.stderr.endswith("install it with `pip install 'pulumi-coreweave-inference[cli]'`\n")
-    assert "Traceback" not in told.stderr
+    refused = subprocess.run([command, "--help"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("install it with `pip install 'pulumi-coreweave-inference[cli]'`\n")
+    assert "Traceback" not in refused.stderr
 
 
 @pytest.mark.parametrize("package", PACKAGES.values())
-def test_a_checker_finds_every_public_type_of_an_installed_wheel_known(
+def test_every_public_type_of_an_installed_wheel_is_known(
     installed: Path, run: Callable[..., str], package: str, tmp_path: Path
 ) -> None:
     activated = os.environ | {

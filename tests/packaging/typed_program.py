@@ -117,5 +117,5 @@ exceptions: list[type[api.CoreweaveError]] = [
 ]
 
 
-def told(error: api.ApiError) -> tuple[str, tuple[api.FieldViolation, ...], int, float | None]:
+def details(error: api.ApiError) -> tuple[str, tuple[api.FieldViolation, ...], int, float | None]:
     return error.code, error.violations, error.attempts, error.retry_after

@@ -206,7 +206,7 @@ def test_a_token_of_another_organization_tells_of_no_claim_that_is_gone_and_make
             assert "it stays in the state" in str(error.value)
         replacing = foreign.check({}, claim_inputs(namespace, instanceId="h100-80gb-sxm5")).inputs
         foreign.diff(claim_id, outputs, replacing)
-        with pytest.raises(PluginError, match="the stack's claims are of the organization cw0a1b"):
+        with pytest.raises(PluginError, match="the stack's claims belong to the organization cw0a1b"):
             foreign.create(replacing)
         assert len(elsewhere.claims()) == 1
     plugin.delete(claim_id, outputs)

@@ -1,8 +1,8 @@
-"""A hook of mkdocs: links to files of the repository that are no pages.
+"""A hook for mkdocs: handles links from a page to files in the repository that are not pages.
 
-Read in the repository, `[rules](../examples/ci-review/rules.toml)` leads to the file. A built page has no
-such file beside it, so there the text is followed by the file's name. A file that does not exist is a
-warning, which `--strict` makes an error.
+In the repository, `[rules](../examples/ci-review/rules.toml)` leads to the file. The built site does not
+contain that file, so there the link becomes its text, followed by the file's name. A link to a file that
+does not exist is a warning, which `--strict` turns into an error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LOG = logging.getLogger("mkdocs.hooks")
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Replace the links of one page."""
+    """Replace such links on one page."""
     docs = Path(config.docs_dir).resolve()
     folder = Path(page.file.abs_src_path).resolve().parent
 

@@ -176,9 +176,11 @@ def test_the_documentation_shows_what_the_example_says() -> None:
     found = review(plan_of("release-first"), load_rules(rules), load_prices(prices))
     comment = (root / "docs" / "images" / "review-comment.md").read_text(encoding="utf-8")
     assert markdown(document(found)) == comment
-    page = (root / "docs" / "review.md").read_text(encoding="utf-8")
-    for part in (rules.rstrip(), prices.rstrip(), found.fingerprint):
-        assert part in page
+    pages = [root / "docs" / folder / "review.md" for folder in ("how-to", "reference")]
+    guide, reference = (page.read_text(encoding="utf-8") for page in pages)
+    assert found.fingerprint in guide
+    for part in (rules.rstrip(), prices.rstrip()):
+        assert part in reference
 
 
 def test_a_wrong_instance_type_is_told_with_the_suggestion_of_the_preview() -> None:
