@@ -55,6 +55,10 @@ class _OpenEnum(StrEnum):
         unknown._value_ = unknown._name_ = str.__str__(unknown)
         return unknown
 
+    def __reduce_ex__(self, proto: object) -> tuple[type[Self], tuple[str]]:
+        # early releases of Python 3.11 pickle and copy by name, and an unknown value has none to look up
+        return type(self), (self._value_,)
+
 
 class ClaimState(_OpenEnum):
     """Where a claim is in its life. ERROR is recoverable, FAILED is final (schema, 2026-06-29)."""

@@ -1,5 +1,6 @@
 """Answers are read whatever they hold; requests are strict."""
 
+import copy
 import json
 import pickle
 import time
@@ -180,6 +181,19 @@ def test_an_unknown_state_is_kept_shown_and_told_apart() -> None:
     assert paused == ClaimState("STATUS_PAUSED") != ClaimState.READY
     assert ClaimState.READY.short == "READY"
     assert {"STATUS_READY": 1}[ClaimState.READY] == 1
+
+
+@pytest.mark.parametrize("enum", [ClaimState, CapacityType, ConditionStatus])
+@pytest.mark.parametrize("value", [1, 2, 17, "STATUS_PAUSED", "[]", "name"])
+def test_enum_values_survive_pickle_and_copy_known_or_not(enum: type[StrEnum], value: object) -> None:
+    member = enum(value)
+    copies = [copy.copy(member), copy.deepcopy(member)]
+    copies += [
+        pickle.loads(pickle.dumps(member, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+    ]
+    for one in copies:
+        assert (type(one), one, one.name, one.value) == (enum, member, member.name, member.value)
+        assert (one is member) or member.name not in enum.__members__
 
 
 @pytest.mark.parametrize("value", ["STATUS_TRUE", "True", "true", "TRUE", True, 2])
