@@ -7,14 +7,12 @@ out, or a null. Field meanings are from the published schema (2026-06-29) and th
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
-from pydantic_core import CoreSchema, core_schema
 
 __all__ = [
     "CapacityClaim",
@@ -104,22 +102,14 @@ class ConditionStatus(_OpenEnum):
                 return super()._missing_(value)
 
 
-class _NullAsZero:
-    """Reads null as the field's zero within pydantic's compiled code: lists may be long."""
-
-    def __init__(self, zero: object) -> None:
-        self.zero = zero
-
-    def __get_pydantic_core_schema__(self, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
-        nothing = core_schema.literal_schema(["only the default may come out"])
-        zero = core_schema.with_default_schema(nothing, default=self.zero, on_error="default")
-        null = core_schema.chain_schema([core_schema.none_schema(), zero])
-        return core_schema.union_schema([handler(source), null], mode="left_to_right")
+def _null_as(zero: object) -> BeforeValidator:
+    """Reads null as the field's zero, which is what it means in protobuf JSON."""
+    return BeforeValidator(lambda value: zero if value is None else value)
 
 
-_Text = Annotated[str, _NullAsZero("")]
-_Count = Annotated[int, _NullAsZero(0)]
-_Names = Annotated[tuple[str, ...], _NullAsZero(())]
+_Text = Annotated[str, _null_as("")]
+_Count = Annotated[int, _null_as(0)]
+_Names = Annotated[tuple[str, ...], _null_as(())]
 
 
 class _Answer(BaseModel):
@@ -164,7 +154,7 @@ class CapacityClaimSpec(_Answer):
     id: Annotated[str, Field(min_length=1)]
     name: _Text = ""
     organization_id: _Text = ""
-    resources: Annotated[CapacityClaimResources, _NullAsZero(CapacityClaimResources())] = (
+    resources: Annotated[CapacityClaimResources, _null_as(CapacityClaimResources())] = (
         CapacityClaimResources()
     )
 
@@ -191,14 +181,14 @@ class CapacityClaimStatus(_Answer):
     status: ClaimState = ClaimState.UNSPECIFIED
     allocated_instances: _Count = 0
     pending_instances: _Count = 0
-    conditions: Annotated[tuple[Condition, ...], _NullAsZero(())] = ()
+    conditions: Annotated[tuple[Condition, ...], _null_as(())] = ()
 
 
 class CapacityClaim(_Answer):
     """A capacity claim: what it is and what became of it so far."""
 
     spec: CapacityClaimSpec
-    status: Annotated[CapacityClaimStatus, _NullAsZero(CapacityClaimStatus())] = CapacityClaimStatus()
+    status: Annotated[CapacityClaimStatus, _null_as(CapacityClaimStatus())] = CapacityClaimStatus()
 
     @property
     def id(self) -> str:
@@ -227,8 +217,8 @@ class _ZoneInstanceTypes(_Answer):
 
 class _ParametersAnswer(_Answer):
     zone_instance_types: Annotated[
-        dict[str, Annotated[_ZoneInstanceTypes, _NullAsZero(_ZoneInstanceTypes())]],
-        _NullAsZero({}),
+        dict[str, Annotated[_ZoneInstanceTypes, _null_as(_ZoneInstanceTypes())]],
+        _null_as({}),
     ] = Field(default_factory=dict)
 
 
@@ -298,26 +288,12 @@ class UpdateCapacityClaimRequest(_Request):
 
 
 def parse_timestamp(text: str | None) -> datetime | None:
-    """An RFC 3339 time in UTC, cut to microseconds; None when it cannot be read."""
-    match = _TIMESTAMP.fullmatch(text.strip()) if text else None
-    if match is None:
-        return None
-    *numbers, fraction, sign, hours, minutes = match.groups()
-    year, month, day, hour, minute, second = map(int, numbers)
-    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    """Parses an RFC 3339 time: in UTC, truncated to microseconds; None if it is unreadable or has no zone."""
     try:
-        zone = timezone(-offset if sign == "-" else offset)
-        microsecond = int((fraction or "")[:6].ljust(6, "0"))
-        moment = datetime(year, month, day, hour, minute, second, microsecond, zone)
-        return moment.astimezone(UTC)
+        moment = datetime.fromisoformat((text or "").strip().upper())
+        return moment.astimezone(UTC) if moment.tzinfo else None
     except (ValueError, OverflowError):
         return None
-
-
-_TIMESTAMP = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
-    r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
-)
 
 
 def _whole_number(value: object) -> int | None:

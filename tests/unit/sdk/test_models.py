@@ -304,5 +304,5 @@ def test_a_thousand_claims_are_read_quickly() -> None:
     reader.validate_json(body)
     started = time.perf_counter()
     assert len(reader.validate_json(body)) == 1000
-    # about 10 ms; the bound only catches a Python-level validator on a hot path
+    # about 15 ms; the bound leaves room for a slow machine and still catches a tenfold slowdown
     assert time.perf_counter() - started < 0.5
