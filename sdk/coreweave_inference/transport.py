@@ -20,17 +20,7 @@ from datetime import UTC, datetime
 from typing import Generic, NoReturn, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-# httpx would import its own command line, and with it click and rich where they are installed: more than
-# all the rest of it. Without it, httpx goes on as if they were not.
-_SPARED = "httpx._main"
-_IMPORTED = "httpx" in sys.modules
-if not _IMPORTED:
-    sys.modules[_SPARED] = None  # type: ignore[assignment]  # None is how Python says "not importable"
-import httpx
-
-if not _IMPORTED:
-    del sys.modules[_SPARED]
-
+from ._httpx import httpx
 from ._version import __version__
 from .errors import (
     JSON,
