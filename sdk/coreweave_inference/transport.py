@@ -22,17 +22,14 @@ from urllib.parse import urlsplit
 
 from ._httpx import httpx
 from ._version import __version__
+from .decoding import decode_error, excerpt, redact
 from .errors import (
-    JSON,
     ApiError,
     BrokenAnswer,
     ConnectionFailed,
-    FieldViolation,
     InvalidSetting,
     MissingToken,
     RequestTimedOut,
-    decode_error,
-    excerpt,
 )
 from .retry import RetryPolicy, parse_retry_after
 from .settings import is_loopback, validate_timeout, validate_token
@@ -404,7 +401,7 @@ def _settle(
     error.operation = call.operation
     error.claim_id = call.claim_id
     error.attempts = attempt
-    _redact(error, connection.token or "")
+    redact(error, connection.token or "")
     return error
 
 
@@ -474,35 +471,6 @@ def _is_about_trust(failure: BaseException | None) -> bool:
             return True
         failure = failure.__cause__ or failure.__context__
     return False
-
-
-def _redact(error: ApiError, token: str) -> None:
-    """Takes the token out of whatever the server echoed."""
-
-    def clean(text: str) -> str:
-        return text.replace(token, "[token]")
-
-    def clean_json(value: JSON) -> JSON:
-        match value:
-            case str():
-                return clean(value)
-            case list():
-                return [clean_json(item) for item in value]
-            case dict():
-                return {clean(name): clean_json(item) for name, item in value.items()}
-            case _:
-                return value
-
-    error.message = clean(error.message)
-    error.args = (error.message,)
-    error.code = clean(error.code)
-    error.violations = tuple(
-        FieldViolation(clean(one.field), clean(one.description)) for one in error.violations
-    )
-    error.details = tuple(
-        {clean(name): clean_json(item) for name, item in detail.items()} for detail in error.details
-    )
-    error.request_id = None if error.request_id is None else clean(error.request_id)
 
 
 def _wait(
