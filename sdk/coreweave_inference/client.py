@@ -40,6 +40,7 @@ from .transport import (
     BaseTransport,
     Call,
     Connection,
+    Steps,
     Transport,
 )
 
@@ -169,8 +170,7 @@ class CapacityClaims:
 
     def __init__(self, transport: Transport, retry: RetryPolicy) -> None:
         self._transport = transport
-        self._retry = retry
-        self._served = False
+        self._operations = _Operations(transport, retry)
 
     def create(
         self,
@@ -212,29 +212,10 @@ class CapacityClaims:
         self, *, updated_after: str | datetime | None = None, retry: RetryPolicy | None = None
     ) -> List[CapacityClaim]:
         """Every claim of the organization, or those changed since a time (RFC 3339 or aware)."""
-        try:
-            return self._run(_list(updated_after), retry)
-        except NotFound:
-            return []  # how the API may say that there are none
+        return self._transport.drive(self._operations.list(updated_after, retry))
 
     def _run(self, call: Call[_T], retry: RetryPolicy | None) -> _T:
-        try:
-            answer = self._transport.run(call, retry or self._retry)
-        except NotFound as error:
-            if not self._served and call.operation != "parameters":
-                self._confirm(error, retry)
-            raise
-        self._served = True
-        return answer
-
-    def _confirm(self, missing: NotFound, retry: RetryPolicy | None) -> None:
-        try:
-            self._transport.run(_parameters(), retry or self._retry)
-        except NotFound:
-            raise _wrong_endpoint(self._transport.endpoint, missing) from None
-        except PermissionDenied:
-            pass  # it knows what it denies
-        self._served = True
+        return self._transport.drive(self._operations.run(call, retry))
 
 
 class AsyncCapacityClaims:
@@ -242,8 +223,7 @@ class AsyncCapacityClaims:
 
     def __init__(self, transport: AsyncTransport, retry: RetryPolicy) -> None:
         self._transport = transport
-        self._retry = retry
-        self._served = False
+        self._operations = _Operations(transport, retry)
 
     async def create(
         self,
@@ -278,29 +258,49 @@ class AsyncCapacityClaims:
         self, *, updated_after: str | datetime | None = None, retry: RetryPolicy | None = None
     ) -> List[CapacityClaim]:
         """Every claim of the organization, or those changed since a time (RFC 3339 or aware)."""
+        return await self._transport.drive(self._operations.list(updated_after, retry))
+
+    async def _run(self, call: Call[_T], retry: RetryPolicy | None) -> _T:
+        return await self._transport.drive(self._operations.run(call, retry))
+
+
+class _Operations:
+    """What both clients do, as steps that their transport drives."""
+
+    def __init__(self, transport: Transport | AsyncTransport, retry: RetryPolicy) -> None:
+        self._transport = transport
+        self._retry = retry
+        self._api_confirmed = False
+
+    def run(self, call: Call[_T], retry: RetryPolicy | None) -> Steps[_T]:
+        """One operation; ``WrongEndpoint`` instead of ``NotFound`` where the API is not found at all."""
+        policy = retry or self._retry
         try:
-            return await self._run(_list(updated_after), retry)
+            result = yield from self._transport.attempts(call, policy)
+        except NotFound as error:
+            if not self._api_confirmed and call.operation != "parameters":
+                yield from self._confirm_api(error, policy)
+            raise
+        self._api_confirmed = True
+        return result
+
+    def list(
+        self, updated_after: str | datetime | None, retry: RetryPolicy | None
+    ) -> Steps[List[CapacityClaim]]:
+        """The claims; none if the API answers not_found, as it may when the organization has none."""
+        try:
+            return (yield from self.run(_list(updated_after), retry))
         except NotFound:
             return []
 
-    async def _run(self, call: Call[_T], retry: RetryPolicy | None) -> _T:
+    def _confirm_api(self, missing: NotFound, policy: RetryPolicy) -> Steps[None]:
         try:
-            answer = await self._transport.run(call, retry or self._retry)
-        except NotFound as error:
-            if not self._served and call.operation != "parameters":
-                await self._confirm(error, retry)
-            raise
-        self._served = True
-        return answer
-
-    async def _confirm(self, missing: NotFound, retry: RetryPolicy | None) -> None:
-        try:
-            await self._transport.run(_parameters(), retry or self._retry)
+            yield from self._transport.attempts(_parameters(), policy)
         except NotFound:
             raise _wrong_endpoint(self._transport.endpoint, missing) from None
         except PermissionDenied:
-            pass
-        self._served = True
+            pass  # only the API itself denies this
+        self._api_confirmed = True
 
 
 # -- the operations as values --------------------------------------------------------------------

@@ -285,13 +285,13 @@ def test_a_delete_may_be_answered_without_content(ask: Ask) -> None:
 
 @pytest.mark.parametrize("claims", [{}, [{}], [{"spec": {"id": ""}}], "none", [None]])
 def test_one_entry_that_is_no_claim_makes_a_list_broken_and_not_shorter(ask: Ask, claims: object) -> None:
-    with pytest.raises(BrokenAnswer, match="no list answer"):
+    with pytest.raises(BrokenAnswer, match="not a valid list response"):
         ask(httpx.Response(200, json={"capacityClaims": claims}), "list")
 
 
 def test_a_get_must_be_answered_with_a_claim(ask: Ask) -> None:
     for body in ({}, {"capacityClaim": None}, {"capacityClaim": {"spec": {"name": "x"}}}):
-        with pytest.raises(BrokenAnswer, match="no get answer"):
+        with pytest.raises(BrokenAnswer, match="not a valid get response"):
             ask(httpx.Response(200, json=body), "get", ID)
 
 

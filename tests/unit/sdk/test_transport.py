@@ -255,7 +255,7 @@ def test_a_2xx_that_cannot_be_read_is_an_outage(run: Run) -> None:
     def read(body: bytes) -> bytes:
         raise ValueError("no claim")
 
-    with pytest.raises(BrokenAnswer, match="no get answer: <html>") as caught:
+    with pytest.raises(BrokenAnswer, match="not a valid get response: <html>") as caught:
         run(answering(httpx.Response(200, content=b"<html>")), sent=call(read=read))
     assert caught.value.http_status == 200
     assert caught.value.attempts > 1
@@ -268,13 +268,13 @@ def test_a_redirect_is_not_followed_and_its_host_is_named(run: Run) -> None:
         seen.append(request.url.host)
         return httpx.Response(307, headers={"Location": f"https://evil.example/{TOKEN}?t={TOKEN}"})
 
-    with pytest.raises(BrokenAnswer, match=r"redirects are not followed: it points to evil\.example"):
+    with pytest.raises(BrokenAnswer, match=r"redirects are not followed; this one points to evil\.example"):
         run(handler)
     assert seen == ["api.example"]
 
 
 @pytest.mark.parametrize(
-    ("location", "said"), [("/login", "another path of this host"), ("https://[", "points nowhere")]
+    ("location", "said"), [("/login", "another path on the same host"), ("https://[", "points to an invalid URL")]
 )
 def test_a_redirect_to_anything_is_told(run: Run, location: str, said: str) -> None:
     with pytest.raises(BrokenAnswer, match=said):
@@ -282,9 +282,9 @@ def test_a_redirect_to_anything_is_told(run: Run, location: str, said: str) -> N
 
 
 def test_an_answer_beyond_the_size_limit_is_given_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(transport, "MAX_RESPONSE_BYTES", 1000)
     assert len(run(answering(httpx.Response(200, content=b"x" * 1000)))) == 1000
-    with pytest.raises(BrokenAnswer, match="an answer of more than"):
+    with pytest.raises(BrokenAnswer, match="the response is larger than"):
         run(answering(httpx.Response(200, content=b"x" * 1001)))
 
 
@@ -299,7 +299,7 @@ def test_an_answer_that_drips_in_is_given_up_at_the_deadline() -> None:
 
     http = httpx.MockTransport(lambda request: httpx.Response(200, stream=Drip()))
     one = Transport(connection(), http=http, clock=time.clock, sleep=time.sleep)
-    with pytest.raises(RequestTimedOut, match="did not finish its answer"):
+    with pytest.raises(RequestTimedOut, match="did not finish its response"):
         one.run(call(), RetryPolicy(deadline=60))
     assert time.now - 1000 < 75
 
@@ -313,7 +313,7 @@ def test_the_request_id_is_taken_from_the_headers(run: Run) -> None:
 def test_retries_are_logged_without_the_token(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     run(answering(httpx.Response(503, content=TOKEN.encode()), httpx.Response(200)))
-    assert "trying again in 0.2 s" in caplog.text
+    assert "retrying in 0.2 s" in caplog.text
     assert TOKEN not in caplog.text
 
 
@@ -440,7 +440,7 @@ def test_a_closed_port_is_a_connection_that_was_never_sent() -> None:
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
         one = Transport(connection(endpoint=endpoint))
-        with pytest.raises(ConnectionFailed, match="no connection to 127") as caught:
+        with pytest.raises(ConnectionFailed, match="could not connect to 127") as caught:
             one.run(call(), RetryPolicy(deadline=0))
         one.close()
     assert caught.value.sent is False
