@@ -1,7 +1,7 @@
 """Decodes the google.rpc error details that the Connect protocol sends as base64 protobuf.
 
-Only string fields, repeated messages of strings and one duration occur in them, so a few lines do instead
-of the protobuf library. Connect may also send a readable copy (``debug``); this is for when it does not.
+They contain only strings, repeated messages of strings, and one duration: too little to depend on the
+protobuf library. Connect may also send a readable copy (``debug``), which is preferred.
 """
 
 from __future__ import annotations

@@ -121,8 +121,6 @@ def redact(error: ApiError, token: str) -> None:
     error.request_id = None if error.request_id is None else clean(error.request_id)
 
 
-# -- codes ---------------------------------------------------------------------------------------
-
 # in the order of google.rpc.Code, which numbers them from 1
 _CLASSES: dict[str, type[ApiError]] = {
     one.CODE: one
@@ -201,9 +199,6 @@ def _not_the_api(http_status: int, body: bytes, operation: str) -> BrokenAnswer:
         http_status=http_status,
         operation=operation,
     )
-
-
-# -- details -------------------------------------------------------------------------------------
 
 
 def _details(value: JSON) -> Iterator[dict[str, JSON]]:

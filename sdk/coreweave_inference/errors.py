@@ -1,11 +1,11 @@
-"""One exception per error code of the API, and how an answer becomes one.
+"""The exceptions of this package: one class for each error code of the API.
 
     CoreweaveError
-    ├── MissingToken                  no API token was given
-    ├── InvalidSetting                a setting that cannot be used (also a ValueError)
+    ├── MissingToken                  no API token
+    ├── InvalidSetting                an unusable setting (also a ValueError)
     │   ├── InvalidEndpoint           neither https nor http on a loopback address
-    │   ├── InvalidToken              a token that cannot be sent in a header
-    │   └── WrongEndpoint             it answers, and does not serve the inference API
+    │   ├── InvalidToken              not allowed in an HTTP header
+    │   └── WrongEndpoint             responds, but does not serve the inference API
     └── ApiError                      an operation of the API failed
         ├── Canceled                  canceled             499
         ├── InvalidArgument           invalid_argument     400
@@ -21,19 +21,20 @@
         ├── Internal                  internal             500
         ├── DataLoss                  data_loss            500
         ├── Unauthenticated           unauthenticated      401
-        ├── UnknownCode               any other code, kept as given
+        ├── UnknownCode               any other code, kept as received
         └── Unavailable               unavailable          503
-            ├── ConnectionFailed      no connection, or it broke before the answer
-            ├── RequestTimedOut       no answer within the timeout
-            └── BrokenAnswer          an answer that is not the API's: HTML, half a body, a redirect
+            ├── ConnectionFailed      no connection, or lost before the response
+            ├── RequestTimedOut       no response within the timeout
+            └── BrokenAnswer          not a response of the API: HTML, a truncated body, a redirect
 
-The code in the body decides first, the HTTP status second. Both published forms are read: Connect
-(``{"code": "not_found"}``) and google.rpc.Status (``{"code": 5}``), with either form of details.
+The code in the body decides the class; the HTTP status decides only if there is no code. Both published forms
+of an error are read: Connect (``{"code": "not_found"}``) and google.rpc.Status (``{"code": 5}``), with either
+form of details.
 
-"Gone" is said by the API only: a 404 is ``NotFound`` when its JSON body carries the API's code. Any
-other 404 (a proxy's page, no body, JSON without a code) is an outage.
+Only the API can say that a claim does not exist: a 404 is ``NotFound`` if its JSON body carries the API's
+code. Any other 404 (a proxy's page, an empty body, JSON without a code) is an outage.
 
-No exception holds the token or the request, so each may be logged and pickled.
+No exception holds the token or the request, so all of them are safe to log and to pickle.
 """
 
 from __future__ import annotations
@@ -74,18 +75,18 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 
 
 class FieldViolation(NamedTuple):
-    """One field the API refuses; ``field`` is its path in snake_case: ``resources.zones``."""
+    """A field that the API rejects. ``field`` is its path in snake_case, such as ``resources.zones``."""
 
     field: str
     description: str
 
 
 class CoreweaveError(Exception):
-    """The root of every exception this package raises on purpose."""
+    """The base class of all exceptions of this package."""
 
 
 class MissingToken(CoreweaveError):
-    """No API token was given; raised at the first call, not when the client is made."""
+    """There is no API token. Raised at the first call, not when the client is created."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(
@@ -97,34 +98,34 @@ class MissingToken(CoreweaveError):
 
 
 class InvalidSetting(CoreweaveError, ValueError):
-    """A setting that cannot be used; the text names it."""
+    """A setting that cannot be used; the message names it."""
 
 
 class InvalidEndpoint(InvalidSetting):
-    """An endpoint the token must not be sent to: neither https nor http on a loopback address."""
+    """An endpoint that is not safe for the token: neither https nor http on a loopback address."""
 
 
 class WrongEndpoint(InvalidSetting):
-    """An endpoint that answers, and where nothing of the inference API is found."""
+    """An endpoint that responds, but does not serve the inference API."""
 
 
 class InvalidToken(InvalidSetting):
-    """A token that cannot stand in an HTTP header; the text does not show it."""
+    """A token that an HTTP header cannot carry; the message does not show it."""
 
 
 class ApiError(CoreweaveError):
-    """An operation of the API failed; catch a subclass to tell why.
+    """An operation failed. The subclass says why.
 
-    ``code``         the API's code in Connect spelling: ``already_exists``
-    ``http_status``  None when there was no answer
-    ``message``      the API's own words, or ours when the API did not answer
-    ``violations``   the fields it refuses
-    ``details``      every other detail as a dict with ``@type``, e.g. ``google.rpc.QuotaFailure``
-    ``request_id``   to quote to CoreWeave's support
-    ``attempts``     how often the request was sent; 0 when it was refused here
+    ``code``         the API's code in Connect spelling, such as ``already_exists``
+    ``http_status``  None if there was no response
+    ``message``      the API's message, or the client's if the API did not respond
+    ``violations``   the fields that the API rejects
+    ``details``      all details as dicts with ``@type``, such as ``google.rpc.QuotaFailure``
+    ``request_id``   identifies the request to CoreWeave's support
+    ``attempts``     the number of requests sent; 0 if the client rejected the arguments
     ``operation``    create, get, list, update, delete or parameters
-    ``claim_id``     the claim the operation is about, if any
-    ``retry_after``  seconds the API asks to wait, or None
+    ``claim_id``     the id of the claim, if the operation is about one
+    ``retry_after``  the seconds that the API asks to wait, or None
     """
 
     CODE: ClassVar[str] = "unknown"
@@ -171,7 +172,7 @@ class ApiError(CoreweaveError):
         if self.request_id:
             notes.append(f"request id {self.request_id}")
         if self.attempts != 1:
-            notes.append(f"{self.attempts} attempts" if self.attempts else "it was not sent")
+            notes.append(f"{self.attempts} attempts" if self.attempts else "not sent")
         if notes:
             text = f"{text} ({'; '.join(notes)})"
         return " ".join(text.split())
@@ -181,106 +182,106 @@ class ApiError(CoreweaveError):
 
 
 class Canceled(ApiError):
-    """The API or a proxy gave the request up."""
+    """The API or a proxy canceled the request."""
 
     CODE: ClassVar[str] = "canceled"
 
 
 class InvalidArgument(ApiError):
-    """A field is refused: see ``violations``. With ``attempts == 0`` it was refused here."""
+    """A field is invalid; see ``violations``. If ``attempts`` is 0, the client rejected it before sending."""
 
     CODE: ClassVar[str] = "invalid_argument"
 
 
 class DeadlineExceeded(ApiError):
-    """The API ran out of its own time; the operation may have happened."""
+    """The API exceeded its own deadline. The operation may have taken effect."""
 
     CODE: ClassVar[str] = "deadline_exceeded"
 
 
 class NotFound(ApiError):
-    """The API says there is no such claim (its own words, not a proxy's 404)."""
+    """The claim does not exist. Only the API itself says so; a proxy's 404 is a ``BrokenAnswer``."""
 
     CODE: ClassVar[str] = "not_found"
 
 
 class AlreadyExists(ApiError):
-    """The id is taken (get tells by whom), or the name is."""
+    """The id or the name is taken. Get the claim with this id to see which."""
 
     CODE: ClassVar[str] = "already_exists"
 
 
 class PermissionDenied(ApiError):
-    """The token is known and lacks the role: Inference Viewer to read, Inference Admin to write."""
+    """The token lacks the role: Inference Viewer to read, Inference Admin to write."""
 
     CODE: ClassVar[str] = "permission_denied"
 
 
 class ResourceExhausted(ApiError):
-    """Too many requests, or a quota is used up (then ``details`` has a QuotaFailure)."""
+    """Too many requests, or a quota is exhausted (then ``details`` contain a QuotaFailure)."""
 
     CODE: ClassVar[str] = "resource_exhausted"
 
 
 class FailedPrecondition(ApiError):
-    """The claim's state forbids the operation."""
+    """The state of the claim does not allow the operation."""
 
     CODE: ClassVar[str] = "failed_precondition"
 
 
 class Aborted(ApiError):
-    """Another change of the same claim came in between; safe to repeat."""
+    """Another change to the same claim interfered. Safe to retry."""
 
     CODE: ClassVar[str] = "aborted"
 
 
 class OutOfRange(ApiError):
-    """A value lies beyond what the API can take."""
+    """A value is outside the range that the API accepts."""
 
     CODE: ClassVar[str] = "out_of_range"
 
 
 class Unimplemented(ApiError):
-    """The API has no such operation; never repeated."""
+    """The API does not support the operation. Never retried."""
 
     CODE: ClassVar[str] = "unimplemented"
 
 
 class Internal(ApiError):
-    """The API failed within; the operation may have happened."""
+    """An internal error of the API. The operation may have taken effect."""
 
     CODE: ClassVar[str] = "internal"
 
 
 class DataLoss(ApiError):
-    """The API lost or damaged data."""
+    """The API lost or corrupted data."""
 
     CODE: ClassVar[str] = "data_loss"
 
 
 class Unauthenticated(ApiError):
-    """The token is missing, wrong or expired."""
+    """The token is missing, invalid or expired."""
 
     CODE: ClassVar[str] = "unauthenticated"
 
 
 class UnknownCode(ApiError):
-    """A code this version does not know, kept as given in ``code``."""
+    """A code that this version does not know; ``code`` keeps it as received."""
 
     CODE: ClassVar[str] = "unknown"
 
 
 class Unavailable(ApiError):
-    """The API cannot be reached or does not make sense now; says nothing about any claim."""
+    """The API is unreachable or gives no valid response. Says nothing about any claim."""
 
     CODE: ClassVar[str] = "unavailable"
 
 
 class ConnectionFailed(Unavailable):
-    """There was no connection, or it broke before the answer.
+    """There was no connection, or it was lost before the response.
 
-    ``sent`` is False only when the request surely never reached the server. ``untrusted`` is True
-    when the server's certificate was refused, which waiting does not mend.
+    ``sent`` is False only if the request certainly never reached the server. ``untrusted`` is True if the
+    server's certificate is not trusted, so that a retry would not help.
     """
 
     sent: bool = True
@@ -288,8 +289,8 @@ class ConnectionFailed(Unavailable):
 
 
 class RequestTimedOut(Unavailable):
-    """No answer came within the timeout; the operation may have happened."""
+    """No response within the timeout. The operation may have taken effect."""
 
 
 class BrokenAnswer(Unavailable):
-    """An answer that is not the API's; says nothing about any claim, whatever its HTTP status."""
+    """Not a response of the API. Says nothing about any claim, whatever the HTTP status."""

@@ -396,9 +396,6 @@ class AsyncTransport(_Transport):
         return self._client
 
 
-# -- what an attempt comes to: pure, without clock or socket --------------------------------------
-
-
 class _TooLargeError(Exception):
     """The response is larger than MAX_RESPONSE_BYTES."""
 

@@ -58,7 +58,7 @@ def test_every_code_has_one_class_in_both_forms(number: int, code: str) -> None:
     assert decode(400, {"code": number}).code == code
 
 
-def test_the_code_in_the_body_wins_over_the_http_status() -> None:
+def test_the_code_in_the_body_overrides_the_http_status() -> None:
     assert type(decode(404, {"code": "unavailable"})) is Unavailable
     assert type(decode(500, {"code": 5})) is NotFound
     assert decode(412, {"code": 9}).code == decode(400, {"code": 9}).code == "failed_precondition"
@@ -117,7 +117,7 @@ def test_a_nested_error_object_is_read() -> None:
     ],
     ids=repr,
 )
-def test_a_404_without_the_apis_code_is_an_outage_and_never_gone(body: bytes) -> None:
+def test_a_404_without_the_apis_code_is_an_outage_not_gone(body: bytes) -> None:
     error = decode(404, body)
     assert type(error) is BrokenAnswer
     assert error.code == "unavailable"
@@ -132,7 +132,7 @@ def test_html_is_an_outage_with_any_status_and_is_quoted(status: int) -> None:
     assert len(str(error)) < 300
 
 
-def test_a_bare_401_or_429_is_what_its_status_says() -> None:
+def test_an_empty_401_or_429_is_read_from_its_status() -> None:
     assert type(decode(401, b"")) is Unauthenticated
     assert type(decode(429, b"")) is ResourceExhausted
 
@@ -175,7 +175,7 @@ def test_field_violations_are_read_in_both_forms(detail: dict[str, object]) -> N
     assert "resources.zones: must not be empty" in str(error)
 
 
-def test_an_index_stands_in_a_violations_path() -> None:
+def test_the_path_of_a_violation_includes_the_index() -> None:
     elements = [{"fieldName": "resources"}, {"fieldName": "zones", "index": "1"}]
     violation = {"field": {"elements": elements}, "message": "no"}
     detail = {"type": "buf.validate.Violations", "debug": {"violations": [violation]}}

@@ -34,7 +34,7 @@ CODES = [
 ]
 
 
-def test_the_text_is_one_line_with_all_that_helps() -> None:
+def test_the_message_is_one_line_with_all_details() -> None:
     error = InvalidArgument(
         "bad\nrequest",
         http_status=400,
@@ -52,7 +52,7 @@ def test_the_text_is_one_line_with_all_that_helps() -> None:
     assert repr(error) == f"<InvalidArgument {error}>"
 
 
-def test_an_error_survives_pickling_with_all_it_tells() -> None:
+def test_an_error_survives_pickling_with_all_its_fields() -> None:
     error = ConnectionFailed("x", attempts=2, operation="get", claim_id="9f0c")
     error.sent = False
     copy = pickle.loads(pickle.dumps(error))
@@ -60,13 +60,13 @@ def test_an_error_survives_pickling_with_all_it_tells() -> None:
     assert vars(copy) == vars(error)
 
 
-def test_a_missing_token_names_every_way_to_give_one() -> None:
+def test_a_missing_token_error_names_every_way_to_set_one() -> None:
     for name in ("COREWEAVE_API_TOKEN", "CW_API_TOKEN", "pulumi config set --secret coreweave:token"):
         assert name in str(MissingToken())
     assert str(pickle.loads(pickle.dumps(MissingToken()))) == str(MissingToken())
 
 
-def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
+def test_the_tree_in_the_docstring_matches_the_classes() -> None:
     drawn: dict[str, str | None] = {}
     path: list[str] = []
     codes: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The package as it is imported: cheap, complete, with the version it is published as."""
+"""Importing the package: lazy, complete, and with the published version."""
 
 import re
 import subprocess

@@ -105,7 +105,7 @@ def test_a_connect_detail_without_debug_is_decoded_from_protobuf() -> None:
 
 
 @given(st.binary(max_size=40), st.sampled_from(sorted(MESSAGES)))
-def test_any_bytes_of_a_detail_are_survived(data: bytes, name: str) -> None:
+def test_any_bytes_in_a_detail_are_handled(data: bytes, name: str) -> None:
     value = base64.b64encode(data).decode()
     error = decode([{"type": f"google.rpc.{name}", "value": value}])
     assert error.code == "invalid_argument"
