@@ -30,7 +30,7 @@ from coreweave_inference import (
     Unavailable,
     transport,
 )
-from coreweave_inference.transport import AsyncTransport, Call, Connection, Transport
+from coreweave_inference.transport import AsyncTransport, Attempt, Call, Connection, Pause, Transport
 
 TOKEN = "CW-SECRET-0123456789"
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -156,6 +156,22 @@ def test_transient_failures_are_retried_with_growing_delays(run: Run) -> None:
     handler = answering(broken, broken, httpx.ReadTimeout("t"), httpx.Response(200, content=b"done"))
     assert run(handler, time=time) == b"done"
     assert time.slept == [0.25, 0.5, 1.0]
+
+
+def test_attempts_alternate_with_pauses_without_sending_or_sleeping() -> None:
+    time = Time()
+    idle = Transport(connection(), clock=time.clock, random=lambda: 0.5, now=lambda: NOW)
+    steps = idle.attempts(call(), RetryPolicy(deadline=1))
+    assert isinstance(next(steps), Attempt)
+    assert steps.send(Unavailable("down")) == Pause(0.25)
+    time.now += 0.25
+    assert isinstance(next(steps), Attempt)
+    assert steps.send(Unavailable("down")) == Pause(0.5)
+    time.now += 0.5
+    assert isinstance(next(steps), Attempt)
+    with pytest.raises(Unavailable, match="down") as caught:
+        steps.send(Unavailable("down"))
+    assert caught.value.attempts == 3
 
 
 def test_the_last_error_counts_the_attempts_within_the_deadline(run: Run) -> None:
