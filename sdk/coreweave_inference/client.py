@@ -325,7 +325,7 @@ def _create(name: str, resources: Resources, id: str | None) -> Call[CapacityCla
             body=request.to_wire(),
             repeatable=bool(id),
         )
-    raise _refused("create", id if isinstance(id, str) else None, violations)
+    raise _rejected("create", id if isinstance(id, str) else None, violations)
 
 
 def _get(id: str) -> Call[CapacityClaim]:
@@ -347,7 +347,7 @@ def _update(id: str, resources: Resources) -> Call[CapacityClaim]:
         violations = _violations(error)
     else:
         return Call("update", "PATCH", path, _read_claim, claim_id=id, body=request.to_wire())
-    raise _refused("update", id, violations)
+    raise _rejected("update", id, violations)
 
 
 def _delete(id: str) -> Call[CapacityClaim | None]:
@@ -369,7 +369,7 @@ def _wrong_endpoint(endpoint: str, missing: NotFound) -> WrongEndpoint:
 def _path_of(operation: str, id: object) -> str:
     # an empty id or dots would address the collection, and "parameters" the list of instance types
     if not isinstance(id, str) or id.strip() in ("", ".", "..", "parameters"):
-        raise _refused(operation, None, (FieldViolation("id", f"{id!r} is not a claim id"),))
+        raise _rejected(operation, None, (FieldViolation("id", f"{id!r} is not a claim id"),))
     return f"{_PATH}/{quote(id, safe='')}"
 
 
@@ -378,7 +378,7 @@ def _rfc3339(moment: str | datetime) -> str:
         return moment
     if moment.utcoffset() is None:
         violation = FieldViolation("updated_after", "the datetime needs a time zone")
-        raise _refused("list", None, (violation,))
+        raise _rejected("list", None, (violation,))
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -390,7 +390,9 @@ def _violations(error: ValidationError) -> tuple[FieldViolation, ...]:
     return tuple(found)
 
 
-def _refused(operation: str, claim_id: str | None, violations: tuple[FieldViolation, ...]) -> InvalidArgument:
+def _rejected(
+    operation: str, claim_id: str | None, violations: tuple[FieldViolation, ...]
+) -> InvalidArgument:
     return InvalidArgument(
         "invalid request",
         operation=operation,

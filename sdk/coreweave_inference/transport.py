@@ -178,8 +178,8 @@ class Attempt:
         if self._expired():
             raise _TooSlowError
 
-    def succeeded(self, response: httpx.Response) -> _Response:
-        """What arrived, once the whole body has."""
+    def completed(self, response: httpx.Response) -> _Response:
+        """What arrived, once the body is complete."""
         headers = response.headers
         return _Response(
             http_status=response.status_code,
@@ -319,7 +319,7 @@ class Transport(_Transport):
                     attempt.receive(chunk)
         except _FAILURES as failure:
             return attempt.failed(failure)
-        return attempt.succeeded(response)
+        return attempt.completed(response)
 
     def _open_client(self) -> httpx.Client:
         with self._lock:
@@ -383,7 +383,7 @@ class AsyncTransport(_Transport):
                     attempt.receive(chunk)
         except _FAILURES as failure:
             return attempt.failed(failure)
-        return attempt.succeeded(response)
+        return attempt.completed(response)
 
     def _open_client(self) -> httpx.AsyncClient:
         if self._client is None:

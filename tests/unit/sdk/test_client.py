@@ -55,12 +55,12 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def ask(request: pytest.FixtureRequest) -> Ask:
     """Calls one operation of either client against a handler or a fixed response, without retries."""
 
-    def ask(answer: Handler | httpx.Response, operation: str, *given: Any, **named: Any) -> Any:
-        def again(_: httpx.Request) -> httpx.Response:
-            assert isinstance(answer, httpx.Response)
-            return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+    def ask(response: Handler | httpx.Response, operation: str, *given: Any, **named: Any) -> Any:
+        def same_again(_: httpx.Request) -> httpx.Response:
+            assert isinstance(response, httpx.Response)
+            return httpx.Response(response.status_code, headers=response.headers, content=response.content)
 
-        handler = answer if callable(answer) else again
+        handler = response if callable(response) else same_again
         http = httpx.MockTransport(handler)
         retry = RetryPolicy(deadline=0)
         if request.param == "sync":
@@ -162,7 +162,7 @@ def test_a_list_is_read_under_any_of_its_field_names(ask: Ask, name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         httpx.Response(200, json={"capacityClaims": []}),
         httpx.Response(200, json={"capacityClaims": None}),
@@ -171,12 +171,12 @@ def test_a_list_is_read_under_any_of_its_field_names(ask: Ask, name: str) -> Non
         httpx.Response(404, json={"code": 5}),
     ],
 )
-def test_an_empty_list_is_read_in_every_form(ask: Ask, answer: httpx.Response) -> None:
-    assert ask(served_by_the_api(answer), "list") == []
+def test_an_empty_list_is_read_in_every_form(ask: Ask, response: httpx.Response) -> None:
+    assert ask(served_by_the_api(response), "list") == []
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         httpx.Response(404, content=b""),
         httpx.Response(404, content=b"<html>not found</html>"),
@@ -192,14 +192,14 @@ def test_an_empty_list_is_read_in_every_form(ask: Ask, answer: httpx.Response) -
         httpx.Response(200, json={"error": "login"}),
         httpx.Response(302, headers={"Location": "https://sso.example"}),
     ],
-    ids=lambda answer: f"{answer.status_code} {answer.text}",
+    ids=lambda response: f"{response.status_code} {response.text}",
 )
 @pytest.mark.parametrize(("operation", "given"), [("list", ()), ("get", (ID,)), ("delete", (ID,))])
 def test_a_response_not_from_the_api_is_an_outage_never_gone(
-    ask: Ask, answer: httpx.Response, operation: str, given: Any
+    ask: Ask, response: httpx.Response, operation: str, given: Any
 ) -> None:
     with pytest.raises(BrokenAnswer):
-        ask(answer, operation, *given)
+        ask(response, operation, *given)
 
 
 @pytest.mark.parametrize("body", [{}, {"message": "no Route matched with those values"}])
@@ -209,9 +209,9 @@ def test_a_gateways_404_is_not_an_empty_list(ask: Ask, body: dict[str, str]) -> 
 
 
 def test_only_a_404_with_the_code_not_found_means_gone(ask: Ask) -> None:
-    answer = httpx.Response(404, json={"code": "not_found", "message": "no such claim"})
+    response = httpx.Response(404, json={"code": "not_found", "message": "no such claim"})
     with pytest.raises(NotFound, match=f"get of claim {ID}: not_found: no such claim"):
-        ask(served_by_the_api(answer), "get", ID)
+        ask(served_by_the_api(response), "get", ID)
     with pytest.raises(Unimplemented):
         ask(httpx.Response(404, json={"code": "unimplemented"}), "list")
 
@@ -219,9 +219,9 @@ def test_only_a_404_with_the_code_not_found_means_gone(ask: Ask) -> None:
 @pytest.mark.parametrize(("operation", "given"), [("list", ()), ("get", (ID,)), ("delete", (ID,))])
 def test_not_found_for_everything_means_a_wrong_endpoint(ask: Ask, operation: str, given: Any) -> None:
     # the exact response of a gateway to a path without a route
-    answer = httpx.Response(404, json={"code": 5, "message": "Not Found", "details": []})
+    response = httpx.Response(404, json={"code": 5, "message": "Not Found", "details": []})
     with pytest.raises(WrongEndpoint) as caught:
-        ask(answer, operation, *given)
+        ask(response, operation, *given)
     assert str(caught.value) == snapshot(
         "https://api.coreweave.com does not serve CoreWeave's inference API: not even"
         " /v1alpha1/inference/capacityclaims/parameters exists there (HTTP 404)"
@@ -261,22 +261,22 @@ def test_a_first_404_is_confirmed_once_and_a_denial_confirms_it() -> None:
     assert asked == [f"/{ID}", "/parameters", f"/{ID}"]
 
 
-def served_by_the_api(answer: httpx.Response) -> Handler:
+def served_by_the_api(response: httpx.Response) -> Handler:
     """Responds like this to everything except a request for the parameters."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/parameters"):
             return httpx.Response(200, json={"zoneInstanceTypes": {}})
-        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+        return httpx.Response(response.status_code, headers=response.headers, content=response.content)
 
     return handler
 
 
 @pytest.mark.parametrize(
-    "answer", [httpx.Response(200, json={}), httpx.Response(200, json={"capacityClaim": None})]
+    "response", [httpx.Response(200, json={}), httpx.Response(200, json={"capacityClaim": None})]
 )
-def test_a_delete_response_may_omit_the_claim(ask: Ask, answer: httpx.Response) -> None:
-    assert ask(answer, "delete", ID) is None
+def test_a_delete_response_may_omit_the_claim(ask: Ask, response: httpx.Response) -> None:
+    assert ask(response, "delete", ID) is None
 
 
 def test_a_delete_response_may_have_no_content(ask: Ask) -> None:
@@ -336,7 +336,7 @@ def test_a_time_without_a_zone_is_not_sent(ask: Ask) -> None:
         ask(lambda _: pytest.fail("was sent"), "list", updated_after=datetime(2026, 5, 14))  # noqa: DTZ001
 
 
-def answering_after(failures: int) -> tuple[Handler, list[bytes]]:
+def succeeding_after(failures: int) -> tuple[Handler, list[bytes]]:
     seen: list[bytes] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -350,12 +350,12 @@ def answering_after(failures: int) -> tuple[Handler, list[bytes]]:
 
 def test_a_create_is_retried_unchanged_only_if_it_has_an_id(ask: Ask) -> None:
     quick = RetryPolicy(initial=0.001)
-    handler, seen = answering_after(2)
+    handler, seen = succeeding_after(2)
     assert ask(handler, "create", "train", RESOURCES, id=ID, retry=quick).id == ID
     assert len(seen) == 3
     assert len(set(seen)) == 1
 
-    handler, seen = answering_after(2)
+    handler, seen = succeeding_after(2)
     with pytest.raises(ApiError, match="create: unavailable"):
         ask(handler, "create", "train", RESOURCES, retry=quick)
     assert len(seen) == 1

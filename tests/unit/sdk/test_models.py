@@ -110,7 +110,7 @@ def test_a_claim_without_an_id_is_rejected(spec: object) -> None:
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> dict[str, Any]:
+def responses(draw: st.DrawFn) -> dict[str, Any]:
     """A complete claim with fields omitted, nulled or added at any level, and any enum value."""
 
     def spoil(value: Any, path: tuple[str, ...]) -> Any:
@@ -137,13 +137,13 @@ def answers(draw: st.DrawFn) -> dict[str, Any]:
 ENUM_TEXTS = ("STATUS_CREATING", "STATUS_FALSE")
 
 
-@given(answers())
+@given(responses())
 def test_unknown_fields_enum_values_omissions_and_nulls_are_read(
-    answer: dict[str, Any],
+    response: dict[str, Any],
 ) -> None:
-    from_json = CapacityClaim.model_validate_json(json.dumps(answer))
+    from_json = CapacityClaim.model_validate_json(json.dumps(response))
     assert from_json.id == WHOLE["spec"]["id"]
-    assert CapacityClaim.model_validate(answer) == from_json
+    assert CapacityClaim.model_validate(response) == from_json
     assert pickle.loads(pickle.dumps(from_json)) == from_json
     assert CapacityClaim.model_validate_json(from_json.model_dump_json()) == from_json
 

@@ -105,18 +105,18 @@ def run(request: pytest.FixtureRequest) -> Callable[..., bytes]:
 Run = Callable[..., bytes]
 
 
-def answering(*answers: httpx.Response | Exception) -> Handler:
+def responding(*responses: httpx.Response | Exception) -> Handler:
     """Returns each response once, then repeats the last one."""
-    left = list(answers)
+    left = list(responses)
 
     def handler(request: httpx.Request) -> httpx.Response:
-        answer = left.pop(0) if len(left) > 1 else left[0]
-        if isinstance(answer, httpx.TransportError):
-            answer.request = request
-            raise answer
-        if isinstance(answer, Exception):
-            raise answer
-        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+        response = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(response, httpx.TransportError):
+            response.request = request
+            raise response
+        if isinstance(response, Exception):
+            raise response
+        return httpx.Response(response.status_code, headers=response.headers, content=response.content)
 
     return handler
 
@@ -153,7 +153,7 @@ def test_a_netrc_does_not_replace_the_token(run: Run, tmp_path: Any, monkeypatch
 def test_transient_failures_are_retried_with_growing_delays(run: Run) -> None:
     time = Time()
     broken = httpx.Response(503, json={"code": "unavailable"})
-    handler = answering(broken, broken, httpx.ReadTimeout("t"), httpx.Response(200, content=b"done"))
+    handler = responding(broken, broken, httpx.ReadTimeout("t"), httpx.Response(200, content=b"done"))
     assert run(handler, time=time) == b"done"
     assert time.slept == [0.25, 0.5, 1.0]
 
@@ -178,7 +178,7 @@ def test_the_last_error_counts_the_attempts_within_the_deadline(run: Run) -> Non
     time = Time()
     with pytest.raises(Unavailable, match=r"get of claim c: unavailable: down .*10 attempts") as caught:
         run(
-            answering(httpx.Response(503, json={"code": 14, "message": "down"})),
+            responding(httpx.Response(503, json={"code": 14, "message": "down"})),
             time=time,
             sent=call(claim_id="c"),
             policy=RetryPolicy(deadline=25),
@@ -190,7 +190,7 @@ def test_the_last_error_counts_the_attempts_within_the_deadline(run: Run) -> Non
 def test_retry_after_is_honored_in_the_header_and_in_details(run: Run) -> None:
     time = Time()
     detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3s"}
-    handler = answering(
+    handler = responding(
         httpx.Response(429, headers={"Retry-After": "2"}),
         httpx.Response(429, headers={"Retry-After": "Sat, 01 Aug 2026 12:00:05 GMT"}),
         httpx.Response(503, json={"code": 14, "details": [detail]}),
@@ -202,7 +202,7 @@ def test_retry_after_is_honored_in_the_header_and_in_details(run: Run) -> None:
 
 def test_a_retry_after_beyond_the_limit_is_raised_at_once(run: Run) -> None:
     with pytest.raises(ApiError, match="the API asks to wait 3600 s") as caught:
-        run(answering(httpx.Response(429, headers={"Retry-After": "3600"})))
+        run(responding(httpx.Response(429, headers={"Retry-After": "3600"})))
     assert caught.value.attempts == 1
     assert caught.value.retry_after == 3600
 
@@ -247,7 +247,7 @@ def test_a_connection_failure_says_whether_the_request_was_sent(
         def handler(request: httpx.Request) -> httpx.Response:
             nonlocal count
             count += 1
-            return answering(failure)(request)
+            return responding(failure)(request)
 
         with pytest.raises(kind) as caught:
             run(handler, sent=call(repeatable=repeatable))
@@ -262,7 +262,7 @@ def test_an_untrusted_certificate_is_not_retried(run: Run) -> None:
     failure = httpx.ConnectError("CERTIFICATE_VERIFY_FAILED")
     failure.__cause__ = ssl.SSLCertVerificationError("self-signed")
     with pytest.raises(ConnectionFailed, match="CERTIFICATE_VERIFY_FAILED") as caught:
-        run(answering(failure))
+        run(responding(failure))
     assert caught.value.untrusted
     assert caught.value.attempts == 1
 
@@ -272,7 +272,7 @@ def test_an_unreadable_2xx_response_is_an_outage(run: Run) -> None:
         raise ValueError("no claim")
 
     with pytest.raises(BrokenAnswer, match="not a valid get response: <html>") as caught:
-        run(answering(httpx.Response(200, content=b"<html>")), sent=call(read=read))
+        run(responding(httpx.Response(200, content=b"<html>")), sent=call(read=read))
     assert caught.value.http_status == 200
     assert caught.value.attempts > 1
 
@@ -295,14 +295,14 @@ def test_a_redirect_is_not_followed_and_its_host_is_reported(run: Run) -> None:
 )
 def test_a_redirect_without_a_host_is_reported(run: Run, location: str, said: str) -> None:
     with pytest.raises(BrokenAnswer, match=said):
-        run(answering(httpx.Response(302, headers={"Location": location})))
+        run(responding(httpx.Response(302, headers={"Location": location})))
 
 
 def test_a_response_beyond_the_size_limit_is_abandoned(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "MAX_RESPONSE_BYTES", 1000)
-    assert len(run(answering(httpx.Response(200, content=b"x" * 1000)))) == 1000
+    assert len(run(responding(httpx.Response(200, content=b"x" * 1000)))) == 1000
     with pytest.raises(BrokenAnswer, match="the response is larger than"):
-        run(answering(httpx.Response(200, content=b"x" * 1001)))
+        run(responding(httpx.Response(200, content=b"x" * 1001)))
 
 
 def test_a_response_that_trickles_in_is_abandoned_at_the_deadline() -> None:
@@ -322,14 +322,14 @@ def test_a_response_that_trickles_in_is_abandoned_at_the_deadline() -> None:
 
 
 def test_the_request_id_is_taken_from_the_headers(run: Run) -> None:
-    answer = httpx.Response(404, json={"code": 5}, headers={"X-Request-Id": "r-7"})
+    response = httpx.Response(404, json={"code": 5}, headers={"X-Request-Id": "r-7"})
     with pytest.raises(NotFound, match="request id r-7"):
-        run(answering(answer))
+        run(responding(response))
 
 
 def test_retries_are_logged_without_the_token(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    run(answering(httpx.Response(503, content=TOKEN.encode()), httpx.Response(200)))
+    run(responding(httpx.Response(503, content=TOKEN.encode()), httpx.Response(200)))
     assert "retrying in 0.2 s" in caplog.text
     assert TOKEN not in caplog.text
 
@@ -359,10 +359,10 @@ ECHOES: list[httpx.Response | Exception] = [
 ]
 
 
-@pytest.mark.parametrize("answer", ECHOES, ids=lambda answer: str(answer)[:20])
-def test_no_error_holds_the_token_or_the_request(run: Run, answer: httpx.Response | Exception) -> None:
+@pytest.mark.parametrize("response", ECHOES, ids=lambda response: str(response)[:20])
+def test_no_error_holds_the_token_or_the_request(run: Run, response: httpx.Response | Exception) -> None:
     with pytest.raises(ApiError) as caught:
-        run(answering(answer), policy=RetryPolicy(deadline=0))
+        run(responding(response), policy=RetryPolicy(deadline=0))
     error = caught.value
     leaks = (TOKEN.lower(), TOKEN[:10].lower())
     shown = [str(error), repr(error), repr(error.args), repr(vars(error))]
@@ -409,7 +409,7 @@ def test_a_connection_never_reveals_its_token() -> None:
 
 def test_a_missing_token_is_raised_before_anything_is_sent(run: Run) -> None:
     with pytest.raises(MissingToken):
-        run(answering(AssertionError("was sent")), token=None)
+        run(responding(AssertionError("was sent")), token=None)
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "http://localhost", "http://[::1]:1"])
