@@ -6,7 +6,7 @@
         for claim in client.capacity_claims.list():
             print(claim.name, claim.state.short, claim.status.allocated_instances)
 
-Names are imported when they are first used, so that importing the package costs nothing.
+Names are imported on first use, so importing the package is cheap.
 """
 
 from typing import TYPE_CHECKING

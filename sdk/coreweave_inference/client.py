@@ -1,13 +1,13 @@
-"""The clients a program uses: ``Client`` and ``AsyncClient``, with ``.capacity_claims`` on each.
+"""The clients: ``Client`` and ``AsyncClient``, each with the operations in ``.capacity_claims``.
 
-Every operation is repeated as ``RetryPolicy`` says, and raises a subclass of ``ApiError`` when it
-gives up, or ``MissingToken`` when there is no token. Endpoints, bodies and answers are those of
-the API's docs pages and its published schema (2026-06-29).
+Every operation retries according to its ``RetryPolicy``. It raises a subclass of ``ApiError`` when it gives
+up, and ``MissingToken`` if there is no token. Paths, request bodies and responses follow the API's docs pages
+and its published schema (2026-06-29).
 """
 
 from __future__ import annotations
 
-from builtins import list as List  # noqa: N812 - the operation `list` hides the type below
+from builtins import list as List  # noqa: N812 - the method `list` shadows the type below
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
@@ -40,6 +40,7 @@ from .transport import (
     BaseTransport,
     Call,
     Connection,
+    Steps,
     Transport,
 )
 
@@ -47,26 +48,26 @@ __all__ = ["AsyncCapacityClaims", "AsyncClient", "CapacityClaims", "Client", "Re
 
 _T = TypeVar("_T")
 
-# a model, or its fields as a dict in either spelling
+# a model, or a dict of its fields in camelCase or snake_case
 Resources: TypeAlias = "CapacityClaimResources | Mapping[str, object]"
 
 
 class Client:
-    """The API for programs with threads; one client may be shared by all of them.
+    """A synchronous client. It is thread-safe: share one between threads.
 
-    Proxies and CA bundles are taken from the environment (HTTPS_PROXY, SSL_CERT_FILE), except for a
-    loopback endpoint. A ``.netrc`` is not read. Redirects are not followed.
+    Proxies and CA bundles come from the environment (HTTPS_PROXY, SSL_CERT_FILE), except for a loopback
+    endpoint. The client ignores ``.netrc`` and does not follow redirects.
 
-    :param token: default: COREWEAVE_API_TOKEN, then CW_API_TOKEN; ``MissingToken`` is raised at the
-        first call, ``InvalidToken`` here
-    :param endpoint: default: COREWEAVE_API_ENDPOINT, then https://api.coreweave.com; it must be https,
-        or http on a loopback address, else ``InvalidEndpoint``
-    :param timeout: seconds for each attempt to connect, and to wait for data; default:
+    :param token: the API token; defaults to COREWEAVE_API_TOKEN, then CW_API_TOKEN. A missing token raises
+        ``MissingToken`` at the first call, a malformed one ``InvalidToken`` here.
+    :param endpoint: the base URL; defaults to COREWEAVE_API_ENDPOINT, then https://api.coreweave.com. It must
+        be https, or http on a loopback address; anything else raises ``InvalidEndpoint``.
+    :param timeout: seconds that each attempt may take to connect, and to wait for data; defaults to
         COREWEAVE_HTTP_TIMEOUT, then 10
-    :param retry: how a failed attempt is repeated
+    :param retry: when and how often to retry a failed attempt
     :param transport: an httpx transport, for tests
-    :param user_agent: added to the User-Agent header
-    :param max_connections: at most so many at once; further calls wait for a free one
+    :param user_agent: text to append to the User-Agent header
+    :param max_connections: the maximum number of open connections; further calls wait for a free one
     """
 
     def __init__(
@@ -86,11 +87,11 @@ class Client:
 
     @property
     def endpoint(self) -> str:
-        """Where the client's calls go, without a trailing slash."""
+        """The base URL of all calls, without a trailing slash."""
         return self._connection.endpoint
 
     def close(self) -> None:
-        """Closes the connections; the client cannot be used afterwards."""
+        """Closes the connections. The client cannot be used afterwards."""
         self._transport.close()
 
     def __enter__(self) -> Self:
@@ -108,13 +109,13 @@ class Client:
         return f"<Client of {self.endpoint}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Client holds the API token and cannot be pickled or copied: make another")
+        raise TypeError("a Client holds the API token and cannot be pickled or copied; create another one")
 
 
 class AsyncClient:
-    """The API for asyncio programs; one client belongs to one event loop.
+    """An asyncio client. Use it in one event loop only.
 
-    Arguments and errors are those of ``Client``.
+    It takes the arguments of ``Client`` and raises the same errors.
     """
 
     def __init__(
@@ -134,11 +135,11 @@ class AsyncClient:
 
     @property
     def endpoint(self) -> str:
-        """Where the client's calls go, without a trailing slash."""
+        """The base URL of all calls, without a trailing slash."""
         return self._connection.endpoint
 
     async def aclose(self) -> None:
-        """Closes the connections; the client cannot be used afterwards."""
+        """Closes the connections. The client cannot be used afterwards."""
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
@@ -156,21 +157,19 @@ class AsyncClient:
         return f"<AsyncClient of {self.endpoint}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an AsyncClient holds the API token and cannot be pickled or copied: make another")
+        raise TypeError("an AsyncClient holds the API token and cannot be pickled or copied; create another")
 
 
 class CapacityClaims:
-    """The operations on capacity claims. ``retry`` of each overrides the client's policy.
+    """The operations on capacity claims. The ``retry`` of a call overrides the client's policy.
 
-    A first not_found is not believed at once, since an endpoint that does not serve this API may say the
-    same of everything: then ``parameters`` is asked for. Where that is not found either, ``WrongEndpoint``
-    is raised.
+    An endpoint that does not serve this API may answer not_found to everything. So if the first response is
+    not_found, the client also requests ``parameters``, and raises ``WrongEndpoint`` if that is not found.
     """
 
     def __init__(self, transport: Transport, retry: RetryPolicy) -> None:
         self._transport = transport
-        self._retry = retry
-        self._served = False
+        self._operations = _Operations(transport, retry)
 
     def create(
         self,
@@ -180,70 +179,52 @@ class CapacityClaims:
         id: str | None = None,
         retry: RetryPolicy | None = None,
     ) -> CapacityClaim:
-        """Reserves instances; answers at once, the allocation goes on afterwards.
+        """Reserves instances. Returns at once; allocation continues in the background.
 
-        With an ``id`` (a UUID you choose) the call is safe to repeat, and is repeated when its
-        outcome is unknown. ``AlreadyExists`` may then mean that an earlier attempt came through:
-        get the claim and compare. Without an id the API chooses one, and the call is repeated only
-        when it surely did nothing.
+        With an ``id`` (a UUID that you choose), the call is safe to retry, and is retried if its outcome is
+        unknown. ``AlreadyExists`` may then mean that an earlier attempt succeeded: get the claim and compare.
+        Without an ``id``, the API chooses one, and the call is retried only if it certainly had no effect.
         """
         return self._run(_create(name, resources, id), retry)
 
     def get(self, id: str, *, retry: RetryPolicy | None = None) -> CapacityClaim:
-        """The claim with this id. ``NotFound`` is the word of this API, not of a proxy."""
+        """Returns one claim. ``NotFound`` comes from the API itself, never from a proxy."""
         return self._run(_get(id), retry)
 
     def update(self, id: str, resources: Resources, *, retry: RetryPolicy | None = None) -> CapacityClaim:
-        """Sets all of a claim's resources. Surely accepted: another ``instance_count``."""
+        """Replaces all of a claim's resources. The API accepts at least a new ``instance_count``."""
         return self._run(_update(id, resources), retry)
 
     def delete(self, id: str, *, retry: RetryPolicy | None = None) -> CapacityClaim | None:
-        """Releases a claim; its last state, or None when the answer leaves it out.
+        """Releases a claim. Returns its last state, or None if the response omits it.
 
-        The claim may stay readable as DELETING until get answers ``NotFound``.
+        The claim may stay readable with the state DELETING until ``get`` raises ``NotFound``.
         """
         return self._run(_delete(id), retry)
 
     def parameters(self, *, retry: RetryPolicy | None = None) -> CapacityClaimParameters:
-        """Which instance types each zone offers now."""
+        """Returns the instance types that each zone currently offers."""
         return self._run(_parameters(), retry)
 
     def list(
         self, *, updated_after: str | datetime | None = None, retry: RetryPolicy | None = None
     ) -> List[CapacityClaim]:
-        """Every claim of the organization, or those changed since a time (RFC 3339 or aware)."""
-        try:
-            return self._run(_list(updated_after), retry)
-        except NotFound:
-            return []  # how the API may say that there are none
+        """Returns all claims of the organization, or those updated after a time.
+
+        The time is an RFC 3339 string or a datetime with a time zone.
+        """
+        return self._transport.drive(self._operations.list(updated_after, retry))
 
     def _run(self, call: Call[_T], retry: RetryPolicy | None) -> _T:
-        try:
-            answer = self._transport.run(call, retry or self._retry)
-        except NotFound as error:
-            if not self._served and call.operation != "parameters":
-                self._confirm(error, retry)
-            raise
-        self._served = True
-        return answer
-
-    def _confirm(self, missing: NotFound, retry: RetryPolicy | None) -> None:
-        try:
-            self._transport.run(_parameters(), retry or self._retry)
-        except NotFound:
-            raise _wrong_endpoint(self._transport.endpoint, missing) from None
-        except PermissionDenied:
-            pass  # it knows what it denies
-        self._served = True
+        return self._transport.drive(self._operations.run(call, retry))
 
 
 class AsyncCapacityClaims:
-    """The operations on capacity claims, awaited; each is described at ``CapacityClaims``."""
+    """The operations on capacity claims as coroutines; see ``CapacityClaims`` for each."""
 
     def __init__(self, transport: AsyncTransport, retry: RetryPolicy) -> None:
         self._transport = transport
-        self._retry = retry
-        self._served = False
+        self._operations = _Operations(transport, retry)
 
     async def create(
         self,
@@ -253,57 +234,78 @@ class AsyncCapacityClaims:
         id: str | None = None,
         retry: RetryPolicy | None = None,
     ) -> CapacityClaim:
-        """Reserves instances; answers at once, the allocation goes on afterwards."""
+        """Reserves instances. Returns at once; allocation continues in the background."""
         return await self._run(_create(name, resources, id), retry)
 
     async def get(self, id: str, *, retry: RetryPolicy | None = None) -> CapacityClaim:
-        """The claim with this id. ``NotFound`` is the word of this API, not of a proxy."""
+        """Returns one claim. ``NotFound`` comes from the API itself, never from a proxy."""
         return await self._run(_get(id), retry)
 
     async def update(
         self, id: str, resources: Resources, *, retry: RetryPolicy | None = None
     ) -> CapacityClaim:
-        """Sets all of a claim's resources. Surely accepted: another ``instance_count``."""
+        """Replaces all of a claim's resources. The API accepts at least a new ``instance_count``."""
         return await self._run(_update(id, resources), retry)
 
     async def delete(self, id: str, *, retry: RetryPolicy | None = None) -> CapacityClaim | None:
-        """Releases a claim; its last state, or None when the answer leaves it out."""
+        """Releases a claim. Returns its last state, or None if the response omits it."""
         return await self._run(_delete(id), retry)
 
     async def parameters(self, *, retry: RetryPolicy | None = None) -> CapacityClaimParameters:
-        """Which instance types each zone offers now."""
+        """Returns the instance types that each zone currently offers."""
         return await self._run(_parameters(), retry)
 
     async def list(
         self, *, updated_after: str | datetime | None = None, retry: RetryPolicy | None = None
     ) -> List[CapacityClaim]:
-        """Every claim of the organization, or those changed since a time (RFC 3339 or aware)."""
+        """Returns all claims of the organization, or those updated after a time.
+
+        The time is an RFC 3339 string or a datetime with a time zone.
+        """
+        return await self._transport.drive(self._operations.list(updated_after, retry))
+
+    async def _run(self, call: Call[_T], retry: RetryPolicy | None) -> _T:
+        return await self._transport.drive(self._operations.run(call, retry))
+
+
+class _Operations:
+    """The logic of both clients, as steps for their transports to drive."""
+
+    def __init__(self, transport: Transport | AsyncTransport, retry: RetryPolicy) -> None:
+        self._transport = transport
+        self._retry = retry
+        self._api_confirmed = False
+
+    def run(self, call: Call[_T], retry: RetryPolicy | None) -> Steps[_T]:
+        """One operation. ``NotFound`` becomes ``WrongEndpoint`` if the endpoint does not serve the API."""
+        policy = retry or self._retry
         try:
-            return await self._run(_list(updated_after), retry)
+            result = yield from self._transport.attempts(call, policy)
+        except NotFound as error:
+            if not self._api_confirmed and call.operation != "parameters":
+                yield from self._confirm_api(error, policy)
+            raise
+        self._api_confirmed = True
+        return result
+
+    def list(
+        self, updated_after: str | datetime | None, retry: RetryPolicy | None
+    ) -> Steps[List[CapacityClaim]]:
+        """The claims. The API may answer not_found if there are none."""
+        try:
+            return (yield from self.run(_list(updated_after), retry))
         except NotFound:
             return []
 
-    async def _run(self, call: Call[_T], retry: RetryPolicy | None) -> _T:
+    def _confirm_api(self, missing: NotFound, policy: RetryPolicy) -> Steps[None]:
         try:
-            answer = await self._transport.run(call, retry or self._retry)
-        except NotFound as error:
-            if not self._served and call.operation != "parameters":
-                await self._confirm(error, retry)
-            raise
-        self._served = True
-        return answer
-
-    async def _confirm(self, missing: NotFound, retry: RetryPolicy | None) -> None:
-        try:
-            await self._transport.run(_parameters(), retry or self._retry)
+            yield from self._transport.attempts(_parameters(), policy)
         except NotFound:
             raise _wrong_endpoint(self._transport.endpoint, missing) from None
         except PermissionDenied:
-            pass
-        self._served = True
+            pass  # only the API itself would deny it
+        self._api_confirmed = True
 
-
-# -- the operations as values --------------------------------------------------------------------
 
 _PATH = "/v1alpha1/inference/capacityclaims"
 
@@ -323,7 +325,7 @@ def _create(name: str, resources: Resources, id: str | None) -> Call[CapacityCla
             body=request.to_wire(),
             repeatable=bool(id),
         )
-    raise _refused("create", id if isinstance(id, str) else None, violations)
+    raise _rejected("create", id if isinstance(id, str) else None, violations)
 
 
 def _get(id: str) -> Call[CapacityClaim]:
@@ -345,7 +347,7 @@ def _update(id: str, resources: Resources) -> Call[CapacityClaim]:
         violations = _violations(error)
     else:
         return Call("update", "PATCH", path, _read_claim, claim_id=id, body=request.to_wire())
-    raise _refused("update", id, violations)
+    raise _rejected("update", id, violations)
 
 
 def _delete(id: str) -> Call[CapacityClaim | None]:
@@ -359,15 +361,15 @@ def _parameters() -> Call[CapacityClaimParameters]:
 def _wrong_endpoint(endpoint: str, missing: NotFound) -> WrongEndpoint:
     request = f", request id {missing.request_id}" if missing.request_id else ""
     return WrongEndpoint(
-        f"{endpoint} does not serve CoreWeave's inference API: not even {_PATH}/parameters is found there"
+        f"{endpoint} does not serve CoreWeave's inference API: not even {_PATH}/parameters exists there"
         f" (HTTP {missing.http_status}{request})"
     )
 
 
 def _path_of(operation: str, id: object) -> str:
-    # an empty id or dots would address the collection, "parameters" the catalogue
+    # an empty id or dots would address the collection, and "parameters" the list of instance types
     if not isinstance(id, str) or id.strip() in ("", ".", "..", "parameters"):
-        raise _refused(operation, None, (FieldViolation("id", f"{id!r} is no claim's id"),))
+        raise _rejected(operation, None, (FieldViolation("id", f"{id!r} is not a claim id"),))
     return f"{_PATH}/{quote(id, safe='')}"
 
 
@@ -375,8 +377,8 @@ def _rfc3339(moment: str | datetime) -> str:
     if isinstance(moment, str):
         return moment
     if moment.utcoffset() is None:
-        violation = FieldViolation("updated_after", "the time needs a time zone")
-        raise _refused("list", None, (violation,))
+        violation = FieldViolation("updated_after", "the datetime needs a time zone")
+        raise _rejected("list", None, (violation,))
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -388,9 +390,11 @@ def _violations(error: ValidationError) -> tuple[FieldViolation, ...]:
     return tuple(found)
 
 
-def _refused(operation: str, claim_id: str | None, violations: tuple[FieldViolation, ...]) -> InvalidArgument:
+def _rejected(
+    operation: str, claim_id: str | None, violations: tuple[FieldViolation, ...]
+) -> InvalidArgument:
     return InvalidArgument(
-        "no valid request",
+        "invalid request",
         operation=operation,
         claim_id=claim_id,
         violations=violations,
@@ -398,43 +402,40 @@ def _refused(operation: str, claim_id: str | None, violations: tuple[FieldViolat
     )
 
 
-# -- the answers ---------------------------------------------------------------------------------
-
-
-class _ClaimAnswer(BaseModel):
+class _ClaimResponse(BaseModel):
     claim: CapacityClaim = Field(validation_alias=AliasChoices("capacityClaim", "capacity_claim"))
 
 
-class _DeletedAnswer(BaseModel):
+class _DeletedResponse(BaseModel):
     claim: CapacityClaim | None = Field(
         default=None, validation_alias=AliasChoices("capacityClaim", "capacity_claim")
     )
-    # an error in a 2xx answer must not read as "deleted"
+    # an error in a 2xx response must not read as "deleted"
     code: None = None
     error: None = None
     message: None = None
 
 
-class _ClaimsAnswer(BaseModel):
+class _ClaimsResponse(BaseModel):
     claims: List[CapacityClaim] | None = Field(
         default=None, validation_alias=AliasChoices("capacityClaims", "capacity_claims", "items")
     )
-    # an error in a 2xx answer must not read as "no claims"
+    # an error in a 2xx response must not read as "no claims"
     code: None = None
     error: None = None
     message: None = None
 
 
 def _read_claim(body: bytes) -> CapacityClaim:
-    return _ClaimAnswer.model_validate_json(body).claim
+    return _ClaimResponse.model_validate_json(body).claim
 
 
 def _read_claims(body: bytes) -> List[CapacityClaim]:
-    return _ClaimsAnswer.model_validate_json(body).claims or []
+    return _ClaimsResponse.model_validate_json(body).claims or []
 
 
 def _read_deleted(body: bytes) -> CapacityClaim | None:
-    return _DeletedAnswer.model_validate_json(body).claim
+    return _DeletedResponse.model_validate_json(body).claim
 
 
 def _read_parameters(body: bytes) -> CapacityClaimParameters:

@@ -1,20 +1,18 @@
-"""What the API says about capacity claims, read tolerantly, and what is sent to it, strictly.
+"""The API's messages about capacity claims: responses are read tolerantly, requests checked strictly.
 
-Names are the API's: camelCase on the wire, snake_case in Python, both accepted as input. Reading
-never fails for an unknown field, an unknown enum name or number, a zero that protobuf JSON left
-out, or a null. Field meanings are from the published schema (2026-06-29) and the docs pages.
+Names are the API's: camelCase on the wire, snake_case in Python; input may use either. Reading never fails
+because of an unknown field, an unknown enum name or number, a zero value that protobuf JSON omits, or a null.
+The meaning of each field comes from the published schema (2026-06-29) and the docs pages.
 """
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
-from pydantic_core import CoreSchema, core_schema
 
 __all__ = [
     "CapacityClaim",
@@ -33,9 +31,9 @@ __all__ = [
 
 
 class _OpenEnum(StrEnum):
-    """An enum that keeps what it does not know, names and numbers: ``ClaimState("STATUS_PAUSED")``.
+    """An enum that keeps unknown names and numbers as values: ``ClaimState("STATUS_PAUSED")``.
 
-    Members are declared in the order of their numbers, from 0 (unspecified).
+    Members are declared in the order of their protobuf numbers, from 0 (unspecified).
     """
 
     @property
@@ -55,9 +53,13 @@ class _OpenEnum(StrEnum):
         unknown._value_ = unknown._name_ = str.__str__(unknown)
         return unknown
 
+    def __reduce_ex__(self, proto: object) -> tuple[type[Self], tuple[str]]:
+        # early releases of Python 3.11 pickle and copy by name, and an unknown value has none to look up
+        return type(self), (self._value_,)
+
 
 class ClaimState(_OpenEnum):
-    """Where a claim is in its life. ERROR is recoverable, FAILED is final (schema, 2026-06-29)."""
+    """The state of a claim. ERROR is recoverable, FAILED is final (schema, 2026-06-29)."""
 
     UNSPECIFIED = "STATUS_UNSPECIFIED"
     CREATING = "STATUS_CREATING"
@@ -69,12 +71,12 @@ class ClaimState(_OpenEnum):
 
     @property
     def short(self) -> str:
-        """The state without its prefix: "READY"."""
+        """The state without its prefix, such as "READY"."""
         return self._value_.removeprefix("STATUS_")
 
 
 class CapacityType(_OpenEnum):
-    """Who runs the capacity. Since 2026-07-21 the API takes MANAGED only, but may show others."""
+    """Who operates the capacity. Since 2026-07-21 the API accepts only MANAGED, but may return others."""
 
     UNSPECIFIED = "CAPACITY_TYPE_UNSPECIFIED"
     SERVERLESS = "CAPACITY_TYPE_SERVERLESS"
@@ -83,7 +85,7 @@ class CapacityType(_OpenEnum):
 
 
 class ConditionStatus(_OpenEnum):
-    """Whether a condition holds. The schema has STATUS_TRUE, the docs "True"; both are read."""
+    """Whether a condition is met. The schema has STATUS_TRUE, the docs "True"; both are accepted."""
 
     UNSPECIFIED = "STATUS_UNSPECIFIED"
     FALSE = "STATUS_FALSE"
@@ -100,25 +102,17 @@ class ConditionStatus(_OpenEnum):
                 return super()._missing_(value)
 
 
-class _NullAsZero:
-    """Reads null as the field's zero within pydantic's compiled code: lists may be long."""
-
-    def __init__(self, zero: object) -> None:
-        self.zero = zero
-
-    def __get_pydantic_core_schema__(self, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
-        nothing = core_schema.literal_schema(["only the default may come out"])
-        zero = core_schema.with_default_schema(nothing, default=self.zero, on_error="default")
-        null = core_schema.chain_schema([core_schema.none_schema(), zero])
-        return core_schema.union_schema([handler(source), null], mode="left_to_right")
+def _null_as(zero: object) -> BeforeValidator:
+    """Reads null as the zero value of the field, which is what it means in protobuf JSON."""
+    return BeforeValidator(lambda value: zero if value is None else value)
 
 
-_Text = Annotated[str, _NullAsZero("")]
-_Count = Annotated[int, _NullAsZero(0)]
-_Names = Annotated[tuple[str, ...], _NullAsZero(())]
+_Text = Annotated[str, _null_as("")]
+_Count = Annotated[int, _null_as(0)]
+_Names = Annotated[tuple[str, ...], _null_as(())]
 
 
-class _Answer(BaseModel):
+class _Response(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(
         defer_build=True,
         frozen=True,
@@ -129,14 +123,14 @@ class _Answer(BaseModel):
     )
 
 
-class CapacityClaimResources(_Answer):
+class CapacityClaimResources(_Response):
     """What a claim reserves.
 
-    ``instance_id``     the instance type, e.g. "gb200-4x"; ``parameters()`` lists them per zone
-    ``instance_count``  how many instances
+    ``instance_id``     the instance type, such as "gb200-4x"; ``parameters()`` lists the types of each zone
+    ``instance_count``  the number of instances
     ``zones``           in order of preference: earlier zones are used first
-    ``capacity_type``   when writing it must be ``CapacityType.MANAGED``; the default is what an
-                        answer means that leaves it out
+    ``capacity_type``   must be ``CapacityType.MANAGED`` in a request; the default is what a response means
+                        that omits it
     """
 
     instance_id: _Text = ""
@@ -154,19 +148,19 @@ class CapacityClaimResources(_Answer):
         }
 
 
-class CapacityClaimSpec(_Answer):
-    """What a claim is. ``id``, ``name`` and ``organization_id`` never change."""
+class CapacityClaimSpec(_Response):
+    """The identity of a claim and what it reserves. ``id``, ``name`` and ``organization_id`` never change."""
 
     id: Annotated[str, Field(min_length=1)]
     name: _Text = ""
     organization_id: _Text = ""
-    resources: Annotated[CapacityClaimResources, _NullAsZero(CapacityClaimResources())] = (
+    resources: Annotated[CapacityClaimResources, _null_as(CapacityClaimResources())] = (
         CapacityClaimResources()
     )
 
 
-class Condition(_Answer):
-    """One observation of the API about a claim, often about one zone. Types are free text."""
+class Condition(_Response):
+    """One observation about a claim, often about a single zone. ``type`` and ``reason`` are free text."""
 
     type: _Text = ""
     status: ConditionStatus = ConditionStatus.UNSPECIFIED
@@ -176,10 +170,10 @@ class Condition(_Answer):
     last_update_time: str | None = None
 
 
-class CapacityClaimStatus(_Answer):
-    """What became of a claim so far.
+class CapacityClaimStatus(_Response):
+    """The current status of a claim.
 
-    Times are the API's own RFC 3339 text; ``parse_timestamp`` reads them.
+    Times are RFC 3339 strings as the API sent them; ``parse_timestamp`` parses them.
     """
 
     created_at: str | None = None
@@ -187,14 +181,14 @@ class CapacityClaimStatus(_Answer):
     status: ClaimState = ClaimState.UNSPECIFIED
     allocated_instances: _Count = 0
     pending_instances: _Count = 0
-    conditions: Annotated[tuple[Condition, ...], _NullAsZero(())] = ()
+    conditions: Annotated[tuple[Condition, ...], _null_as(())] = ()
 
 
-class CapacityClaim(_Answer):
-    """A capacity claim: what it is and what became of it so far."""
+class CapacityClaim(_Response):
+    """A capacity claim: its spec and its current status."""
 
     spec: CapacityClaimSpec
-    status: Annotated[CapacityClaimStatus, _NullAsZero(CapacityClaimStatus())] = CapacityClaimStatus()
+    status: Annotated[CapacityClaimStatus, _null_as(CapacityClaimStatus())] = CapacityClaimStatus()
 
     @property
     def id(self) -> str:
@@ -213,23 +207,23 @@ class CapacityClaim(_Answer):
 
     @property
     def state(self) -> ClaimState:
-        """Where the claim is in its life."""
+        """The state of the claim."""
         return self.status.status
 
 
-class _ZoneInstanceTypes(_Answer):
+class _ZoneInstanceTypes(_Response):
     instance_ids: _Names = ()
 
 
-class _ParametersAnswer(_Answer):
+class _ParametersResponse(_Response):
     zone_instance_types: Annotated[
-        dict[str, Annotated[_ZoneInstanceTypes, _NullAsZero(_ZoneInstanceTypes())]],
-        _NullAsZero({}),
+        dict[str, Annotated[_ZoneInstanceTypes, _null_as(_ZoneInstanceTypes())]],
+        _null_as({}),
     ] = Field(default_factory=dict)
 
 
 class CapacityClaimParameters(BaseModel):
-    """Which instance types each zone offers now."""
+    """The instance types that each zone currently offers."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, defer_build=True)
 
@@ -237,16 +231,16 @@ class CapacityClaimParameters(BaseModel):
 
     @classmethod
     def from_wire(cls, body: bytes | str) -> Self:
-        """Reads ``{"zoneInstanceTypes": {"US-WEST-04A": {"instanceIds": ["gb200-4x"]}}}``."""
-        answer = _ParametersAnswer.model_validate_json(body)
+        """Parses ``{"zoneInstanceTypes": {"US-WEST-04A": {"instanceIds": ["gb200-4x"]}}}``."""
+        response = _ParametersResponse.model_validate_json(body)
         return cls(
             zone_instance_types={
-                zone: types.instance_ids for zone, types in answer.zone_instance_types.items()
+                zone: types.instance_ids for zone, types in response.zone_instance_types.items()
             }
         )
 
     def zones_offering(self, instance_id: str) -> tuple[str, ...]:
-        """The zones that offer an instance type, in the API's order; names are case-sensitive."""
+        """The zones that offer an instance type, in the API's order. Instance types are case-sensitive."""
         return tuple(zone for zone, offered in self.zone_instance_types.items() if instance_id in offered)
 
 
@@ -262,12 +256,12 @@ class _Request(BaseModel):
     )
 
     def to_wire(self) -> bytes:
-        """The JSON body: camelCase, zeros written out, an absent id left out."""
+        """The JSON body in camelCase, with zero values but without a missing id."""
         return self.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
 def _ordered(zones: object) -> object:
-    # a set is refused: the order of zones means something
+    # only a list or tuple: the order of zones matters, and a set has none
     return tuple(zones) if isinstance(zones, list) else zones
 
 
@@ -279,7 +273,7 @@ class _ResourcesRequest(_Request):
 
 
 class CreateCapacityClaimRequest(_Request):
-    """The body of create. Checked for shape and types only; the API decides the rest."""
+    """The body of a create. Only shape and types are checked; the API validates the values."""
 
     id: str | None = None
     name: str
@@ -287,33 +281,19 @@ class CreateCapacityClaimRequest(_Request):
 
 
 class UpdateCapacityClaimRequest(_Request):
-    """The body of update: always the full resources, there is no field mask."""
+    """The body of an update: always the full resources, because the API has no field mask."""
 
     id: str
     resources: _ResourcesRequest
 
 
 def parse_timestamp(text: str | None) -> datetime | None:
-    """An RFC 3339 time in UTC, cut to microseconds; None when it cannot be read."""
-    match = _TIMESTAMP.fullmatch(text.strip()) if text else None
-    if match is None:
-        return None
-    *numbers, fraction, sign, hours, minutes = match.groups()
-    year, month, day, hour, minute, second = map(int, numbers)
-    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
+    """Parses an RFC 3339 time: in UTC, truncated to microseconds; None if it is unreadable or has no zone."""
     try:
-        zone = timezone(-offset if sign == "-" else offset)
-        microsecond = int((fraction or "")[:6].ljust(6, "0"))
-        moment = datetime(year, month, day, hour, minute, second, microsecond, zone)
-        return moment.astimezone(UTC)
+        moment = datetime.fromisoformat((text or "").strip().upper())
+        return moment.astimezone(UTC) if moment.tzinfo else None
     except (ValueError, OverflowError):
         return None
-
-
-_TIMESTAMP = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
-    r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
-)
 
 
 def _whole_number(value: object) -> int | None:

@@ -1,4 +1,4 @@
-"""Whether and when a failed attempt is repeated: pure, without clock, sleep or chance."""
+"""Whether and when to retry a failed attempt. Pure: clock and random numbers are passed in."""
 
 from __future__ import annotations
 
@@ -15,22 +15,28 @@ __all__ = ["RetryPolicy", "parse_retry_after"]
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How one operation is repeated. All times are seconds.
+    """When an operation retries. All times are in seconds.
 
-    What is repeated:
+    Retried:
 
-    - By code: ``unavailable`` (also no connection, a timeout, an answer that is not the API's),
-      ``deadline_exceeded``, ``resource_exhausted``, ``aborted``, ``internal``. A code this version
-      does not know: with HTTP 429, 500, 502, 503 or 504.
-    - Never: HTTP 501, a redirect, a refusal (other 4xx) that is not the API's own, a server whose
-      certificate is not trusted, and every other code: waiting does not mend those.
-    - A create without a client-chosen id could make two claims. It is repeated only when the
-      request surely never reached the server, or was turned away with HTTP 429.
+    - The codes ``unavailable`` (which includes connection failures, timeouts, and responses that are not the
+      API's), ``deadline_exceeded``, ``resource_exhausted``, ``aborted`` and ``internal``.
+    - A code that this version does not know, with HTTP 429, 500, 502, 503 or 504.
 
-    When: after a random part of ``initial``, doubling with each attempt up to ``maximum`` ("full
-    jitter"). A ``Retry-After`` (or RetryInfo) is added to that as the minimum; one above
-    ``retry_after_limit`` ends the operation, with the error that says how long to wait. No attempt
-    begins at or after ``deadline``, counted from the operation's start; 0 means one attempt.
+    Not retried, because waiting does not help:
+
+    - Every other code, HTTP 501, and redirects.
+    - A 4xx response that is not the API's own, except 404, 408 and 429.
+    - An untrusted server certificate.
+
+    A create without a client-chosen id could reserve capacity twice. It is retried only if the request
+    certainly never reached the server, or the server rejected it with HTTP 429.
+
+    Delays use full jitter: a random share of a bound that starts at ``initial`` and grows by ``multiplier``
+    with each attempt, up to ``maximum``. The delay that a ``Retry-After`` header or RetryInfo detail asks for
+    is added. If that exceeds ``retry_after_limit``, the operation fails at once, and the error's
+    ``retry_after`` says how long to wait. No attempt starts at or after ``deadline``, counted from the start
+    of the operation; 0 means a single attempt.
     """
 
     deadline: float = 60.0
@@ -49,12 +55,12 @@ class RetryPolicy:
     def delay(
         self, *, attempt: int, elapsed: float, repeatable: bool, error: ApiError, random: float
     ) -> float | None:
-        """Seconds to wait before the next attempt; None to give up and raise ``error``.
+        """Seconds to wait before the next attempt, or None to give up and raise ``error``.
 
-        ``attempt`` counts the attempts made so far, ``elapsed`` is the time since the first began,
-        ``repeatable`` is False only for a create without an id, ``random`` lies in [0, 1).
+        ``attempt`` is the number of attempts made so far, ``elapsed`` the time since the first one started.
+        ``repeatable`` is False only for a create without an id. ``random`` is in [0, 1).
         """
-        if not _passes_with_time(error) or not (repeatable or _surely_not_done(error)):
+        if not _is_transient(error) or not (repeatable or _had_no_effect(error)):
             return None
         asked = max(0.0, error.retry_after or 0.0)
         if asked > self.retry_after_limit:
@@ -70,9 +76,9 @@ class RetryPolicy:
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait from ``now``: of "120", an HTTP date, or a protobuf duration ("1.5s").
+    """Parses "120", an HTTP date or a protobuf duration ("1.5s") into seconds from ``now``.
 
-    A date in the past is 0. None when there is nothing to read.
+    A date in the past is 0. Returns None if the value is missing or unreadable.
     """
     if not isinstance(value, str):
         return None
@@ -92,7 +98,7 @@ _RETRYABLE_CODES = frozenset(
     {"unavailable", "deadline_exceeded", "resource_exhausted", "aborted", "internal"}
 )
 _RETRYABLE_STATUSES = frozenset({429, 500, 502, 503, 504})
-# a proxy says these while the API behind it is being moved
+# a proxy answers with these while the API behind it is moving
 _OUTAGE_STATUSES = frozenset({404, 408, 429})
 _SECONDS = re.compile(r"[0-9]{1,15}(?:\.[0-9]+)?s?")
 _KNOWN_FINAL_CODES = frozenset(
@@ -111,7 +117,7 @@ _KNOWN_FINAL_CODES = frozenset(
 )
 
 
-def _passes_with_time(error: ApiError) -> bool:
+def _is_transient(error: ApiError) -> bool:
     status = error.http_status
     if status == 501 or (isinstance(error, ConnectionFailed) and error.untrusted):
         return False
@@ -122,5 +128,5 @@ def _passes_with_time(error: ApiError) -> bool:
     return error.code not in _KNOWN_FINAL_CODES and status in _RETRYABLE_STATUSES
 
 
-def _surely_not_done(error: ApiError) -> bool:
+def _had_no_effect(error: ApiError) -> bool:
     return error.http_status == 429 or (isinstance(error, ConnectionFailed) and not error.sent)

@@ -1,6 +1,6 @@
-"""What the environment says: token, endpoint, timeout, and how each is read.
+"""Token, endpoint and timeout from the environment, and their validation.
 
-Pure functions over a mapping, by default the process's environment. The names are the ones
+Pure functions over a mapping, by default the environment of the process. The variables are those that
 CoreWeave's own tools use.
 """
 
@@ -41,35 +41,38 @@ TIMEOUT_VARIABLE = "COREWEAVE_HTTP_TIMEOUT"
 
 
 def token_from(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The API token: COREWEAVE_API_TOKEN, then CW_API_TOKEN; blank counts as absent."""
+    """The API token from COREWEAVE_API_TOKEN, then CW_API_TOKEN. A blank value counts as unset."""
     name = token_variable(environment)
     return environment[name].strip() if name else None
 
 
 def token_variable(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The variable that ``token_from`` takes the token from."""
+    """The name of the variable from which ``token_from`` reads the token."""
     return next((name for name in TOKEN_VARIABLES if environment.get(name, "").strip()), None)
 
 
 def validate_token(token: str) -> str:
-    """The token; ``InvalidToken``, which does not show it, if no HTTP header can carry it."""
+    """Returns the token; raises ``InvalidToken``, without showing it, if an HTTP header cannot carry it."""
     if token.lower().startswith("bearer "):
-        raise InvalidToken("the API token is what follows 'Bearer '; leave that word out")
+        raise InvalidToken("the API token must not include the prefix 'Bearer '")
     if not _TOKEN.fullmatch(token):
         raise InvalidToken(
-            "the API token has characters no HTTP header can carry"
+            "the API token contains characters that are not allowed in an HTTP header"
             " (often a line break or a space copied along with it)"
         )
     return token
 
 
 def endpoint_from(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The text of COREWEAVE_API_ENDPOINT, not validated yet; blank counts as absent."""
+    """The value of COREWEAVE_API_ENDPOINT, not yet validated. A blank value counts as unset."""
     return environment.get(ENDPOINT_VARIABLE, "").strip() or None
 
 
 def timeout_from(environment: Mapping[str, str] = os.environ) -> float | None:
-    """Seconds in COREWEAVE_HTTP_TIMEOUT; blank counts as absent; ``InvalidSetting`` otherwise."""
+    """The seconds in COREWEAVE_HTTP_TIMEOUT. A blank value counts as unset.
+
+    Raises ``InvalidSetting`` if it is not a duration.
+    """
     text = environment.get(TIMEOUT_VARIABLE, "").strip()
     if not text:
         return None
@@ -80,16 +83,16 @@ def timeout_from(environment: Mapping[str, str] = os.environ) -> float | None:
 
 
 def validate_timeout(seconds: float) -> float:
-    """The seconds of an HTTP timeout; ``InvalidSetting`` unless they are more than 0."""
+    """Returns the HTTP timeout; raises ``InvalidSetting`` unless it is finite and more than 0."""
     if not 0 < seconds < float("inf"):
         raise InvalidSetting(f"the HTTP timeout must be more than 0 s, not {seconds}")
     return seconds
 
 
 def parse_duration(text_or_number: str | float) -> float:
-    """Seconds in a Go duration ("1m30s", "250ms", "1h") or a plain number (10, 2.5, "10").
+    """Parses a Go duration ("1m30s", "250ms", "1h") or a plain number (10, 2.5, "10") into seconds.
 
-    ValueError for anything else, also for a negative, infinite or empty one.
+    Raises ValueError for anything else, including a negative, infinite or empty value.
     """
     value = text_or_number
     if isinstance(value, str):
@@ -99,24 +102,24 @@ def parse_duration(text_or_number: str | float) -> float:
         elif _DURATION.fullmatch(text):
             seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
         else:
-            raise _no_duration(value)
+            raise _not_a_duration(value)
     elif isinstance(value, bool):
-        raise _no_duration(value)
+        raise _not_a_duration(value)
     else:
         try:
             seconds = float(value)
         except (OverflowError, TypeError):
-            raise _no_duration(value) from None
+            raise _not_a_duration(value) from None
     if not math.isfinite(seconds) or seconds < 0:
-        raise _no_duration(value)
+        raise _not_a_duration(value)
     return seconds
 
 
 def format_duration(seconds: float) -> str:
-    """A duration for people: "45m", "1m30s", "12s", "2.5s", "250ms".
+    """Formats a duration for display: "45m", "1m30s", "12s", "2.5s", "250ms".
 
-    Rounded to whole seconds from a minute on, to tenths from a second on, else to milliseconds.
-    Negative reads as zero.
+    Rounds to whole seconds from one minute, to tenths from one second, else to milliseconds. A negative
+    duration is shown as zero.
     """
     seconds = max(0.0, seconds)
     if seconds < 0.9995:
@@ -131,30 +134,30 @@ def format_duration(seconds: float) -> str:
 
 
 def validate_endpoint(url: str) -> str:
-    """The endpoint without a trailing slash; ``InvalidEndpoint`` if the token must not go there.
+    """Returns the endpoint without a trailing slash, or raises ``InvalidEndpoint``.
 
-    It must be https, or http on a loopback address (localhost, 127.0.0.0/8, ::1), and may have a
-    path, but no user info, query or fragment.
+    To keep the token safe, it must be https, or http on a loopback address (localhost, 127.0.0.0/8, ::1). It
+    may have a path, but no user name, password, query or fragment.
     """
     text = url.strip()
     if not text or not text.isprintable() or " " in text or "\\" in text:
-        raise InvalidEndpoint("the endpoint is empty or has characters no URL can have")
+        raise InvalidEndpoint("the endpoint is empty or contains characters that are not allowed in a URL")
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise InvalidEndpoint("the endpoint is no URL: its host or port cannot be read") from None
-    # the text below shows scheme and host only: a password may stand anywhere else
+        raise InvalidEndpoint("the endpoint is not a valid URL: cannot read its host or port") from None
+    # the messages below show only the host: anything else may be a password
     if "@" in parts.netloc:
-        raise InvalidEndpoint(f"the endpoint on {host} must not hold a user name or password")
+        raise InvalidEndpoint(f"the endpoint on {host} must not contain a user name or password")
     if not host or parts.scheme not in ("http", "https"):
-        raise InvalidEndpoint(f"the endpoint must begin with https:// and a host, like {DEFAULT_ENDPOINT}")
+        raise InvalidEndpoint(f"the endpoint must start with https:// and a host, such as {DEFAULT_ENDPOINT}")
     if "?" in text or "#" in text:
         raise InvalidEndpoint(f"the endpoint on {host} must not have a query or a fragment")
     if parts.scheme == "http" and not is_loopback(host):
         raise InvalidEndpoint(
-            f"the endpoint on {host} is plain http, which would show the token to the network:"
-            " use https (http is for loopback addresses only)"
+            f"the endpoint on {host} uses plain http, which would expose the token to the network:"
+            " use https (http is allowed on loopback addresses only)"
         )
     location = f"[{host}]" if ":" in host else host
     if port is not None:
@@ -163,7 +166,7 @@ def validate_endpoint(url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name can only mean this machine: localhost, 127.0.0.0/8 or ::1."""
+    """Whether a host is this machine: localhost, 127.0.0.0/8 or ::1."""
     if host == "localhost":
         return True
     try:
@@ -179,5 +182,5 @@ _PART = re.compile(rf"({_NUMBER.pattern})(ms|us|µs|ns|h|m|s)")
 _DURATION = re.compile(rf"(?:{_PART.pattern})+")
 
 
-def _no_duration(value: object) -> ValueError:
-    return ValueError(f'{value!r} is no duration: write it like "10s", "1m30s" or "45m"')
+def _not_a_duration(value: object) -> ValueError:
+    return ValueError(f'{value!r} is not a duration: use a value such as "10s", "1m30s" or "45m"')

@@ -1,7 +1,8 @@
-"""Sends one operation over HTTP until it is settled: token, timeouts, errors, retries.
+"""Sends one call over HTTP until it succeeds or its retries end.
 
-The only module that imports httpx. What an attempt means is decided by pure functions that both
-transports share; they differ in how they wait and read only.
+``attempts`` is a generator, like httpx's ``auth_flow``: it yields what to send and how long to pause, and is
+sent what came back. ``Transport`` and ``AsyncTransport`` drive it: they only send and sleep. No other module
+uses httpx.
 """
 
 from __future__ import annotations
@@ -14,35 +15,23 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Generic, NoReturn, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-# httpx would import its own command line, and with it click and rich where they are installed: more than
-# all the rest of it. Without it, httpx goes on as if they were not.
-_SPARED = "httpx._main"
-_IMPORTED = "httpx" in sys.modules
-if not _IMPORTED:
-    sys.modules[_SPARED] = None  # type: ignore[assignment]  # None is how Python says "not importable"
-import httpx
-
-if not _IMPORTED:
-    del sys.modules[_SPARED]
-
+from ._httpx import httpx
 from ._version import __version__
+from .decoding import decode_error, excerpt, redact
 from .errors import (
-    JSON,
     ApiError,
     BrokenAnswer,
     ConnectionFailed,
-    FieldViolation,
     InvalidSetting,
     MissingToken,
     RequestTimedOut,
-    decode_error,
-    excerpt,
 )
 from .retry import RetryPolicy, parse_retry_after
 from .settings import is_loopback, validate_timeout, validate_token
@@ -50,26 +39,31 @@ from .settings import is_loopback, validate_timeout, validate_token
 __all__ = [
     "AsyncBaseTransport",
     "AsyncTransport",
+    "Attempt",
     "BaseTransport",
     "Call",
     "Connection",
+    "Pause",
+    "Steps",
     "Transport",
 ]
 
 BaseTransport: TypeAlias = httpx.BaseTransport
 AsyncBaseTransport: TypeAlias = httpx.AsyncBaseTransport
 
-# 50,000 claims are about 30 MB
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
+# 50,000 claims take about 30 MB
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id", "x-trace-id")
 
 _log = logging.getLogger("coreweave_inference")
+_HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
 _T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Where calls go and with what: a validated endpoint, the token, seconds for each attempt."""
+    """Where calls go and what they carry: a validated endpoint, the token, seconds for each attempt."""
 
     endpoint: str
     token: str | None = field(repr=False)
@@ -87,10 +81,10 @@ class Connection:
             raise InvalidSetting("max_connections must be at least 1")
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a connection holds the API token and cannot be pickled or copied")
+        raise TypeError("a Connection holds the API token and cannot be pickled or copied")
 
     def headers(self) -> dict[str, str]:
-        """The headers of every request; ``MissingToken`` without a token."""
+        """The headers of every request; raises ``MissingToken`` without a token."""
         if self.token is None:
             raise MissingToken
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -102,44 +96,181 @@ class Connection:
         }
 
     def limits(self) -> httpx.Limits:
+        """The size of httpx's connection pool."""
         return httpx.Limits(
             max_connections=self.max_connections, max_keepalive_connections=self.max_connections
         )
 
     def uses_environment(self) -> bool:
-        """Proxies and CA bundles from the environment; never for loopback.
+        """Whether proxies and CA bundles come from the environment: never for a loopback endpoint.
 
-        A proxy would see the token of a plain http request, and cannot reach this machine anyway.
+        A proxy would see the token of a plain http request, and could not reach this machine anyway.
         """
         return not is_loopback(urlsplit(self.endpoint).hostname or "")
 
     def verify(self) -> bool | ssl.SSLContext:
-        """How httpx verifies who answers; for plain http by a context that trusts nobody and is never asked.
+        """How httpx verifies the server.
 
-        To load the usual certificates takes 20 ms.
+        Plain http gets an empty context, which trusts no certificate and is never used: loading the usual
+        certificates would take 20 ms.
         """
         return urlsplit(self.endpoint).scheme == "https" or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @dataclass(frozen=True)
-class Call(Generic[_T]):
+class Call(Generic[_T_co]):
     """One operation: what to send, how to read a 2xx body, and whether it may be sent again.
 
-    ``read`` raises ValueError for a body that is not this operation's.
+    ``read`` raises ValueError if the body is not a response to this operation.
     """
 
     operation: str
     method: str
     path: str
-    read: Callable[[bytes], _T]
+    read: Callable[[bytes], _T_co]
     claim_id: str | None = None
     query: Mapping[str, str] | None = None
     body: bytes | None = None
     repeatable: bool = True
 
 
-class Transport:
-    """Sends calls and waits in this thread; safe to share between threads."""
+@dataclass(frozen=True)
+class Pause:
+    """Seconds to wait before the next attempt."""
+
+    seconds: float
+
+
+class Attempt:
+    """One attempt at a call: what to send, how long it may take, and what has arrived so far."""
+
+    def __init__(
+        self, connection: Connection, call: Call[object], timeout: float, expired: Callable[[], bool]
+    ) -> None:
+        self._connection = connection
+        self._call = call
+        self._timeout = timeout
+        self._expired = expired
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def request(self, client: httpx.Client | httpx.AsyncClient) -> httpx.Request:
+        """What to send; raises ``MissingToken`` without a token."""
+        headers = self._connection.headers()
+        if self._call.body is not None:
+            headers["Content-Type"] = "application/json"
+        return client.build_request(
+            self._call.method,
+            self._connection.endpoint + self._call.path,
+            params=self._call.query,
+            content=self._call.body,
+            headers=headers,
+            timeout=self._timeout,
+        )
+
+    def receive(self, chunk: bytes) -> None:
+        """Adds a chunk of the body; raises if the body is too large or takes too long."""
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        if self._size > MAX_RESPONSE_BYTES:
+            raise _TooLargeError
+        # httpx restarts its timeout with every chunk
+        if self._expired():
+            raise _TooSlowError
+
+    def completed(self, response: httpx.Response) -> _Response:
+        """What arrived, once the body is complete."""
+        headers = response.headers
+        return _Response(
+            http_status=response.status_code,
+            body=b"".join(self._chunks),
+            retry_after=headers.get("retry-after"),
+            request_id=next((headers[name] for name in REQUEST_ID_HEADERS if name in headers), None),
+            location=headers.get("location"),
+        )
+
+    def failed(self, failure: Exception) -> ApiError:
+        """The error for a failure of the connection, without the failure: that holds the token."""
+        host = urlsplit(self._connection.endpoint).netloc
+        reason = " ".join(str(failure).split()) or type(failure).__name__
+        match failure:
+            case _TooLargeError():
+                return BrokenAnswer(f"the response is larger than {MAX_RESPONSE_BYTES >> 20} MiB")
+            case _TooSlowError():
+                return RequestTimedOut(f"{host} did not finish its response in time")
+            case httpx.ConnectTimeout():
+                return _not_sent(f"could not connect to {host} within {self._timeout:g} s")
+            case httpx.PoolTimeout():
+                return _not_sent(f"no free connection to {host} within {self._timeout:g} s")
+            case httpx.TimeoutException():
+                return RequestTimedOut(f"no response from {host} within {self._timeout:g} s")
+            case httpx.ConnectError() | httpx.ProxyError() | httpx.UnsupportedProtocol():
+                error = _not_sent(f"could not connect to {host}: {reason}")
+                error.untrusted = _is_about_trust(failure)
+                return error
+            case httpx.DecodingError():
+                return BrokenAnswer(f"the response cannot be decompressed: {reason}")
+            case _:
+                return ConnectionFailed(f"lost the connection to {host}: {reason}")
+
+
+# what a transport sends into the generator: the response to an Attempt, or the error that it ended in
+Steps: TypeAlias = "Generator[Attempt | Pause, _Response | ApiError, _T]"
+
+
+class _Transport:
+    """What both transports share: everything but sending and sleeping."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._random = random
+        self._now = now
+
+    @property
+    def endpoint(self) -> str:
+        """Where calls go, without a trailing slash."""
+        return self._connection.endpoint
+
+    def attempts(self, call: Call[_T], policy: RetryPolicy) -> Steps[_T]:
+        """The attempts at ``call`` and the pauses between them, until one succeeds or ``policy`` gives up.
+
+        Returns what ``call`` reads from the response; raises the ``ApiError`` of the last attempt.
+        """
+        longest = self._connection.timeout
+        started = self._clock()
+        # the first attempt always gets its full timeout, whatever the deadline
+        until = started + max(policy.deadline, longest)
+        timeout, number = longest, 1
+        while True:
+            arrived = yield Attempt(self._connection, call, timeout, lambda: self._clock() > until)
+            outcome = _outcome(call, arrived, self._connection.token or "", self._now())
+            if isinstance(outcome, _Success):
+                return outcome.value
+            outcome.attempts = number
+            wait = policy.delay(
+                attempt=number,
+                elapsed=self._clock() - started,
+                repeatable=call.repeatable,
+                error=outcome,
+                random=self._random(),
+            )
+            if wait is None:
+                raise outcome
+            _log.info("%s; retrying in %.1f s", outcome, wait)
+            yield Pause(wait)
+            timeout = max(0.001, min(longest, started + policy.deadline - self._clock()))
+            number += 1
+
+
+class Transport(_Transport):
+    """Sends calls and sleeps in the calling thread; threads may share it."""
 
     def __init__(
         self,
@@ -151,62 +282,50 @@ class Transport:
         random: Callable[[], float] = random_module.random,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._connection = connection
-        self._transport = http
-        self._clock = clock
+        super().__init__(connection, clock, random, now)
+        self._http = http
         self._sleep = sleep
-        self._random = random
-        self._now = now
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
 
-    @property
-    def endpoint(self) -> str:
-        """Where calls go, without a trailing slash."""
-        return self._connection.endpoint
-
     def run(self, call: Call[_T], policy: RetryPolicy) -> _T:
-        """What ``call`` reads from its answer; the last attempt's ``ApiError`` when it gives up."""
-        headers = self._connection.headers()
-        started = self._clock()
-        attempt = 0
-        while True:
-            attempt += 1
-            budget = _Budget(self._connection.timeout, policy, started, attempt, self._clock)
-            arrived = self._attempt(call, headers, budget)
-            outcome = _settle(call, arrived, self._connection, attempt, self._now())
-            if isinstance(outcome, _Done):
-                return outcome.value
-            wait = _wait(call, policy, outcome, self._clock() - started, self._random())
-            if wait is None:
-                raise outcome
-            self._sleep(wait)
+        """The result of ``call``; raises the ``ApiError`` of the last attempt."""
+        return self.drive(self.attempts(call, policy))
+
+    def drive(self, steps: Steps[_T]) -> _T:
+        """Takes the steps until they return a result or raise."""
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, Pause):
+                    self._sleep(step.seconds)
+                    step = next(steps)
+                else:
+                    step = steps.send(self._send(step))
+        except StopIteration as finished:
+            result: _T = finished.value
+            return result
 
     def close(self) -> None:
         """Closes the connections; the transport cannot be used afterwards."""
         self._open_client().close()
 
-    def _attempt(self, call: Call[_T], headers: Mapping[str, str], budget: _Budget) -> _Answer | ApiError:
+    def _send(self, attempt: Attempt) -> _Response | ApiError:
         client = self._open_client()
-        request = _request(client, self._connection, call, headers, budget)
+        request = attempt.request(client)
         try:
-            response = client.send(request, stream=True, auth=None, follow_redirects=False)
-            try:
-                body = _Body(budget)
+            with closing(client.send(request, stream=True, auth=None, follow_redirects=False)) as response:
                 for chunk in response.iter_bytes():
-                    body.add(chunk)
-            finally:
-                response.close()
+                    attempt.receive(chunk)
         except _FAILURES as failure:
-            # returned, not raised: the failure holds the request, and so the token
-            return _connection_error(failure, self._connection, budget)
-        return _answer(response, body)
+            return attempt.failed(failure)
+        return attempt.completed(response)
 
     def _open_client(self) -> httpx.Client:
         with self._lock:
             if self._client is None:
                 self._client = httpx.Client(
-                    transport=self._transport,
+                    transport=self._http,
                     limits=self._connection.limits(),
                     trust_env=self._connection.uses_environment(),
                     verify=self._connection.verify(),
@@ -214,8 +333,8 @@ class Transport:
             return self._client
 
 
-class AsyncTransport:
-    """Sends calls in one asyncio event loop."""
+class AsyncTransport(_Transport):
+    """Sends calls and sleeps in one asyncio event loop."""
 
     def __init__(
         self,
@@ -227,62 +346,49 @@ class AsyncTransport:
         random: Callable[[], float] = random_module.random,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._connection = connection
-        self._transport = http
-        self._clock = clock
+        super().__init__(connection, clock, random, now)
+        self._http = http
         self._sleep = sleep
-        self._random = random
-        self._now = now
         self._client: httpx.AsyncClient | None = None
 
-    @property
-    def endpoint(self) -> str:
-        """Where calls go, without a trailing slash."""
-        return self._connection.endpoint
-
     async def run(self, call: Call[_T], policy: RetryPolicy) -> _T:
-        """What ``call`` reads from its answer; the last attempt's ``ApiError`` when it gives up."""
-        headers = self._connection.headers()
-        started = self._clock()
-        attempt = 0
-        while True:
-            attempt += 1
-            budget = _Budget(self._connection.timeout, policy, started, attempt, self._clock)
-            arrived = await self._attempt(call, headers, budget)
-            outcome = _settle(call, arrived, self._connection, attempt, self._now())
-            if isinstance(outcome, _Done):
-                return outcome.value
-            wait = _wait(call, policy, outcome, self._clock() - started, self._random())
-            if wait is None:
-                raise outcome
-            await self._sleep(wait)
+        """The result of ``call``; raises the ``ApiError`` of the last attempt."""
+        return await self.drive(self.attempts(call, policy))
+
+    async def drive(self, steps: Steps[_T]) -> _T:
+        """Takes the steps until they return a result or raise."""
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, Pause):
+                    await self._sleep(step.seconds)
+                    step = next(steps)
+                else:
+                    step = steps.send(await self._send(step))
+        except StopIteration as finished:
+            result: _T = finished.value
+            return result
 
     async def aclose(self) -> None:
         """Closes the connections; the transport cannot be used afterwards."""
         await self._open_client().aclose()
 
-    async def _attempt(
-        self, call: Call[_T], headers: Mapping[str, str], budget: _Budget
-    ) -> _Answer | ApiError:
+    async def _send(self, attempt: Attempt) -> _Response | ApiError:
         client = self._open_client()
-        request = _request(client, self._connection, call, headers, budget)
+        request = attempt.request(client)
         try:
-            response = await client.send(request, stream=True, auth=None, follow_redirects=False)
-            try:
-                body = _Body(budget)
+            sent = await client.send(request, stream=True, auth=None, follow_redirects=False)
+            async with aclosing(sent) as response:
                 async for chunk in response.aiter_bytes():
-                    body.add(chunk)
-            finally:
-                await response.aclose()
+                    attempt.receive(chunk)
         except _FAILURES as failure:
-            # returned, not raised: the failure holds the request, and so the token
-            return _connection_error(failure, self._connection, budget)
-        return _answer(response, body)
+            return attempt.failed(failure)
+        return attempt.completed(response)
 
     def _open_client(self) -> httpx.AsyncClient:
         if self._client is None:
             self._client = httpx.AsyncClient(
-                transport=self._transport,
+                transport=self._http,
                 limits=self._connection.limits(),
                 trust_env=self._connection.uses_environment(),
                 verify=self._connection.verify(),
@@ -290,29 +396,19 @@ class AsyncTransport:
         return self._client
 
 
-# -- from here on nothing waits or reads a socket ------------------------------------------------
-
-_HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
-
-
 class _TooLargeError(Exception):
-    """The answer is larger than MAX_ANSWER_BYTES."""
+    """The response is larger than MAX_RESPONSE_BYTES."""
 
 
 class _TooSlowError(Exception):
-    """The answer drips in beyond the operation's deadline."""
+    """The response is still arriving after the operation's deadline."""
 
 
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, _TooLargeError, _TooSlowError)
 
 
 @dataclass(frozen=True)
-class _Done(Generic[_T]):
-    value: _T
-
-
-@dataclass(frozen=True)
-class _Answer:
+class _Response:
     http_status: int
     body: bytes
     retry_after: str | None
@@ -320,162 +416,71 @@ class _Answer:
     location: str | None
 
 
-class _Budget:
-    """The seconds one attempt may take."""
-
-    def __init__(
-        self,
-        timeout: float,
-        policy: RetryPolicy,
-        started: float,
-        attempt: int,
-        clock: Callable[[], float],
-    ) -> None:
-        self._clock = clock
-        # a first attempt always gets its full timeout, whatever the deadline
-        self._until = started + max(policy.deadline, timeout)
-        remaining = started + policy.deadline - clock()
-        self.timeout = timeout if attempt == 1 else max(0.001, min(timeout, remaining))
-
-    def spent(self) -> bool:
-        return self._clock() > self._until
+@dataclass(frozen=True)
+class _Success(Generic[_T_co]):
+    value: _T_co
 
 
-class _Body:
-    """An answer's body as it arrives, bounded in size and time."""
-
-    def __init__(self, budget: _Budget) -> None:
-        self._budget = budget
-        self._chunks: list[bytes] = []
-        self._size = 0
-
-    def add(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-        if self._size > MAX_ANSWER_BYTES:
-            raise _TooLargeError
-        # httpx counts its timeout anew with every chunk
-        if self._budget.spent():
-            raise _TooSlowError
-
-    def joined(self) -> bytes:
-        return b"".join(self._chunks)
-
-
-def _request(
-    client: httpx.Client | httpx.AsyncClient,
-    connection: Connection,
-    call: Call[_T],
-    headers: Mapping[str, str],
-    budget: _Budget,
-) -> httpx.Request:
-    sent = dict(headers)
-    if call.body is not None:
-        sent["Content-Type"] = "application/json"
-    return client.build_request(
-        call.method,
-        connection.endpoint + call.path,
-        params=call.query,
-        content=call.body,
-        headers=sent,
-        timeout=budget.timeout,
-    )
-
-
-def _answer(response: httpx.Response, body: _Body) -> _Answer:
-    headers = response.headers
-    return _Answer(
-        http_status=response.status_code,
-        body=body.joined(),
-        retry_after=headers.get("retry-after"),
-        request_id=next((headers[name] for name in REQUEST_ID_HEADERS if name in headers), None),
-        location=headers.get("location"),
-    )
-
-
-def _settle(
-    call: Call[_T],
-    arrived: _Answer | ApiError,
-    connection: Connection,
-    attempt: int,
-    now: datetime,
-) -> _Done[_T] | ApiError:
-    """What an attempt came to: the value read from its answer, or the error it stands for."""
+def _outcome(
+    call: Call[_T], arrived: _Response | ApiError, token: str, now: datetime
+) -> _Success[_T] | ApiError:
+    """The value that ``call`` reads from what arrived, or the error it stands for."""
     if isinstance(arrived, ApiError):
         error = arrived
     else:
-        read = _read(call, arrived, connection.token or "")
-        if isinstance(read, _Done):
+        read = _read(call, arrived, token)
+        if isinstance(read, _Success):
             return read
         error = read
-        asked = (parse_retry_after(text, now) for text in _waits(arrived, error))
-        error.retry_after = max((one for one in asked if one is not None), default=None)
+        error.retry_after = _retry_after(arrived, error, now)
         error.request_id = arrived.request_id or error.request_id
     error.operation = call.operation
     error.claim_id = call.claim_id
-    error.attempts = attempt
-    _redact(error, connection.token or "")
+    redact(error, token)
     return error
 
 
-def _read(call: Call[_T], answer: _Answer, token: str) -> _Done[_T] | ApiError:
-    if 200 <= answer.http_status < 300:
+def _read(call: Call[_T], response: _Response, token: str) -> _Success[_T] | ApiError:
+    succeeded = 200 <= response.http_status < 300
+    if succeeded:
         try:
-            return _Done(call.read(b"{}" if answer.http_status == 204 else answer.body))
+            return _Success(call.read(b"{}" if response.http_status == 204 else response.body))
         except ValueError:
-            pass
-    # before an error text cuts it to length: half a token is a leak too
-    body = answer.body.replace(token.encode(), b"[token]")
-    if not 200 <= answer.http_status < 300:
-        error = decode_error(answer.http_status, body, operation=call.operation)
-        if 300 <= answer.http_status < 400 and answer.location:
-            error.message += f": {_host_of(answer.location.replace(token, ''))}"
-        return error
-    return BrokenAnswer(
-        f"an answer that is no {call.operation} answer: {excerpt(body)}",
-        http_status=answer.http_status,
-    )
+            pass  # the error is made below, outside of this one's context
+    # now, before an excerpt could cut the token in two: half a token is a leak too
+    body = response.body.replace(token.encode(), b"[token]")
+    if succeeded:
+        return BrokenAnswer(
+            f"not a valid {call.operation} response: {excerpt(body)}", http_status=response.http_status
+        )
+    error = decode_error(response.http_status, body, operation=call.operation)
+    if 300 <= response.http_status < 400 and response.location:
+        error.message += f"; {_target(response.location.replace(token, ''))}"
+    return error
 
 
-def _host_of(location: str) -> str:
+def _target(location: str) -> str:
     try:
-        return f"it points to {urlsplit(location).hostname or 'another path of this host'}"
+        return f"this one points to {urlsplit(location).hostname or 'another path on the same host'}"
     except ValueError:
-        return "it points nowhere"
+        return "this one points to an invalid URL"
 
 
-def _waits(answer: _Answer, error: ApiError) -> Iterator[str | None]:
-    yield answer.retry_after
+def _retry_after(response: _Response, error: ApiError, now: datetime) -> float | None:
+    """The longest wait that the header or a detail asks for, in seconds."""
+    asked = [response.retry_after]
     for detail in error.details:
-        if detail.get("@type") == "google.rpc.RetryInfo":
-            delay = detail.get("retryDelay")
-            yield delay if isinstance(delay, str) else None
+        delay = detail.get("retryDelay")
+        if detail.get("@type") == "google.rpc.RetryInfo" and isinstance(delay, str):
+            asked.append(delay)
+    waits = (parse_retry_after(text, now) for text in asked)
+    return max((wait for wait in waits if wait is not None), default=None)
 
 
-def _connection_error(failure: Exception, connection: Connection, budget: _Budget) -> ApiError:
-    host = urlsplit(connection.endpoint).netloc
-    reason = " ".join(str(failure).split()) or type(failure).__name__
-    match failure:
-        case _TooLargeError():
-            return BrokenAnswer(f"an answer of more than {MAX_ANSWER_BYTES >> 20} MiB")
-        case _TooSlowError():
-            return RequestTimedOut(f"{host} did not finish its answer in time")
-        case httpx.ConnectTimeout() | httpx.PoolTimeout():
-            what = "connection" if isinstance(failure, httpx.ConnectTimeout) else "free connection"
-            refused = ConnectionFailed(f"no {what} to {host} within {budget.timeout:g} s")
-            refused.sent = False
-            return refused
-        case httpx.TimeoutException():
-            return RequestTimedOut(f"no answer from {host} within {budget.timeout:g} s")
-        case httpx.ConnectError() | httpx.ProxyError() | httpx.UnsupportedProtocol():
-            refused = ConnectionFailed(f"no connection to {host}: {reason}")
-            refused.sent = False
-            refused.untrusted = _is_about_trust(failure)
-            return refused
-        case httpx.DecodingError():
-            return BrokenAnswer(f"an answer that cannot be decompressed: {reason}")
-        case _:
-            return ConnectionFailed(f"the connection to {host} broke: {reason}")
+def _not_sent(message: str) -> ConnectionFailed:
+    error = ConnectionFailed(message)
+    error.sent = False
+    return error
 
 
 def _is_about_trust(failure: BaseException | None) -> bool:
@@ -484,47 +489,3 @@ def _is_about_trust(failure: BaseException | None) -> bool:
             return True
         failure = failure.__cause__ or failure.__context__
     return False
-
-
-def _redact(error: ApiError, token: str) -> None:
-    """Takes the token out of whatever the server echoed."""
-
-    def clean(text: str) -> str:
-        return text.replace(token, "[token]")
-
-    def clean_json(value: JSON) -> JSON:
-        match value:
-            case str():
-                return clean(value)
-            case list():
-                return [clean_json(item) for item in value]
-            case dict():
-                return {clean(name): clean_json(item) for name, item in value.items()}
-            case _:
-                return value
-
-    error.message = clean(error.message)
-    error.args = (error.message,)
-    error.code = clean(error.code)
-    error.violations = tuple(
-        FieldViolation(clean(one.field), clean(one.description)) for one in error.violations
-    )
-    error.details = tuple(
-        {clean(name): clean_json(item) for name, item in detail.items()} for detail in error.details
-    )
-    error.request_id = None if error.request_id is None else clean(error.request_id)
-
-
-def _wait(
-    call: Call[_T], policy: RetryPolicy, error: ApiError, elapsed: float, random: float
-) -> float | None:
-    wait = policy.delay(
-        attempt=error.attempts,
-        elapsed=elapsed,
-        repeatable=call.repeatable,
-        error=error,
-        random=random,
-    )
-    if wait is not None:
-        _log.info("%s; trying again in %.1f s", error, wait)
-    return wait

@@ -1,4 +1,4 @@
-"""Both clients against the emulator: the six operations, and retries when things go wrong."""
+"""Both clients against the emulator: the six operations, and retries under faults."""
 
 import asyncio
 import threading
@@ -102,27 +102,29 @@ def test_a_create_without_an_id_gets_one(ask: Ask) -> None:
     assert ask("get", claim.id).name == "train"
 
 
-def test_a_claim_that_never_was_is_not_found(ask: Ask, claim_id: str) -> None:
+def test_a_claim_that_never_existed_is_not_found(ask: Ask, claim_id: str) -> None:
     with pytest.raises(NotFound) as caught:
         ask("get", claim_id)
     assert (caught.value.code, caught.value.http_status) == ("not_found", 404)
     assert caught.value.claim_id == claim_id
 
 
-def test_an_id_that_is_taken_is_told(ask: Ask, claim_id: str) -> None:
+def test_a_create_with_a_taken_id_raises_already_exists(ask: Ask, claim_id: str) -> None:
     ask("create", "train", RESOURCES, id=claim_id)
     with pytest.raises(AlreadyExists):
         ask("create", "train", RESOURCES, id=claim_id)
 
 
-def test_a_refused_field_is_named(ask: Ask, claim_id: str) -> None:
+def test_a_rejected_field_is_named(ask: Ask, claim_id: str) -> None:
     wrong = RESOURCES.model_copy(update={"instance_id": "gb2000-4x"})
     with pytest.raises(InvalidArgument) as caught:
         ask("create", "train", wrong, id=claim_id)
     assert "resources.instance_id" in str(caught.value)
 
 
-def test_wrong_and_weak_tokens_are_told_apart(ask: Ask, emulator: Emulator, claim_id: str) -> None:
+def test_invalid_and_viewer_tokens_raise_different_errors(
+    ask: Ask, emulator: Emulator, claim_id: str
+) -> None:
     with pytest.raises(Unauthenticated):
         ask("list", token="wrong")
     assert ask("list", token=emulator.viewer_token) == []
@@ -148,7 +150,7 @@ def test_wrong_and_weak_tokens_are_told_apart(ask: Ask, emulator: Emulator, clai
     ids=lambda rule: ",".join(map(str, rule.to_json().values()))[:60],
 )
 @pytest.mark.parametrize("operation", ["get", "list", "update"])
-def test_what_passes_with_time_is_waited_out(
+def test_transient_faults_are_retried(
     ask: Ask, emulator: Emulator, claim_id: str, rule: FaultRule, operation: str
 ) -> None:
     ask("create", "train", RESOURCES, id=claim_id)
@@ -166,7 +168,7 @@ def test_what_passes_with_time_is_waited_out(
     ],
     ids=["drop", "html", "unavailable"],
 )
-def test_a_lost_answer_to_a_create_never_makes_a_second_claim(
+def test_a_lost_create_response_never_makes_a_second_claim(
     ask: Ask, emulator: Emulator, claim_id: str, rule: FaultRule
 ) -> None:
     emulator.set_faults(faults(rule))
@@ -183,7 +185,7 @@ def test_a_lost_answer_to_a_create_never_makes_a_second_claim(
     assert len(ask("list")) == 2
 
 
-def test_a_date_in_retry_after_is_waited_for(ask: Ask, emulator: Emulator) -> None:
+def test_a_date_in_retry_after_is_honored(ask: Ask, emulator: Emulator) -> None:
     emulator.set_faults(faults(FaultRule(nth=1, fail=Fail(code="resource_exhausted", retry_after="date:2"))))
     started = time.monotonic()
     assert ask("parameters")

@@ -1,4 +1,4 @@
-"""The programs in the client's README run as they stand."""
+"""The programs in the README of the client run unchanged."""
 
 import re
 from pathlib import Path

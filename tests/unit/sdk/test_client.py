@@ -1,4 +1,4 @@
-"""The six operations: what they send, how they read answers, and what they refuse to send."""
+"""The six operations: what they send, how they read responses, and what they refuse to send."""
 
 import asyncio
 import copy
@@ -53,14 +53,14 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["sync", "async"])
 def ask(request: pytest.FixtureRequest) -> Ask:
-    """Calls one operation of either client against a handler or one answer, without retries."""
+    """Calls one operation of either client against a handler or a fixed response, without retries."""
 
-    def ask(answer: Handler | httpx.Response, operation: str, *given: Any, **named: Any) -> Any:
-        def again(_: httpx.Request) -> httpx.Response:
-            assert isinstance(answer, httpx.Response)
-            return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+    def ask(response: Handler | httpx.Response, operation: str, *given: Any, **named: Any) -> Any:
+        def same_again(_: httpx.Request) -> httpx.Response:
+            assert isinstance(response, httpx.Response)
+            return httpx.Response(response.status_code, headers=response.headers, content=response.content)
 
-        handler = answer if callable(answer) else again
+        handler = response if callable(response) else same_again
         http = httpx.MockTransport(handler)
         retry = RetryPolicy(deadline=0)
         if request.param == "sync":
@@ -135,7 +135,7 @@ def recording(seen: list[httpx.Request], body: object) -> Handler:
         ("parameters", (), {}, "GET", f"{PATH}/parameters", None),
     ],
 )
-def test_each_operation_sends_what_the_docs_page_shows(
+def test_each_operation_sends_the_documented_request(
     ask: Ask, operation: str, given: Any, named: Any, method: str, path: str, body: object
 ) -> None:
     seen: list[httpx.Request] = []
@@ -157,12 +157,12 @@ def test_a_claim_is_read_from_its_envelope(ask: Ask, operation: str, given: Any,
 
 
 @pytest.mark.parametrize("name", ["capacityClaims", "capacity_claims", "items"])
-def test_a_list_is_read_under_each_of_its_names(ask: Ask, name: str) -> None:
+def test_a_list_is_read_under_any_of_its_field_names(ask: Ask, name: str) -> None:
     assert [claim.id for claim in ask(httpx.Response(200, json={name: [CLAIM]}), "list")] == [ID]
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         httpx.Response(200, json={"capacityClaims": []}),
         httpx.Response(200, json={"capacityClaims": None}),
@@ -171,12 +171,12 @@ def test_a_list_is_read_under_each_of_its_names(ask: Ask, name: str) -> None:
         httpx.Response(404, json={"code": 5}),
     ],
 )
-def test_an_empty_list_is_read_in_every_form(ask: Ask, answer: httpx.Response) -> None:
-    assert ask(where_the_api_is(answer), "list") == []
+def test_an_empty_list_is_read_in_every_form(ask: Ask, response: httpx.Response) -> None:
+    assert ask(served_by_the_api(response), "list") == []
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         httpx.Response(404, content=b""),
         httpx.Response(404, content=b"<html>not found</html>"),
@@ -192,43 +192,43 @@ def test_an_empty_list_is_read_in_every_form(ask: Ask, answer: httpx.Response) -
         httpx.Response(200, json={"error": "login"}),
         httpx.Response(302, headers={"Location": "https://sso.example"}),
     ],
-    ids=lambda answer: f"{answer.status_code} {answer.text}",
+    ids=lambda response: f"{response.status_code} {response.text}",
 )
 @pytest.mark.parametrize(("operation", "given"), [("list", ()), ("get", (ID,)), ("delete", (ID,))])
-def test_what_is_not_the_apis_answer_is_an_outage_and_never_none_or_gone(
-    ask: Ask, answer: httpx.Response, operation: str, given: Any
+def test_a_response_not_from_the_api_is_an_outage_never_gone(
+    ask: Ask, response: httpx.Response, operation: str, given: Any
 ) -> None:
     with pytest.raises(BrokenAnswer):
-        ask(answer, operation, *given)
+        ask(response, operation, *given)
 
 
 @pytest.mark.parametrize("body", [{}, {"message": "no Route matched with those values"}])
-def test_a_404_of_a_gateway_is_no_empty_list(ask: Ask, body: dict[str, str]) -> None:
+def test_a_gateways_404_is_not_an_empty_list(ask: Ask, body: dict[str, str]) -> None:
     with pytest.raises(BrokenAnswer):
-        ask(where_the_api_is(httpx.Response(404, json=body)), "list")
+        ask(served_by_the_api(httpx.Response(404, json=body)), "list")
 
 
-def test_a_404_of_the_api_is_gone_and_one_of_another_code_is_not(ask: Ask) -> None:
-    answer = httpx.Response(404, json={"code": "not_found", "message": "no such claim"})
+def test_only_a_404_with_the_code_not_found_means_gone(ask: Ask) -> None:
+    response = httpx.Response(404, json={"code": "not_found", "message": "no such claim"})
     with pytest.raises(NotFound, match=f"get of claim {ID}: not_found: no such claim"):
-        ask(where_the_api_is(answer), "get", ID)
+        ask(served_by_the_api(response), "get", ID)
     with pytest.raises(Unimplemented):
         ask(httpx.Response(404, json={"code": "unimplemented"}), "list")
 
 
 @pytest.mark.parametrize(("operation", "given"), [("list", ()), ("get", (ID,)), ("delete", (ID,))])
-def test_where_everything_is_not_found_nothing_is_believed_gone(ask: Ask, operation: str, given: Any) -> None:
-    # word for word what a gateway says of every route that it does not have
-    answer = httpx.Response(404, json={"code": 5, "message": "Not Found", "details": []})
+def test_not_found_for_everything_means_a_wrong_endpoint(ask: Ask, operation: str, given: Any) -> None:
+    # the exact response of a gateway to a path without a route
+    response = httpx.Response(404, json={"code": 5, "message": "Not Found", "details": []})
     with pytest.raises(WrongEndpoint) as caught:
-        ask(answer, operation, *given)
+        ask(response, operation, *given)
     assert str(caught.value) == snapshot(
         "https://api.coreweave.com does not serve CoreWeave's inference API: not even"
-        " /v1alpha1/inference/capacityclaims/parameters is found there (HTTP 404)"
+        " /v1alpha1/inference/capacityclaims/parameters exists there (HTTP 404)"
     )
 
 
-def test_a_404_is_believed_without_a_question_once_the_api_has_answered() -> None:
+def test_a_404_needs_no_confirmation_once_the_api_has_responded() -> None:
     asked: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -245,7 +245,7 @@ def test_a_404_is_believed_without_a_question_once_the_api_has_answered() -> Non
     assert asked == ["", f"/{ID}", f"/{ID}"]
 
 
-def test_parameters_are_asked_for_once_to_believe_a_404_and_may_be_denied() -> None:
+def test_a_first_404_is_confirmed_once_and_a_denial_confirms_it() -> None:
     asked: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -261,37 +261,37 @@ def test_parameters_are_asked_for_once_to_believe_a_404_and_may_be_denied() -> N
     assert asked == [f"/{ID}", "/parameters", f"/{ID}"]
 
 
-def where_the_api_is(answer: httpx.Response) -> Handler:
-    """This answer to all but the question what is offered."""
+def served_by_the_api(response: httpx.Response) -> Handler:
+    """Responds like this to everything except a request for the parameters."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/parameters"):
             return httpx.Response(200, json={"zoneInstanceTypes": {}})
-        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+        return httpx.Response(response.status_code, headers=response.headers, content=response.content)
 
     return handler
 
 
 @pytest.mark.parametrize(
-    "answer", [httpx.Response(200, json={}), httpx.Response(200, json={"capacityClaim": None})]
+    "response", [httpx.Response(200, json={}), httpx.Response(200, json={"capacityClaim": None})]
 )
-def test_a_delete_may_be_answered_without_the_claim(ask: Ask, answer: httpx.Response) -> None:
-    assert ask(answer, "delete", ID) is None
+def test_a_delete_response_may_omit_the_claim(ask: Ask, response: httpx.Response) -> None:
+    assert ask(response, "delete", ID) is None
 
 
-def test_a_delete_may_be_answered_without_content(ask: Ask) -> None:
+def test_a_delete_response_may_have_no_content(ask: Ask) -> None:
     assert ask(httpx.Response(204), "delete", ID) is None
 
 
 @pytest.mark.parametrize("claims", [{}, [{}], [{"spec": {"id": ""}}], "none", [None]])
-def test_one_entry_that_is_no_claim_makes_a_list_broken_and_not_shorter(ask: Ask, claims: object) -> None:
-    with pytest.raises(BrokenAnswer, match="no list answer"):
+def test_a_list_with_one_invalid_entry_fails_instead_of_skipping_it(ask: Ask, claims: object) -> None:
+    with pytest.raises(BrokenAnswer, match="not a valid list response"):
         ask(httpx.Response(200, json={"capacityClaims": claims}), "list")
 
 
-def test_a_get_must_be_answered_with_a_claim(ask: Ask) -> None:
+def test_a_get_response_must_contain_a_claim(ask: Ask) -> None:
     for body in ({}, {"capacityClaim": None}, {"capacityClaim": {"spec": {"name": "x"}}}):
-        with pytest.raises(BrokenAnswer, match="no get answer"):
+        with pytest.raises(BrokenAnswer, match="not a valid get response"):
             ask(httpx.Response(200, json=body), "get", ID)
 
 
@@ -304,7 +304,7 @@ def test_parameters_are_read(ask: Ask) -> None:
 @pytest.mark.parametrize("wrong", ["", " ", ".", "..", "parameters", None, 5])
 def test_an_id_that_would_address_something_else_is_not_sent(ask: Ask, operation: str, wrong: Any) -> None:
     given = (wrong, RESOURCES) if operation == "update" else (wrong,)
-    with pytest.raises(InvalidArgument, match="is no claim's id") as caught:
+    with pytest.raises(InvalidArgument, match="is not a claim id") as caught:
         ask(lambda _: pytest.fail("was sent"), operation, *given)
     assert caught.value.attempts == 0
     assert caught.value.violations[0].field == "id"
@@ -319,12 +319,12 @@ def test_an_id_that_would_address_something_else_is_not_sent(ask: Ask, operation
         ({"instanceCnt": 4}, "resources.instance_cnt"),
     ],
 )
-def test_a_request_of_the_wrong_shape_is_not_sent_and_names_its_field(
+def test_a_malformed_request_is_not_sent_and_names_the_field(
     ask: Ask, change: dict[str, object], field: str
 ) -> None:
     resources = {**RESOURCES.to_wire(), **change}
     for operation, given in (("create", ("train", resources)), ("update", (ID, resources))):
-        with pytest.raises(InvalidArgument, match="it was not sent") as caught:
+        with pytest.raises(InvalidArgument, match="; not sent") as caught:
             ask(lambda _: pytest.fail("was sent"), operation, *given)
         assert caught.value.attempts == 0
         assert [one.field for one in caught.value.violations] == [field]
@@ -332,11 +332,11 @@ def test_a_request_of_the_wrong_shape_is_not_sent_and_names_its_field(
 
 
 def test_a_time_without_a_zone_is_not_sent(ask: Ask) -> None:
-    with pytest.raises(InvalidArgument, match="updated_after: the time needs a time zone"):
+    with pytest.raises(InvalidArgument, match="updated_after: the datetime needs a time zone"):
         ask(lambda _: pytest.fail("was sent"), "list", updated_after=datetime(2026, 5, 14))  # noqa: DTZ001
 
 
-def answering_after(failures: int) -> tuple[Handler, list[bytes]]:
+def succeeding_after(failures: int) -> tuple[Handler, list[bytes]]:
     seen: list[bytes] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -348,26 +348,26 @@ def answering_after(failures: int) -> tuple[Handler, list[bytes]]:
     return handler, seen
 
 
-def test_a_create_with_an_id_is_repeated_unchanged_and_one_without_is_not(ask: Ask) -> None:
+def test_a_create_is_retried_unchanged_only_if_it_has_an_id(ask: Ask) -> None:
     quick = RetryPolicy(initial=0.001)
-    handler, seen = answering_after(2)
+    handler, seen = succeeding_after(2)
     assert ask(handler, "create", "train", RESOURCES, id=ID, retry=quick).id == ID
     assert len(seen) == 3
     assert len(set(seen)) == 1
 
-    handler, seen = answering_after(2)
+    handler, seen = succeeding_after(2)
     with pytest.raises(ApiError, match="create: unavailable"):
         ask(handler, "create", "train", RESOURCES, retry=quick)
     assert len(seen) == 1
 
 
-def test_an_id_that_is_taken_is_told_with_the_attempts_made(ask: Ask) -> None:
+def test_already_exists_names_the_claim_and_the_attempts(ask: Ask) -> None:
     with pytest.raises(AlreadyExists) as caught:
         ask(httpx.Response(409, json={"code": 6}), "create", "train", RESOURCES, id=ID)
     assert (caught.value.operation, caught.value.claim_id, caught.value.attempts) == ("create", ID, 1)
 
 
-def test_without_a_token_the_first_call_fails_and_not_the_construction() -> None:
+def test_a_missing_token_fails_the_first_call_not_the_constructor() -> None:
     for client in (
         Client(),
         Client(""),
@@ -377,7 +377,7 @@ def test_without_a_token_the_first_call_fails_and_not_the_construction() -> None
             client.capacity_claims.list()
 
 
-def test_settings_come_from_the_environment_and_arguments_win(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arguments_override_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[httpx.Request] = []
     http = httpx.MockTransport(recording(seen, {}))
     monkeypatch.setenv("CW_API_TOKEN", "from-environment")
@@ -398,7 +398,7 @@ def test_settings_come_from_the_environment_and_arguments_win(monkeypatch: pytes
     assert [request.extensions["timeout"]["read"] for request in seen] == [90, 3]
 
 
-def test_wrong_settings_are_refused_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_settings_are_rejected_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidEndpoint):
         Client(TOKEN, endpoint="http://api.coreweave.com")
     with pytest.raises(InvalidSetting, match="timeout"):
@@ -409,7 +409,7 @@ def test_wrong_settings_are_refused_before_anything_is_sent(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("make", [Client, AsyncClient])
-def test_a_client_shows_and_gives_away_no_token(make: type[Client] | type[AsyncClient]) -> None:
+def test_a_client_never_reveals_its_token(make: type[Client] | type[AsyncClient]) -> None:
     client = make(TOKEN)
     assert client.endpoint == "https://api.coreweave.com"
     assert repr(client) == f"<{make.__name__} of https://api.coreweave.com>"
@@ -444,7 +444,7 @@ def test_threads_may_share_a_client() -> None:
     assert found == [1] * 160
 
 
-def test_both_clients_offer_the_same_operations_with_the_same_arguments() -> None:
+def test_both_clients_have_the_same_operations_and_arguments() -> None:
     def signatures(of: type) -> dict[str, str]:
         return {
             name: str(inspect.signature(one))

@@ -1,4 +1,4 @@
-"""Which failures are repeated, when, and never beyond the deadline."""
+"""Which failures are retried, when, and never beyond the deadline."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -76,7 +76,7 @@ def delay(error: ApiError, *, repeatable: bool = True, elapsed: float = 0) -> fl
     ],
     ids=repr,
 )
-def test_what_passes_with_time_is_repeated(error: ApiError) -> None:
+def test_transient_failures_are_retried(error: ApiError) -> None:
     assert delay(error) == 0.25
 
 
@@ -97,7 +97,7 @@ def test_what_passes_with_time_is_repeated(error: ApiError) -> None:
     ],
     ids=repr,
 )
-def test_what_waiting_does_not_mend_is_raised_at_once(error: ApiError) -> None:
+def test_permanent_failures_are_raised_at_once(error: ApiError) -> None:
     assert delay(error) is None
 
 
@@ -115,14 +115,12 @@ def test_what_waiting_does_not_mend_is_raised_at_once(error: ApiError) -> None:
     ],
     ids=repr,
 )
-def test_a_create_without_an_id_is_repeated_only_if_it_surely_did_nothing(
-    error: ApiError, repeated: bool
-) -> None:
+def test_a_create_without_an_id_is_retried_only_if_it_had_no_effect(error: ApiError, repeated: bool) -> None:
     assert (delay(error, repeatable=False) is not None) == repeated
 
 
 @given(policies, some_errors, st.integers(1, 10_000), seconds, st.booleans(), unit)
-def test_no_attempt_begins_at_or_after_the_deadline(
+def test_no_attempt_starts_at_or_after_the_deadline(
     policy: RetryPolicy, error: ApiError, attempt: int, elapsed: float, repeatable: bool, random: float
 ) -> None:
     wait = policy.delay(attempt=attempt, elapsed=elapsed, repeatable=repeatable, error=error, random=random)
@@ -134,9 +132,7 @@ def test_no_attempt_begins_at_or_after_the_deadline(
 
 
 @given(policies, st.integers(1, 5_000), unit)
-def test_the_bound_of_the_delay_never_shrinks_from_attempt_to_attempt(
-    policy: RetryPolicy, attempt: int, random: float
-) -> None:
+def test_the_bound_of_the_delay_never_shrinks(policy: RetryPolicy, attempt: int, random: float) -> None:
     def bound(number: int) -> float:
         endless = RetryPolicy(1e9, policy.initial, policy.multiplier, policy.maximum)
         wait = endless.delay(attempt=number, elapsed=0, repeatable=True, error=Unavailable(), random=random)
@@ -154,7 +150,7 @@ def test_the_delay_doubles_up_to_the_maximum_with_full_jitter() -> None:
 
     assert [wait(attempt, 0.5) for attempt in range(1, 6)] == [0.5, 1, 2, 4, 4]
     assert [wait(attempt, 0.0) for attempt in range(1, 6)] == [0, 0, 0, 0, 0]
-    assert wait(5000, 0.5) == 4  # 2.0 ** 4999 is no float
+    assert wait(5000, 0.5) == 4  # 2.0 ** 4999 overflows a float
 
 
 def test_a_retry_after_is_the_minimum_up_to_the_limit() -> None:
@@ -173,7 +169,7 @@ def test_a_deadline_of_zero_means_one_attempt() -> None:
     "wrong",
     [{"deadline": -1}, {"initial": float("nan")}, {"maximum": float("inf")}, {"multiplier": 0.5}],
 )
-def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
+def test_an_invalid_policy_is_rejected(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         RetryPolicy(**wrong)
 
@@ -202,6 +198,6 @@ def test_retry_after_is_read_as_seconds_date_or_protobuf_duration(
 
 
 @given(st.text())
-def test_no_text_breaks_the_reading_of_retry_after(value: str) -> None:
+def test_parsing_any_text_as_retry_after_never_raises(value: str) -> None:
     wait = parse_retry_after(value, NOW)
     assert wait is None or wait >= 0

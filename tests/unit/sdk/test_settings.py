@@ -1,4 +1,4 @@
-"""What the environment says, and which endpoints a token may be sent to."""
+"""Settings from the environment, durations, and the endpoints that are safe for a token."""
 
 import contextlib
 import math
@@ -35,7 +35,7 @@ def test_the_token_comes_from_the_first_variable_that_is_not_blank(
     assert token_from(environment) == token
 
 
-def test_endpoint_and_timeout_are_absent_when_blank() -> None:
+def test_a_blank_endpoint_or_timeout_counts_as_unset() -> None:
     assert endpoint_from({"COREWEAVE_API_ENDPOINT": " "}) is None
     assert endpoint_from({"COREWEAVE_API_ENDPOINT": " https://x "}) == "https://x"
     assert timeout_from({}) is None
@@ -75,8 +75,8 @@ def test_go_durations_and_plain_seconds_are_read(text: str | float, seconds: flo
         *(-1, -0.5, math.nan, math.inf, True, False, None, [], 10**400, "9" * 400),
     ],
 )
-def test_anything_else_is_no_duration(value: object) -> None:
-    with pytest.raises(ValueError, match="is no duration"):
+def test_anything_else_is_rejected_as_a_duration(value: object) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(value)  # type: ignore[arg-type]  # the point of the test
 
 
@@ -97,12 +97,12 @@ def test_anything_else_is_no_duration(value: object) -> None:
         (1234.567, "20m35s"),
     ],
 )
-def test_durations_are_shown_for_people(seconds: float, text: str) -> None:
+def test_durations_are_formatted_for_display(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
 @given(st.floats(min_value=0, max_value=1e7))
-def test_a_shown_duration_is_read_back_as_nearly_the_same(seconds: float) -> None:
+def test_a_formatted_duration_parses_to_nearly_the_same_value(seconds: float) -> None:
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, abs=0.51, rel=0.05)
 
 
@@ -154,7 +154,7 @@ def test_https_and_loopback_http_are_accepted_and_normalized(url: str, endpoint:
         "https://api.core\nweave.com",
     ],
 )
-def test_any_other_endpoint_is_refused_without_showing_secrets(url: str) -> None:
+def test_any_other_endpoint_is_rejected_without_showing_secrets(url: str) -> None:
     with pytest.raises(InvalidEndpoint) as caught:
         validate_endpoint(url)
     assert isinstance(caught.value, ValueError)
@@ -164,6 +164,6 @@ def test_any_other_endpoint_is_refused_without_showing_secrets(url: str) -> None
 
 
 @given(st.text())
-def test_no_text_makes_the_endpoint_check_fail_otherwise(url: str) -> None:
+def test_any_text_is_either_an_endpoint_or_an_invalid_endpoint(url: str) -> None:
     with contextlib.suppress(InvalidEndpoint):
         assert validate_endpoint(url).startswith(("https://", "http://"))

@@ -1,4 +1,4 @@
-"""Sending until settled: deadlines, redaction, connections; with a clock that the test turns."""
+"""Attempts, deadlines, redaction and connections, with a clock that the test controls."""
 
 import asyncio
 import copy
@@ -30,7 +30,7 @@ from coreweave_inference import (
     Unavailable,
     transport,
 )
-from coreweave_inference.transport import AsyncTransport, Call, Connection, Transport
+from coreweave_inference.transport import AsyncTransport, Attempt, Call, Connection, Pause, Transport
 
 TOKEN = "CW-SECRET-0123456789"
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -38,7 +38,7 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 
 class Time:
-    """A clock that moves only when somebody sleeps, or the test says so."""
+    """A clock that advances only when the transport sleeps or the test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -66,7 +66,7 @@ def call(**changes: Any) -> Call[bytes]:
 
 @pytest.fixture(params=["sync", "async"])
 def run(request: pytest.FixtureRequest) -> Callable[..., bytes]:
-    """Runs one call through either transport, on the given time."""
+    """Runs one call through either transport, on the given clock."""
 
     def run(
         handler: Handler,
@@ -105,18 +105,18 @@ def run(request: pytest.FixtureRequest) -> Callable[..., bytes]:
 Run = Callable[..., bytes]
 
 
-def answering(*answers: httpx.Response | Exception) -> Handler:
-    """Gives each answer once, and the last one from then on."""
-    left = list(answers)
+def responding(*responses: httpx.Response | Exception) -> Handler:
+    """Returns each response once, then repeats the last one."""
+    left = list(responses)
 
     def handler(request: httpx.Request) -> httpx.Response:
-        answer = left.pop(0) if len(left) > 1 else left[0]
-        if isinstance(answer, httpx.TransportError):
-            answer.request = request
-            raise answer
-        if isinstance(answer, Exception):
-            raise answer
-        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+        response = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(response, httpx.TransportError):
+            response.request = request
+            raise response
+        if isinstance(response, Exception):
+            raise response
+        return httpx.Response(response.status_code, headers=response.headers, content=response.content)
 
     return handler
 
@@ -150,19 +150,35 @@ def test_a_netrc_does_not_replace_the_token(run: Run, tmp_path: Any, monkeypatch
     assert seen == [f"Bearer {TOKEN}"]
 
 
-def test_a_failure_that_passes_is_waited_out_with_growing_delays(run: Run) -> None:
+def test_transient_failures_are_retried_with_growing_delays(run: Run) -> None:
     time = Time()
     broken = httpx.Response(503, json={"code": "unavailable"})
-    handler = answering(broken, broken, httpx.ReadTimeout("t"), httpx.Response(200, content=b"done"))
+    handler = responding(broken, broken, httpx.ReadTimeout("t"), httpx.Response(200, content=b"done"))
     assert run(handler, time=time) == b"done"
     assert time.slept == [0.25, 0.5, 1.0]
 
 
-def test_the_last_error_says_how_often_it_was_tried_and_stays_within_the_deadline(run: Run) -> None:
+def test_attempts_alternate_with_pauses_without_sending_or_sleeping() -> None:
+    time = Time()
+    idle = Transport(connection(), clock=time.clock, random=lambda: 0.5, now=lambda: NOW)
+    steps = idle.attempts(call(), RetryPolicy(deadline=1))
+    assert isinstance(next(steps), Attempt)
+    assert steps.send(Unavailable("down")) == Pause(0.25)
+    time.now += 0.25
+    assert isinstance(next(steps), Attempt)
+    assert steps.send(Unavailable("down")) == Pause(0.5)
+    time.now += 0.5
+    assert isinstance(next(steps), Attempt)
+    with pytest.raises(Unavailable, match="down") as caught:
+        steps.send(Unavailable("down"))
+    assert caught.value.attempts == 3
+
+
+def test_the_last_error_counts_the_attempts_within_the_deadline(run: Run) -> None:
     time = Time()
     with pytest.raises(Unavailable, match=r"get of claim c: unavailable: down .*10 attempts") as caught:
         run(
-            answering(httpx.Response(503, json={"code": 14, "message": "down"})),
+            responding(httpx.Response(503, json={"code": 14, "message": "down"})),
             time=time,
             sent=call(claim_id="c"),
             policy=RetryPolicy(deadline=25),
@@ -171,10 +187,10 @@ def test_the_last_error_says_how_often_it_was_tried_and_stays_within_the_deadlin
     assert time.now - 1000 < 25
 
 
-def test_a_retry_after_in_header_or_details_is_waited_for(run: Run) -> None:
+def test_retry_after_is_honored_in_the_header_and_in_details(run: Run) -> None:
     time = Time()
     detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3s"}
-    handler = answering(
+    handler = responding(
         httpx.Response(429, headers={"Retry-After": "2"}),
         httpx.Response(429, headers={"Retry-After": "Sat, 01 Aug 2026 12:00:05 GMT"}),
         httpx.Response(503, json={"code": 14, "details": [detail]}),
@@ -184,14 +200,14 @@ def test_a_retry_after_in_header_or_details_is_waited_for(run: Run) -> None:
     assert time.slept == [2.25, 5.5, 4.0]
 
 
-def test_a_retry_after_beyond_the_limit_is_raised_and_told(run: Run) -> None:
+def test_a_retry_after_beyond_the_limit_is_raised_at_once(run: Run) -> None:
     with pytest.raises(ApiError, match="the API asks to wait 3600 s") as caught:
-        run(answering(httpx.Response(429, headers={"Retry-After": "3600"})))
+        run(responding(httpx.Response(429, headers={"Retry-After": "3600"})))
     assert caught.value.attempts == 1
     assert caught.value.retry_after == 3600
 
 
-def test_an_attempts_timeout_shrinks_to_what_the_deadline_leaves(run: Run) -> None:
+def test_an_attempts_timeout_shrinks_to_the_time_left(run: Run) -> None:
     time = Time()
     timeouts: list[float] = []
 
@@ -222,7 +238,7 @@ def test_an_attempts_timeout_shrinks_to_what_the_deadline_leaves(run: Run) -> No
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_a_failed_connection_tells_whether_the_request_may_have_arrived(
+def test_a_connection_failure_says_whether_the_request_was_sent(
     run: Run, failure: Exception, kind: type[ApiError], sent: bool | None
 ) -> None:
     for repeatable in (True, False):
@@ -231,7 +247,7 @@ def test_a_failed_connection_tells_whether_the_request_may_have_arrived(
         def handler(request: httpx.Request) -> httpx.Response:
             nonlocal count
             count += 1
-            return answering(failure)(request)
+            return responding(failure)(request)
 
         with pytest.raises(kind) as caught:
             run(handler, sent=call(repeatable=repeatable))
@@ -242,53 +258,54 @@ def test_a_failed_connection_tells_whether_the_request_may_have_arrived(
         assert caught.value.attempts == count
 
 
-def test_an_untrusted_certificate_is_not_tried_again(run: Run) -> None:
+def test_an_untrusted_certificate_is_not_retried(run: Run) -> None:
     failure = httpx.ConnectError("CERTIFICATE_VERIFY_FAILED")
     failure.__cause__ = ssl.SSLCertVerificationError("self-signed")
     with pytest.raises(ConnectionFailed, match="CERTIFICATE_VERIFY_FAILED") as caught:
-        run(answering(failure))
+        run(responding(failure))
     assert caught.value.untrusted
     assert caught.value.attempts == 1
 
 
-def test_a_2xx_that_cannot_be_read_is_an_outage(run: Run) -> None:
+def test_an_unreadable_2xx_response_is_an_outage(run: Run) -> None:
     def read(body: bytes) -> bytes:
         raise ValueError("no claim")
 
-    with pytest.raises(BrokenAnswer, match="no get answer: <html>") as caught:
-        run(answering(httpx.Response(200, content=b"<html>")), sent=call(read=read))
+    with pytest.raises(BrokenAnswer, match="not a valid get response: <html>") as caught:
+        run(responding(httpx.Response(200, content=b"<html>")), sent=call(read=read))
     assert caught.value.http_status == 200
     assert caught.value.attempts > 1
 
 
-def test_a_redirect_is_not_followed_and_its_host_is_named(run: Run) -> None:
+def test_a_redirect_is_not_followed_and_its_host_is_reported(run: Run) -> None:
     seen: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
         seen.append(request.url.host)
         return httpx.Response(307, headers={"Location": f"https://evil.example/{TOKEN}?t={TOKEN}"})
 
-    with pytest.raises(BrokenAnswer, match=r"redirects are not followed: it points to evil\.example"):
+    with pytest.raises(BrokenAnswer, match=r"redirects are not followed; this one points to evil\.example"):
         run(handler)
     assert seen == ["api.example"]
 
 
 @pytest.mark.parametrize(
-    ("location", "said"), [("/login", "another path of this host"), ("https://[", "points nowhere")]
+    ("location", "said"),
+    [("/login", "another path on the same host"), ("https://[", "points to an invalid URL")],
 )
-def test_a_redirect_to_anything_is_told(run: Run, location: str, said: str) -> None:
+def test_a_redirect_without_a_host_is_reported(run: Run, location: str, said: str) -> None:
     with pytest.raises(BrokenAnswer, match=said):
-        run(answering(httpx.Response(302, headers={"Location": location})))
+        run(responding(httpx.Response(302, headers={"Location": location})))
 
 
-def test_an_answer_beyond_the_size_limit_is_given_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 1000)
-    assert len(run(answering(httpx.Response(200, content=b"x" * 1000)))) == 1000
-    with pytest.raises(BrokenAnswer, match="an answer of more than"):
-        run(answering(httpx.Response(200, content=b"x" * 1001)))
+def test_a_response_beyond_the_size_limit_is_abandoned(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "MAX_RESPONSE_BYTES", 1000)
+    assert len(run(responding(httpx.Response(200, content=b"x" * 1000)))) == 1000
+    with pytest.raises(BrokenAnswer, match="the response is larger than"):
+        run(responding(httpx.Response(200, content=b"x" * 1001)))
 
 
-def test_an_answer_that_drips_in_is_given_up_at_the_deadline() -> None:
+def test_a_response_that_trickles_in_is_abandoned_at_the_deadline() -> None:
     time = Time()
 
     class Drip(httpx.SyncByteStream):
@@ -299,21 +316,21 @@ def test_an_answer_that_drips_in_is_given_up_at_the_deadline() -> None:
 
     http = httpx.MockTransport(lambda request: httpx.Response(200, stream=Drip()))
     one = Transport(connection(), http=http, clock=time.clock, sleep=time.sleep)
-    with pytest.raises(RequestTimedOut, match="did not finish its answer"):
+    with pytest.raises(RequestTimedOut, match="did not finish its response"):
         one.run(call(), RetryPolicy(deadline=60))
     assert time.now - 1000 < 75
 
 
 def test_the_request_id_is_taken_from_the_headers(run: Run) -> None:
-    answer = httpx.Response(404, json={"code": 5}, headers={"X-Request-Id": "r-7"})
+    response = httpx.Response(404, json={"code": 5}, headers={"X-Request-Id": "r-7"})
     with pytest.raises(NotFound, match="request id r-7"):
-        run(answering(answer))
+        run(responding(response))
 
 
 def test_retries_are_logged_without_the_token(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    run(answering(httpx.Response(503, content=TOKEN.encode()), httpx.Response(200)))
-    assert "trying again in 0.2 s" in caplog.text
+    run(responding(httpx.Response(503, content=TOKEN.encode()), httpx.Response(200)))
+    assert "retrying in 0.2 s" in caplog.text
     assert TOKEN not in caplog.text
 
 
@@ -342,10 +359,10 @@ ECHOES: list[httpx.Response | Exception] = [
 ]
 
 
-@pytest.mark.parametrize("answer", ECHOES, ids=lambda answer: str(answer)[:20])
-def test_no_error_holds_the_token_or_the_request(run: Run, answer: httpx.Response | Exception) -> None:
+@pytest.mark.parametrize("response", ECHOES, ids=lambda response: str(response)[:20])
+def test_no_error_holds_the_token_or_the_request(run: Run, response: httpx.Response | Exception) -> None:
     with pytest.raises(ApiError) as caught:
-        run(answering(answer), policy=RetryPolicy(deadline=0))
+        run(responding(response), policy=RetryPolicy(deadline=0))
     error = caught.value
     leaks = (TOKEN.lower(), TOKEN[:10].lower())
     shown = [str(error), repr(error), repr(error.args), repr(vars(error))]
@@ -357,7 +374,7 @@ def test_no_error_holds_the_token_or_the_request(run: Run, answer: httpx.Respons
 
 
 @pytest.mark.parametrize("token", ["a\nX-Evil: 1", "a\n", "a b", "tökén", "a\x00", "a\x7f"])
-def test_a_token_no_header_can_carry_is_refused_unseen(token: str) -> None:
+def test_a_token_unfit_for_a_header_is_rejected_without_showing_it(token: str) -> None:
     with pytest.raises(InvalidToken) as caught:
         connection(token=token)
     assert "X-Evil" not in str(caught.value)
@@ -365,8 +382,8 @@ def test_a_token_no_header_can_carry_is_refused_unseen(token: str) -> None:
     assert caught.value.__context__ is None
 
 
-def test_a_token_with_the_word_of_its_header_is_told_so() -> None:
-    with pytest.raises(InvalidToken, match="leave that word out") as caught:
+def test_a_token_with_the_bearer_prefix_is_rejected() -> None:
+    with pytest.raises(InvalidToken, match="must not include the prefix 'Bearer '") as caught:
         connection(token="Bearer s3cret")
     assert "s3cret" not in str(caught.value)
 
@@ -378,12 +395,12 @@ def test_a_token_with_the_word_of_its_header_is_told_so() -> None:
         *({"user_agent": "a\nb"}, {"max_connections": 0}),
     ],
 )
-def test_a_connection_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_connection_settings_are_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidSetting):
         connection(**wrong)
 
 
-def test_a_connection_shows_and_gives_away_no_token() -> None:
+def test_a_connection_never_reveals_its_token() -> None:
     assert TOKEN not in repr(connection())
     for give in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="holds the API token"):
@@ -392,7 +409,7 @@ def test_a_connection_shows_and_gives_away_no_token() -> None:
 
 def test_a_missing_token_is_raised_before_anything_is_sent(run: Run) -> None:
     with pytest.raises(MissingToken):
-        run(answering(AssertionError("was sent")), token=None)
+        run(responding(AssertionError("was sent")), token=None)
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "http://localhost", "http://[::1]:1"])
@@ -401,7 +418,7 @@ def test_a_loopback_endpoint_never_goes_through_a_proxy(endpoint: str) -> None:
     assert connection().uses_environment()
 
 
-def test_only_https_loads_certificates_and_nothing_else_is_trusted() -> None:
+def test_only_https_loads_certificates_and_plain_http_trusts_none() -> None:
     context = connection(endpoint="http://127.0.0.1:1").verify()
     assert isinstance(context, ssl.SSLContext)
     assert context.verify_mode == ssl.CERT_REQUIRED
@@ -410,7 +427,7 @@ def test_only_https_loads_certificates_and_nothing_else_is_trusted() -> None:
     assert connection(endpoint="https://127.0.0.1:1").verify() is True
 
 
-def test_a_loopback_call_ignores_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loopback_call_ignores_proxy_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -435,12 +452,12 @@ def test_a_loopback_call_ignores_the_proxy_of_the_environment(monkeypatch: pytes
         server.server_close()
 
 
-def test_a_closed_port_is_a_connection_that_was_never_sent() -> None:
+def test_a_request_to_a_closed_port_counts_as_never_sent() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
         one = Transport(connection(endpoint=endpoint))
-        with pytest.raises(ConnectionFailed, match="no connection to 127") as caught:
+        with pytest.raises(ConnectionFailed, match="could not connect to 127") as caught:
             one.run(call(), RetryPolicy(deadline=0))
         one.close()
     assert caught.value.sent is False
