@@ -1,6 +1,6 @@
-"""What the API offers, and whether a declaration fits it: zones, instance types, and which zone has which.
+"""Whether the API offers what a program declares: zones, instance types, and which zone offers which type.
 
-Pure functions over the answer of `GET /parameters`. A value that is not known yet is skipped, not guessed.
+Pure functions over the response of `GET /parameters`. Values that are not known yet are skipped.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Mismatches:
     """What does not fit: `problems` would be refused, `warnings` only narrow the choice."""
 
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
 
 
-def check(resources: Mapping[str, object], offered: CapacityClaimParameters) -> Findings:
+def check(resources: Mapping[str, object], offered: CapacityClaimParameters) -> Mismatches:
     """Compare declared resources, in the API's spelling, with what the API offers."""
-    found = Findings()
+    found = Mismatches()
     by_zone = offered.zone_instance_types
     declared = resources.get("zones")
     zones = list(declared) if isinstance(declared, (list, tuple)) else []
@@ -51,25 +51,25 @@ def check(resources: Mapping[str, object], offered: CapacityClaimParameters) -> 
         reason = f'"{instance}" is not offered in {_list(known)}, but in {_list(offering)}'
         found.problems.append(Problem(path, reason))
     elif without:
-        reason = f'"{instance}" is not offered in {_list(without)}, so that only the other zones count'
+        reason = f'"{instance}" is not offered in {_list(without)}; only the other zones count'
         found.warnings.append(Problem("resources.zones", reason))
     return found
 
 
 def instead(given: str, options: Iterable[str]) -> str:
-    """The end of a sentence about a name that there is not: which of the options was probably meant."""
+    """The end of a sentence about an unknown name: which of the options was probably meant."""
     folded = {option.casefold(): option for option in options}
     matches = difflib.get_close_matches(given.casefold(), folded, n=1, cutoff=0.6)
     return f'; did you mean "{folded[matches[0]]}"?' if matches else ""
 
 
 def _table(by_zone: Mapping[str, Iterable[str]]) -> str:
-    """Where what is offered, a line a zone."""
+    """What each zone offers, one line each."""
     if not by_zone:
-        return "; it offers nothing at all"
+        return "; it offers nothing"
     width = max(map(len, by_zone))
     lines = (f"\n  {zone:<{width}}  {_list(sorted(ids))}" for zone, ids in sorted(by_zone.items()))
-    return "\nOffered are:" + "".join(lines)
+    return "\nThe API offers:" + "".join(lines)
 
 
 def _list(names: Iterable[str]) -> str:

@@ -1,10 +1,10 @@
-"""What a program declares about a claim: its shape, its rules, and how two declarations differ.
+"""The inputs of a claim: their shape, their rules, their keys in the state, and how two sets differ.
 
-Pure functions over the plain values the engine sends. A value the engine does not know yet is a
-`pulumi.output.Unknown` at any depth; it is passed through and never guessed. Numbers arrive as floats.
+Pure functions over the plain values that the engine sends. A value that is not known yet is a
+`pulumi.output.Unknown`, at any depth; it is passed on as it is. Numbers arrive as floats.
 
-The rules are those of the published schema of 2026-06-29 as it stands since 2026-07-21. What the schema
-leaves to the server (which zones and instance types exist) is not decided here.
+The rules are those of the published schema of 2026-06-29, as changed on 2026-07-21. Which zones and instance
+types exist is for the API to decide (catalogue.py).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _CAMEL: Final = {camel: snake for snake, camel in _SNAKE.items()}
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a declaration: the property in the program's spelling, and the reason."""
+    """An error in a declaration: the property in the program's spelling, and the reason."""
 
     property: str
     reason: str
@@ -61,7 +61,7 @@ class Difference:
 
 
 def identity_of(props: Mapping[str, Any]) -> dict[str, Any]:
-    """What a claim's inputs or outputs say about its identity; empty for one that is only looked up."""
+    """The identity in a claim's inputs or outputs; empty for a claim that is only looked up."""
     identity = props.get(IDENTITY)
     return dict(identity) if isinstance(identity, Mapping) else {}
 
@@ -82,9 +82,9 @@ def api_spelling(resources: Mapping[str, object]) -> dict[str, object]:
 
 
 def normalize(news: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]:
-    """The inputs as they are kept, and everything that is wrong with them.
+    """The inputs as the state keeps them, and everything that is wrong with them.
 
-    Counts become ints, keys the API's spelling, an absent capacity type the only one the API accepts.
+    Counts become ints, keys get the API's spelling, and the capacity type defaults to the only one accepted.
     """
     inputs = {name: value for name, value in news.items() if value is not None}
     problems: list[Problem] = []
@@ -107,8 +107,8 @@ def normalize(news: Mapping[str, object]) -> tuple[dict[str, object], list[Probl
 def compare(olds: Mapping[str, object], news: Mapping[str, object], patchable: Iterable[str]) -> Difference:
     """How the declared inputs `news` differ from the outputs `olds` in the state.
 
-    Only what a program declares is compared; what the API reports about a claim never is. A value that
-    is not known yet counts as changed, and as replacing where a change of it would replace.
+    Only what a program declares is compared, never what the API reports. A value that is not known yet counts
+    as changed, and as replacing if a change of it would replace.
     """
     in_place = set(patchable)
     changed: list[str] = []
@@ -130,7 +130,7 @@ def compare(olds: Mapping[str, object], news: Mapping[str, object], patchable: I
         changed.append("name")
         replaces.append("name")
     elif (declared_name is not None) != bool(identity_of(olds).get(EXPLICIT_NAME)):
-        # The claim keeps its name; only whether the program declares it changes. Nothing is sent.
+        # The claim keeps its name; only whether the program sets it changes. Nothing is sent.
         changed.append("name")
     return Difference(tuple(changed), tuple(replaces))
 
@@ -144,7 +144,7 @@ def _same(held: object, declared: object) -> bool:
 def _normalize_resources(given: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]:
     resources = {k: v for k, v in api_spelling(given).items() if v is not None}
     problems = [
-        Problem(f"resources.{name}", f"is not a field of resources; they are {_known_fields()}")
+        Problem(f"resources.{name}", f"is not a field of resources; the fields are {_known_fields()}")
         for name in resources
         if name not in RESOURCE_FIELDS
     ]
@@ -163,7 +163,7 @@ def _normalize_resources(given: Mapping[str, object]) -> tuple[dict[str, object]
     if not is_unknown(capacity) and capacity != MANAGED:
         problems.append(
             Problem("resources.capacity_type", f"must be {MANAGED}, not {_show(capacity)}; "
-                    "the API accepts no other type since 2026-07-21")
+                    "since 2026-07-21 the API accepts no other type")
         )  # fmt: skip
     return resources, problems
 
@@ -196,13 +196,13 @@ def _zones_problems(zones: object) -> list[Problem]:
         if is_unknown(zone):
             continue
         if not isinstance(zone, str):
-            problems.append(Problem(at, f"must be a zone's name, not {_show(zone)}"))
+            problems.append(Problem(at, f"must be a zone name, not {_show(zone)}"))
         elif not _ZONE.fullmatch(zone):
             meant = _ZONE.fullmatch(zone.upper())
-            hint = f'; did you mean "{zone.upper()}"?' if meant else ', which looks like "US-WEST-04A"'
-            problems.append(Problem(at, f'"{zone}" is not the name of a zone{hint}'))
+            hint = f'; did you mean "{zone.upper()}"?' if meant else '; zone names look like "US-WEST-04A"'
+            problems.append(Problem(at, f'"{zone}" is not a zone name{hint}'))
         elif zone in seen:
-            problems.append(Problem(at, f'names "{zone}" a second time'))
+            problems.append(Problem(at, f'repeats "{zone}"'))
         else:
             seen.add(zone)
     return problems
@@ -225,7 +225,7 @@ def _name_problems(name: object) -> list[Problem]:
 
 
 def claim_name_from(text: str) -> str:
-    """The nearest text that the API's rule for names allows; empty where none is near."""
+    """The closest text that the API's rule for names allows; empty if there is none."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:92].strip("-")
 
 

@@ -149,7 +149,7 @@ def empty_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         ({"resources": {"instance_count": -1}}, "resources.instance_count: must be between 0"),
         ({"resources": {"instance_count": 2.5}}, "resources.instance_count: must be a whole number, not 2.5"),
         ({"resources": {"zones": []}}, "resources.zones: needs at least one zone"),
-        ({"resources": {"zones": ["RNO2A", "RNO2A"]}}, 'resources.zones[1]: names "RNO2A" a second time'),
+        ({"resources": {"zones": ["RNO2A", "RNO2A"]}}, 'resources.zones[1]: repeats "RNO2A"'),
         ({"resources": {"zones": ["us-west-04a"]}}, 'did you mean "US-WEST-04A"?'),
         ({"resources": {"capacity_type": "CAPACITY_TYPE_SERVERLESS"}}, "must be CAPACITY_TYPE_MANAGED"),
         ({"name": "Train_1"}, 'did you mean "train-1"?'),

@@ -83,7 +83,7 @@ def test_a_setting_that_is_none_of_the_three_is_named(emulator: Emulator) -> Non
 
 def test_what_is_misspelt_and_what_is_not_offered_are_said_together(plugin: Plugin) -> None:
     zones, instance = plugin.check({}, claim_inputs(zones=["us-west-04a", "US-EAST-04A"], **TYPO)).failures
-    assert 'resources.zones[0]: "us-west-04a" is not the name of a zone' in zones
+    assert 'resources.zones[0]: "us-west-04a" is not a zone name' in zones
     assert 'resources.instance_id: "gb200-4" is not an instance type' in instance
 
 
@@ -93,5 +93,5 @@ def test_a_misspelt_zone_is_told_once_whatever_the_api_says(emulator: Emulator, 
         config = {"coreweave:catalogueCheck": setting}
         with Plugin(emulator.environment() | {"COREWEAVE_API_TOKEN": token}, config) as plugin:
             (failure,) = plugin.check({}, claim_inputs(zones=["us-west-04a", "US-EAST-04A"])).failures
-            assert 'resources.zones[0]: "us-west-04a" is not the name of a zone' in failure
+            assert 'resources.zones[0]: "us-west-04a" is not a zone name' in failure
             assert "us-west-04a" not in plugin.close()

@@ -8,7 +8,7 @@ from inline_snapshot import snapshot
 from pulumi.output import UNKNOWN
 
 from coreweave_inference import CapacityClaimParameters
-from pulumi_coreweave_inference.catalogue import Findings, check
+from pulumi_coreweave_inference.catalogue import Mismatches, check
 
 OFFERED = CapacityClaimParameters(
     zone_instance_types={
@@ -19,21 +19,21 @@ OFFERED = CapacityClaimParameters(
 )
 
 
-def found(instance: Any = "gb200-4x", zones: Any = ("US-WEST-04A", "US-EAST-04A")) -> Findings:
+def found(instance: Any = "gb200-4x", zones: Any = ("US-WEST-04A", "US-EAST-04A")) -> Mismatches:
     zones = list(zones) if isinstance(zones, tuple) else zones
     return check({"instanceId": instance, "instanceCount": 4, "zones": zones}, OFFERED)
 
 
-def told(findings: Findings) -> list[str]:
+def told(findings: Mismatches) -> list[str]:
     return [f"{problem.property}: {problem.reason}" for problem in findings.problems]
 
 
-def warned(findings: Findings) -> list[str]:
+def warned(findings: Mismatches) -> list[str]:
     return [f"{problem.property}: {problem.reason}" for problem in findings.warnings]
 
 
 def test_what_is_offered_in_every_zone_is_fine() -> None:
-    assert found() == Findings()
+    assert found() == Mismatches()
 
 
 def test_an_unknown_zone_comes_with_the_nearest_right_one() -> None:
@@ -47,7 +47,7 @@ def test_an_unknown_type_comes_with_a_suggestion_and_the_offer() -> None:
         [
             """\
 resources.instance_id: "gb200-4" is not an instance type that the API offers; did you mean "gb200-4x"?
-Offered are:
+The API offers:
   RNO2A        h100-80gb-sxm5
   US-EAST-04A  gb200-4x
   US-WEST-04A  gb200-4x, h100-80gb-sxm5\
@@ -70,13 +70,13 @@ def test_a_type_that_only_some_zones_offer_is_a_warning() -> None:
     findings = found("gb200-4x", ("US-WEST-04A", "RNO2A"))
     assert findings.problems == []
     assert warned(findings) == snapshot(
-        ['resources.zones: "gb200-4x" is not offered in RNO2A, so that only the other zones count']
+        ['resources.zones: "gb200-4x" is not offered in RNO2A; only the other zones count']
     )
 
 
 def test_values_that_are_not_known_yet_are_skipped() -> None:
-    assert found(UNKNOWN) == Findings()
-    assert found(zones=UNKNOWN) == Findings()
+    assert found(UNKNOWN) == Mismatches()
+    assert found(zones=UNKNOWN) == Mismatches()
     assert found("h100-80gb-sxm5", ("US-EAST-04A", UNKNOWN)).problems == []
     assert told(found(UNKNOWN, ("NOWHERE-1A", UNKNOWN)))[0].startswith("resources.zones[0]")
     assert told(found("gb200-4", UNKNOWN))[0].startswith("resources.instance_id")
@@ -85,7 +85,7 @@ def test_values_that_are_not_known_yet_are_skipped() -> None:
 def test_an_api_that_offers_nothing_is_told_as_such() -> None:
     empty = CapacityClaimParameters(zone_instance_types={})
     findings = check({"instanceId": "gb200-4x", "zones": ["RNO2A"]}, empty)
-    assert "it offers nothing at all" in told(findings)[1]
+    assert "it offers nothing" in told(findings)[1]
 
 
 TYPES = st.sampled_from(["gb200-4x", "h100-80gb-sxm5", "l40s-8x", "gb200-4"])
