@@ -130,12 +130,12 @@ def decode(operation: str, text: str) -> dict[str, Any]:
     return written
 
 
-def test_the_schema_accepts_an_answer_of_the_official_encoder() -> None:
+def test_the_schema_accepts_output_of_the_official_encoder() -> None:
     text = OFFICIAL.read_text()
     assert len(decode("list", text)["capacityClaims"]) == 4
 
 
-def test_the_schema_refuses_what_it_does_not_know() -> None:
+def test_the_schema_refuses_unknown_fields_and_values() -> None:
     for text in (
         '{"capacityClaim": {"spec": {"labels": {}}}}',
         '{"capacityClaim": {"status": {"status": "STATUS_PAUSED"}}}',
@@ -165,7 +165,7 @@ def test_the_emulator_writes_a_claim_as_the_official_encoder_does() -> None:
 
 @pytest.mark.parametrize("omit_zeros", [True, False])
 @pytest.mark.parametrize("shortage", ["creating", "error", "failed"])
-def test_a_strict_decoder_accepts_every_answer_of_a_whole_scenario(omit_zeros: bool, shortage: Any) -> None:
+def test_a_strict_decoder_accepts_every_response_of_a_scenario(omit_zeros: bool, shortage: Any) -> None:
     chosen = EmulatorSettings(
         inventory={"US-WEST-04A": {"gb200-4x": 2}, "US-EAST-04A": {"gb200-4x": 1}, "RNO2A": {}},
         allocation_delay=2,
@@ -248,7 +248,7 @@ _CHECKS = [
 
 @_LOADED.parametrize()
 @settings(max_examples=25, deadline=None, derandomize=True)
-def test_whatever_is_sent_the_answer_is_as_described(case: schemathesis.Case, fuzzed: Emulator) -> None:
+def test_every_response_conforms_to_the_openapi_document(case: schemathesis.Case, fuzzed: Emulator) -> None:
     headers = {"Authorization": f"Bearer {fuzzed.token}"}
     if case.method.upper() != case.operation.method.upper():
         refused = case.call(base_url=fuzzed.url, headers=headers)
