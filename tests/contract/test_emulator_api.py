@@ -26,7 +26,7 @@ SECOND = 1_000_000_000
 
 
 class Clock:
-    """A clock that only goes when told to."""
+    """A clock that only moves in `sleep`."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000 * SECOND
@@ -78,7 +78,7 @@ Start = Callable[..., Api]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts emulators with a stopped clock; they end with the test."""
+    """Starts emulators with a stopped clock, and stops them after the test."""
     running: list[Api] = []
 
     def start_one(clock: Clock | None = None, **settings: Any) -> Api:
@@ -115,7 +115,7 @@ def claim(count: int = 2, *, id: str = ID, name: str = "train", **changes: objec
 
 
 def refusal(response: httpx.Response) -> tuple[int, str, list[str]]:
-    """Status, code, and the fields complained about, of an error in the Connect form."""
+    """Status, code and violated fields of an error in the Connect form."""
     body = response.json()
     fields = [
         violation["field"]
@@ -396,7 +396,7 @@ def test_tokens_are_distinct_random_and_never_logged(api: Api) -> None:
     assert not any(token in shown for token in tokens)
 
 
-# The answer's frame
+# Headers, log and connections
 
 
 def test_every_response_has_a_request_id_that_is_in_the_log(api: Api) -> None:
@@ -440,10 +440,10 @@ def test_small_responses_are_sent_without_delay(api: Api) -> None:
     begun = time.monotonic()
     for _ in range(50):
         api.list()
-    assert time.monotonic() - begun < 1, "40 ms each would be Nagle's algorithm"
+    assert time.monotonic() - begun < 1, "40 ms per response would be Nagle's algorithm"
 
 
-# What nobody outside knows
+# Settings for what is unknown
 
 
 def test_errors_can_have_the_status_form(start: Start) -> None:
@@ -582,7 +582,7 @@ def test_a_repeated_delete_can_be_answered_like_the_first(start: Start) -> None:
     assert api.read().status_code == 404
 
 
-# Restart, start and end
+# Start, stop and restart
 
 
 def test_a_restart_keeps_claims_times_queues_and_progress(start: Start, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the fault rules and the control API do, seen by a client over real HTTP."""
+"""What fault rules and control calls do, as a client sees it over real HTTP."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def http(emulator: Emulator) -> Iterator[httpx.Client]:
 
 @pytest.fixture(params=["in process", "over http"])
 def control(request: pytest.FixtureRequest, emulator: Emulator) -> Emulator | EmulatorControl:
-    """The same methods, in this process and over `/_emulator`."""
+    """The same methods, in this process and over HTTP."""
     if request.param == "in process":
         return emulator
     return EmulatorControl(emulator.url, emulator.admin_token)
@@ -438,6 +438,24 @@ def test_an_invalid_control_call_is_refused_with_a_reason(
     response = httpx.request(method, f"{emulator.url}/_emulator{path}", headers=headers, content=body)
     assert response.status_code == 400
     assert response.json()["error"]
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/nothing"), ("PUT", "/claims"), ("DELETE", "")])
+def test_an_unknown_control_call_is_not_found(emulator: Emulator, method: str, path: str) -> None:
+    headers = {"Authorization": f"Bearer {emulator.admin_token}"}
+    response = httpx.request(method, f"{emulator.url}/_emulator{path}", headers=headers)
+    assert response.status_code == 404
+    assert response.json()["error"] == f"no such call: {method} /_emulator{path}"
+
+
+def test_a_control_with_the_wrong_token_is_refused(emulator: Emulator) -> None:
+    with pytest.raises(RuntimeError, match="missing or invalid control token"):
+        EmulatorControl(emulator.url, emulator.token).claims()
+
+
+def test_an_unknown_claim_is_named_whatever_its_id(control: Emulator | EmulatorControl) -> None:
+    with pytest.raises(KeyError, match="capacity claim a%2f b not found"):
+        control.edit_claim("a%2F b")
 
 
 def test_random_faults_hit_a_share_of_requests_and_never_hang(emulator: Emulator, http: httpx.Client) -> None:

@@ -1,8 +1,8 @@
 """The emulator against two independent descriptions of the API.
 
-The protobuf schema, built here by hand from the published one, decodes every answer strictly; it is
-itself checked against an answer of the official types' encoder. `openapi.yaml` makes Schemathesis
-send what nobody thought of.
+A protobuf schema, written here by hand from the published one, decodes every response strictly. It is
+itself checked against output of the official encoder. From `openapi.yaml` Schemathesis generates
+requests that no test author thought of.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _schema() -> dict[str, type[Message]]:
         dependency=["google/protobuf/timestamp.proto"],
     )
     for name, values in _ENUMS.items():
-        # Two enums have values of the same name, so each lies in a scope of its own.
+        # Two enums have values of the same name, so each gets a scope of its own.
         enum = file.message_type.add(name=f"{name}Scope").enum_type.add(name=name)
         prefix = "CAPACITY_TYPE" if name == "CapacityType" else "STATUS"
         for number, value in values.items():
@@ -123,7 +123,7 @@ ANSWERS = {"list": "ManyClaims", "parameters": "Parameters"}
 
 
 def decode(operation: str, text: str) -> dict[str, Any]:
-    """Decode strictly; returns what the official decoder would write again."""
+    """Decode strictly; returns what the official encoder makes of the message."""
     message = SCHEMA[ANSWERS.get(operation, "OneClaim")]()
     json_format.Parse(text, message, ignore_unknown_fields=False)
     written: dict[str, Any] = json_format.MessageToDict(message)
@@ -195,7 +195,7 @@ def test_a_strict_decoder_accepts_every_response_of_a_scenario(omit_zeros: bool,
             common = {"instanceId": "gb200-4x", "capacityType": "CAPACITY_TYPE_MANAGED"}
             return {**common, "zones": zones, "instanceCount": count}
 
-        def look() -> None:
+        def read_all() -> None:
             for _ in range(4):
                 call("list", "GET")
                 for each in emulator.claims():
@@ -206,14 +206,14 @@ def test_a_strict_decoder_accepts_every_response_of_a_scenario(omit_zeros: bool,
             call("parameters", "GET", "/parameters")
             call("list", "GET")
             call("create", "POST", "", {"id": ID, "name": "a", "resources": resources(2)})
-            look()
+            read_all()
             call("create", "POST", "", {"id": OTHER, "name": "b", "resources": resources(3)})
-            look()
+            read_all()
             call("update", "PATCH", f"/{ID}", {"id": ID, "resources": resources(0)})
-            look()
+            read_all()
             call("delete", "DELETE", f"/{ID}")
             call("delete", "DELETE", f"/{OTHER}")
-            look()
+            read_all()
             call("list", "GET")
     forms = {"error": {"STATUS_ERROR"}, "failed": {"STATUS_FAILED"}, "creating": set[str]()}
     always = {"STATUS_CREATING", "STATUS_UPDATING", "STATUS_DELETING", "STATUS_READY"}
@@ -231,8 +231,8 @@ def fuzzed() -> Any:
         yield emulator
 
 
-# Left out: checks of what protobuf JSON takes beyond the document ("4", null, snake_case), of what
-# only the catalogue can refuse, and of unknown methods, which a gateway answers with 501, not 405.
+# Left out are checks of input that protobuf JSON accepts beyond the document ("4", null, snake_case),
+# of input that only the catalogue refuses, and of unknown methods, which get 501, not 405.
 _CHECKS = [
     schemathesis.checks.CHECKS.get_one(name)
     for name in (

@@ -1,4 +1,4 @@
-"""Zones and time: who gets which instances when."""
+"""Which claim gets which instances, and when."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_a_restored_allocation_continues_where_it_stopped() -> None:
 
 
 def _values(ask: object) -> list[object]:
-    return [getattr(ask, name) for name in ("ticket", "unripe", "due", "waiting", "opened")]
+    return [getattr(ask, name) for name in ("ticket", "delayed", "due", "waiting", "opened")]
 
 
 zones = st.lists(st.sampled_from(ZONES), min_size=1, max_size=3, unique=True).map(tuple)
@@ -205,7 +205,7 @@ actions = st.one_of(
 
 
 class World:
-    """An allocation, the claims in it, and what must hold after every step."""
+    """An allocation and its claims, changed by random actions."""
 
     def __init__(self, stock: dict[str, dict[str, int]], delay: int = 0, spread: int = 0) -> None:
         self.subject = allocation(stock, delay=delay, spread=spread)
@@ -279,7 +279,7 @@ def test_allocated_plus_pending_is_the_declared_count(
         world.act(step)
         for name, claim in world.claims.items():
             if name not in world.stopped:
-                pending = sum(ask.unripe + ask.waiting for ask in claim.asks)
+                pending = sum(ask.delayed + ask.waiting for ask in claim.asks)
                 assert claim.allocated + pending == claim.count
             assert claim.held.keys() <= set(claim.zones)
             assert all(count > 0 for count in claim.held.values())
@@ -328,12 +328,12 @@ def test_the_result_does_not_depend_on_how_often_it_is_read(
     delay: int,
     spread: int,
 ) -> None:
-    often, seldom = World(stock, delay, spread), World(stock, delay, spread)
+    often, rarely = World(stock, delay, spread), World(stock, delay, spread)
     for step in steps:
-        seldom.act(step)
+        rarely.act(step)
         if step[0] == "wait":
             for _ in range(int(str(step[1]))):
                 often.act(("wait", 1))
         else:
             often.act(step)
-        assert often.state() == seldom.state()
+        assert often.state() == rarely.state()

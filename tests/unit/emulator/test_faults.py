@@ -1,4 +1,4 @@
-"""Fault rules: which calls they hit."""
+"""Fault rules: which requests they hit, and how they are read."""
 
 from __future__ import annotations
 
