@@ -29,7 +29,8 @@ def emulator() -> Iterator[Emulator]:
     zone = "US-WEST-04A"
     with Emulator(EmulatorSettings(inventory={zone: {"gb200-4x": 1000}})) as running:
         long_ago = running.now() - _A_MONTH
-        claims = running._running().claims
+        assert running._app is not None
+        claims = running._app.claims
         for number in range(FOREIGN):  # not by POST, which would take a minute
             claim_id = str(uuid.UUID(int=number))
             holding = Holding("gb200-4x", (zone,), 1, held={zone: 1})

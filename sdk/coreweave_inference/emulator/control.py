@@ -29,7 +29,7 @@ from coreweave_inference.emulator.request_log import RequestRecord
 from coreweave_inference.emulator.settings import Inventory, check_inventory
 from coreweave_inference.emulator.validation import StrictModel
 
-PREFIX = "/_emulator"
+CONTROL_PREFIX = "/_emulator"
 
 Faults = FaultProfile | Iterable[FaultRule | Mapping[str, object]]
 """A profile, or rules as `FaultRule` or as JSON objects."""
@@ -139,7 +139,7 @@ class EmulatorControl:
         try:
             connection.request(
                 method,
-                f"{PREFIX}{quote(path)}?{urlencode(query)}",
+                f"{CONTROL_PREFIX}{quote(path)}?{urlencode(query)}",
                 body=None if body is None else json.dumps(body),
                 headers={"Authorization": f"Bearer {self._token}"},
             )
@@ -221,7 +221,7 @@ class ControlApi:
                 return {"now": format_timestamp(claims.now())}
             case "POST", ["clock"]:
                 return {"now": format_timestamp(claims.advance_clock(_AdvanceBody.parse(body).advance))}
-        raise LookupError(f"no such call: {method} {PREFIX}{path}")
+        raise LookupError(f"no such call: {method} {CONTROL_PREFIX}{path}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         status, answer = await self._respond(Request(scope, receive))
@@ -232,7 +232,7 @@ class ControlApi:
         given = request.headers.get("authorization", "").encode("latin-1")
         if not hmac.compare_digest(given, self._expected):
             return 401, {"error": "missing or invalid control token"}
-        path = request.url.path.removeprefix(PREFIX).removesuffix("/")
+        path = str(request.scope["path"]).removeprefix(CONTROL_PREFIX).removesuffix("/")
         try:
             body = await request.body()
             value = json.loads(body) if body else {}

@@ -30,6 +30,7 @@ When = Literal["before", "after"]
 OPERATIONS = ("create", "get", "list", "update", "delete", "parameters")
 
 _Positive = Annotated[int, Field(ge=1)]
+_Seconds = Annotated[float, Field(ge=0)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -74,7 +75,7 @@ class Fail(StrictModel):
 class StaleReads(StrictModel):
     """After the write, answer reads of the claim as if the write had not happened yet."""
 
-    seconds: float
+    seconds: _Seconds
     reads: Reads = "both"
 
 
@@ -83,7 +84,7 @@ class StatusChange(StrictModel):
     no schema knows, or STATUS_READY with fewer `allocated` instances than declared."""
 
     status: EnumValue
-    seconds: float | None = None
+    seconds: _Seconds | None = None
     """For how long. None: for good."""
     allocated: int | None = None
 
@@ -110,7 +111,7 @@ class FaultRule(StrictModel):
     times: _Positive | None = None
     """At most this many requests."""
 
-    delay: Annotated[float, Field(ge=0)] | None = None
+    delay: _Seconds | None = None
     """Seconds before anything else happens."""
     hold: When | None = None
     """Hold the request at this point until it is released."""

@@ -17,10 +17,9 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from coreweave_inference.emulator import control
 from coreweave_inference.emulator.app import EmulatorApp
 from coreweave_inference.emulator.claims import Claims
-from coreweave_inference.emulator.control import ControlApi, EmulatorControl, Faults
+from coreweave_inference.emulator.control import CONTROL_PREFIX, ControlApi, EmulatorControl, Faults
 from coreweave_inference.emulator.faults import FaultProfile
 from coreweave_inference.emulator.settings import EmulatorSettings
 
@@ -55,6 +54,7 @@ class Emulator(EmulatorControl):
         self._profile = FaultProfile.of(faults)
         self._clock = clock
         self._app: EmulatorApp | None = None
+        self._control: ControlApi | None = None
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         self._address: tuple[str, int] | None = None
@@ -87,7 +87,8 @@ class Emulator(EmulatorControl):
         app.set_faults(self._profile)
         self._address = (host, listener.getsockname()[1])
         self._app = app
-        self._server = _Server(app)
+        self._control = ControlApi(app)
+        self._server = _Server(app, self._control)
         self._thread = threading.Thread(
             target=self._server.run, args=([listener],), name="coreweave-emulator", daemon=True
         )
@@ -101,8 +102,9 @@ class Emulator(EmulatorControl):
             return
         self._server.stop()
         self._thread.join()
-        self._running().claims.close()
         self._thread = None
+        if self._app is not None:
+            self._app.claims.close()
 
     @property
     def url(self) -> str:
@@ -131,13 +133,10 @@ class Emulator(EmulatorControl):
         """The environment variables for a client or a Pulumi program."""
         return {"COREWEAVE_API_ENDPOINT": self.url, "COREWEAVE_API_TOKEN": self.token}
 
-    def _running(self) -> EmulatorApp:
-        if self._app is None:
-            raise RuntimeError("the emulator is not running")
-        return self._app
-
     def _call(self, method: str, path: str, body: object = None, **query: object) -> dict[str, Any]:
-        return ControlApi(self._running()).perform(method, path, body, query)
+        if self._control is None:
+            raise RuntimeError("the emulator is not running")
+        return self._control.perform(method, path, body, query)
 
 
 def serve(
@@ -188,7 +187,7 @@ class _Protocol(H11Protocol):
 class _Server(uvicorn.Server):
     """uvicorn in a thread, serving the API and `/_emulator`, and stopping at once."""
 
-    def __init__(self, app: EmulatorApp) -> None:
+    def __init__(self, app: EmulatorApp, control: ControlApi) -> None:
         super().__init__(
             uvicorn.Config(
                 self._serve_both,
@@ -205,7 +204,7 @@ class _Server(uvicorn.Server):
         )
         self.running = threading.Event()
         self._app = app
-        self._control = ControlApi(app)
+        self._control = control
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
 
@@ -222,7 +221,7 @@ class _Server(uvicorn.Server):
 
     async def _serve_both(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        controls = path == control.PREFIX or path.startswith(control.PREFIX + "/")
+        controls = path == CONTROL_PREFIX or path.startswith(CONTROL_PREFIX + "/")
         await (self._control if controls else self._app)(scope, receive, send)
 
     async def main_loop(self) -> None:

@@ -26,12 +26,12 @@ class StrictModel(BaseModel):
     @classmethod
     def _refuse_unknown_fields(cls, value: object) -> object:
         """As `extra="forbid"` does, but with the names of the fields that exist."""
-        if not isinstance(value, Mapping) or cls.model_config.get("extra") != "forbid":
+        if not isinstance(value, Mapping):
             return value
         known = [str(info.validation_alias or name) for name, info in cls.model_fields.items()]
-        for name in value:
-            if name not in known and name not in cls.model_fields:
-                raise ValueError(f"no such field: {name}; the fields are {', '.join(known)}")
+        unknown = [name for name in value if name not in known and name not in cls.model_fields]
+        if unknown and cls.model_config.get("extra") == "forbid":
+            raise ValueError(f"no such field: {unknown[0]}; the fields are {', '.join(known)}")
         return dict(value)
 
 
@@ -69,7 +69,7 @@ def explain(error: ValidationError) -> str:
         text = str(first["ctx"]["error"])
     else:
         expected = _TEXTS.get(first["type"], first["msg"])
-        for pydantic, plain in _WORDS.items():
-            expected = expected.replace(pydantic, plain)
+        for words, plain in _WORDS.items():
+            expected = expected.replace(words, plain)
         text = f"{expected}, not {reprlib.repr(first['input'])}"
     return f"{place}: {text}" if place else text

@@ -128,6 +128,10 @@ def test_short_forms_mean_the_same() -> None:
         ({"nth": True}, "rule 1: nth: must be a valid integer, not True"),
         ({"delay": "1"}, "rule 1: delay: must be a valid number, not '1'"),
         ({"probability": 2}, "rule 1: probability: must be at most 1, not 2"),
+        ({"fail": {"details": {}}}, "rule 1: fail.details: must be a list, not {}"),
+        ({"status": {"status": []}}, "rule 1: status.status: must be the name or the number of an enum"),
+        ({"status": {"status": 1, "seconds": -1}}, "rule 1: status.seconds: must be at least 0, not -1"),
+        ({"stale_reads": True}, "rule 1: stale_reads.seconds: must be a valid number, not True"),
         ({"stale_reads": {"reads": "get"}}, "rule 1: stale_reads.seconds: is required"),
         (
             {"foreign_edit": {"name": "x"}},
