@@ -26,7 +26,7 @@ SECOND = 1_000_000_000
 
 
 class Clock:
-    """A clock that only goes when told to."""
+    """A clock that only moves in `sleep`."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000 * SECOND
@@ -78,7 +78,7 @@ Start = Callable[..., Api]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts emulators with a stopped clock; they end with the test."""
+    """Starts emulators with a stopped clock, and stops them after the test."""
     running: list[Api] = []
 
     def start_one(clock: Clock | None = None, **settings: Any) -> Api:
@@ -115,7 +115,7 @@ def claim(count: int = 2, *, id: str = ID, name: str = "train", **changes: objec
 
 
 def refusal(response: httpx.Response) -> tuple[int, str, list[str]]:
-    """Status, code, and the fields complained about, of an error in the Connect form."""
+    """Status, code and violated fields of an error in the Connect form."""
     body = response.json()
     fields = [
         violation["field"]
@@ -158,7 +158,7 @@ def test_a_create_without_an_id_gets_one(api: Api) -> None:
     assert all(api.read(each).status_code == 200 for each in ids)
 
 
-def test_an_id_that_is_taken_is_refused_also_while_its_claim_is_deleted(start: Start) -> None:
+def test_a_taken_id_is_refused_even_while_its_claim_is_deleting(start: Start) -> None:
     api = start(delete_delay=10)
     api.post(claim())
     assert refusal(api.post(claim(name="other")))[:2] == (409, "already_exists")
@@ -168,7 +168,7 @@ def test_an_id_that_is_taken_is_refused_also_while_its_claim_is_deleted(start: S
     assert api.post(claim()).status_code == 200
 
 
-def test_allocation_takes_its_time_and_says_when_it_happened(start: Start) -> None:
+def test_allocation_takes_time_and_sets_updated_at(start: Start) -> None:
     api = start(allocation_delay=10, allocation_spread=5)
     api.post(claim(3))
     seen = []
@@ -194,7 +194,7 @@ def test_zones_are_filled_in_the_order_of_the_claim(api: Api) -> None:
     assert second.allocation == {"US-EAST-04A": 1}
 
 
-def test_a_shortage_is_explained_by_zone_and_ends_when_instances_are_freed(api: Api) -> None:
+def test_a_shortage_is_explained_by_zone_and_ends_with_free_instances(api: Api) -> None:
     api.post(claim(5))
     api.post(claim(4, id=OTHER, name="late"))
     assert api.status(OTHER) == ("STATUS_CREATING", 1, 3)
@@ -207,7 +207,7 @@ def test_a_shortage_is_explained_by_zone_and_ends_when_instances_are_freed(api: 
     assert api.status(OTHER) == ("STATUS_READY", 4, 0)
 
 
-def test_a_zone_without_the_type_says_so(api: Api) -> None:
+def test_the_condition_of_a_zone_without_the_type_says_so(api: Api) -> None:
     api.post(claim(3, instanceId="h100-80gb-sxm5"))
     conditions = api.read().json()["capacityClaim"]["status"]["conditions"]
     assert [each["reason"] for each in conditions] == [
@@ -251,13 +251,13 @@ def test_a_deleted_claim_is_deleting_and_then_gone(start: Start) -> None:
     assert api.status(OTHER) == ("STATUS_READY", 1, 0)
 
 
-def test_what_never_was_is_not_found(api: Api) -> None:
+def test_an_unknown_id_is_not_found(api: Api) -> None:
     assert refusal(api.read(OTHER))[:2] == (404, "not_found")
     assert refusal(api.delete(OTHER))[:2] == (404, "not_found")
     assert refusal(api.patch({"resources": resources()}, OTHER))[:2] == (404, "not_found")
 
 
-def test_a_list_has_all_claims_or_those_changed_since(api: Api) -> None:
+def test_a_list_has_all_claims_or_those_updated_since(api: Api) -> None:
     assert api.list().json() == {}
     api.post(claim(1, name="first"))
     api.clock.sleep(1)
@@ -268,7 +268,7 @@ def test_a_list_has_all_claims_or_those_changed_since(api: Api) -> None:
     assert api.names("?updatedAfter=2027-01-15T09:00:01.000000001%2B01:00") == []
 
 
-def test_parameters_name_what_is_offered_in_stock_or_not(start: Start) -> None:
+def test_parameters_include_types_that_are_out_of_stock(start: Start) -> None:
     api = start(inventory={"RNO2A": {"b": 0, "a": 1}, "US-EAST-02A": {}})
     assert api.http.get(f"{CLAIMS}/parameters").json() == {
         "zoneInstanceTypes": {"RNO2A": {"instanceIds": ["a", "b"]}, "US-EAST-02A": {}}
@@ -291,9 +291,7 @@ def test_parameters_name_what_is_offered_in_stock_or_not(start: Start) -> None:
         ({}, ["name", "resources"]),
     ],
 )
-def test_a_create_that_breaks_a_rule_is_refused_and_keeps_nothing(
-    api: Api, body: object, fields: list[str]
-) -> None:
+def test_an_invalid_create_is_refused_without_effect(api: Api, body: object, fields: list[str]) -> None:
     assert refusal(api.post(body)) == (400, "invalid_argument", fields)
     assert api.emulator.claims() == []
 
@@ -320,7 +318,7 @@ def test_a_create_in_some_zones_without_the_type_is_accepted(api: Api) -> None:
         ),
     ],
 )
-def test_an_update_that_breaks_a_rule_is_refused_and_changes_nothing(
+def test_an_invalid_update_is_refused_without_effect(
     api: Api, body: object, fields: list[str] | None
 ) -> None:
     api.post(claim())
@@ -339,7 +337,7 @@ def test_a_body_that_is_too_large_is_refused(start: Start) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", f"{CLAIMS}/", f"{CLAIMS}/{ID}/x", f"{CLAIMS}x", "/v1"])
-def test_an_unknown_path_is_not_found_in_the_apis_form(api: Api, path: str) -> None:
+def test_an_unknown_path_is_answered_in_the_error_form_of_the_api(api: Api, path: str) -> None:
     assert refusal(api.http.get(path)) == (404, "not_found", [])
 
 
@@ -358,7 +356,7 @@ def test_an_unknown_method_is_unimplemented(api: Api, method: str, path: str, al
     assert response.headers["allow"] == allowed
 
 
-def test_a_query_that_nobody_reads_is_refused(api: Api) -> None:
+def test_an_unknown_query_parameter_is_refused(api: Api) -> None:
     assert refusal(api.list("?pageSize=1"))[:2] == (400, "invalid_argument")
     assert refusal(api.http.get(f"{CLAIMS}/{ID}?view=full"))[:2] == (400, "invalid_argument")
 
@@ -371,13 +369,13 @@ def test_an_id_in_the_path_must_be_a_uuid(api: Api) -> None:
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer nonsense", "Basic {token}"])
-def test_without_the_right_token_nothing_is_answered(api: Api, header: str | None) -> None:
+def test_a_wrong_or_missing_token_is_unauthenticated(api: Api, header: str | None) -> None:
     headers = {} if header is None else {"Authorization": header.format(token=api.emulator.token)}
     response = httpx.get(api.emulator.url + CLAIMS, headers=headers)
     assert refusal(response)[:2] == (401, "unauthenticated")
 
 
-def test_a_viewer_reads_and_does_not_write(api: Api) -> None:
+def test_a_viewer_can_read_but_not_write(api: Api) -> None:
     api.post(claim())
     api.http.headers["Authorization"] = f"bearer {api.emulator.viewer_token}"
     assert api.read().status_code == api.list().status_code == 200
@@ -387,7 +385,7 @@ def test_a_viewer_reads_and_does_not_write(api: Api) -> None:
     assert len(api.emulator.live_claims()) == 1
 
 
-def test_tokens_are_different_random_and_never_shown(api: Api) -> None:
+def test_tokens_are_distinct_random_and_never_logged(api: Api) -> None:
     settings = api.emulator.settings
     tokens = {settings.token, settings.viewer_token, settings.control_token}
     assert len(tokens) == 3
@@ -398,10 +396,10 @@ def test_tokens_are_different_random_and_never_shown(api: Api) -> None:
     assert not any(token in shown for token in tokens)
 
 
-# The answer's frame
+# Headers, log and connections
 
 
-def test_every_answer_has_a_request_id_that_the_log_knows(api: Api) -> None:
+def test_every_response_has_a_request_id_that_is_in_the_log(api: Api) -> None:
     answers = [api.list(), api.read(), api.http.put(CLAIMS), api.post(claim())]
     ids = [each.headers["x-request-id"] for each in answers]
     log = api.emulator.requests()
@@ -410,7 +408,7 @@ def test_every_answer_has_a_request_id_that_the_log_knows(api: Api) -> None:
     assert {each.headers["server"] for each in answers} == {"coreweave-emulator"}
 
 
-def test_the_log_tells_what_was_asked_and_answered(api: Api) -> None:
+def test_the_log_records_request_and_response(api: Api) -> None:
     response = api.post(claim(1), headers={"User-Agent": "me/1"})
     api.list("?updatedAfter=2026-05-14T05:31:56Z")
     write, read = api.emulator.requests()
@@ -437,18 +435,18 @@ def test_one_connection_serves_many_requests(api: Api) -> None:
     assert len(connections) == 1
 
 
-def test_small_answers_are_sent_at_once(api: Api) -> None:
+def test_small_responses_are_sent_without_delay(api: Api) -> None:
     api.list()
     begun = time.monotonic()
     for _ in range(50):
         api.list()
-    assert time.monotonic() - begun < 1, "40 ms each would be Nagle's algorithm"
+    assert time.monotonic() - begun < 1, "40 ms per response would be Nagle's algorithm"
 
 
-# What nobody outside knows
+# Settings for what is unknown
 
 
-def test_errors_come_in_the_status_form_if_so_set(start: Start) -> None:
+def test_errors_can_have_the_status_form(start: Start) -> None:
     api = start(error_form="status")
     body = api.post(claim(name="")).json()
     assert body["code"] == 3
@@ -456,7 +454,7 @@ def test_errors_come_in_the_status_form_if_so_set(start: Start) -> None:
     assert api.read().json()["code"] == 5
 
 
-def test_zeros_are_written_if_so_set(start: Start) -> None:
+def test_zeros_can_be_written(start: Start) -> None:
     api = start(omit_zeros=False)
     api.post(claim(0))
     read = api.read().json()["capacityClaim"]
@@ -474,7 +472,7 @@ def test_an_empty_list_has_three_forms(start: Start, form: str, status: int, bod
     assert body is None or response.json() == body
 
 
-def test_a_name_may_be_unique_among_living_claims(start: Start) -> None:
+def test_names_can_be_unique_among_existing_claims(start: Start) -> None:
     api = start(unique_names=True)
     api.post(claim())
     assert refusal(api.post(claim(id=OTHER)))[:2] == (409, "already_exists")
@@ -482,7 +480,7 @@ def test_a_name_may_be_unique_among_living_claims(start: Start) -> None:
     assert api.post(claim(id=OTHER)).status_code == 200
 
 
-def test_an_id_may_be_burnt_by_its_first_use(start: Start) -> None:
+def test_an_id_can_be_valid_for_one_use_only(start: Start) -> None:
     api = start(reuse_ids=False)
     api.post(claim())
     api.delete()
@@ -490,7 +488,7 @@ def test_an_id_may_be_burnt_by_its_first_use(start: Start) -> None:
     assert refusal(api.post(claim()))[:2] == (409, "already_exists")
 
 
-def test_a_patch_may_change_all_of_the_resources(start: Start) -> None:
+def test_a_patch_can_change_all_resources(start: Start) -> None:
     fields = frozenset({"instanceId", "instanceCount", "zones", "capacityType"})
     api = start(patchable_fields=fields)
     api.post(claim(2))
@@ -500,14 +498,14 @@ def test_a_patch_may_change_all_of_the_resources(start: Start) -> None:
     assert api.status() == ("STATUS_READY", 1, 0)
 
 
-def test_a_refused_patch_may_be_a_failed_precondition(start: Start) -> None:
+def test_a_refused_patch_can_be_a_failed_precondition(start: Start) -> None:
     api = start(patch_refusal="failed_precondition")
     api.post(claim(2))
     answer = api.patch({"resources": resources(zones=["US-WEST-04A"])})
     assert refusal(answer)[:2] == (412, "failed_precondition")
 
 
-def test_ready_may_come_with_the_first_instance(start: Start) -> None:
+def test_a_claim_can_be_ready_with_its_first_instance(start: Start) -> None:
     api = start(ready_when="any")
     api.post(claim(7))
     assert api.status() == ("STATUS_READY", 6, 1)
@@ -531,7 +529,7 @@ def test_a_shortage_may_fail_for_good(start: Start) -> None:
     assert api.status() == ("STATUS_FAILED", 6, 1)
 
 
-def test_instances_in_use_may_not_be_given_back(start: Start) -> None:
+def test_releasing_instances_in_use_can_be_refused(start: Start) -> None:
     api = start(refuse_release=True)
     api.post(claim(2))
     api.read()
@@ -540,7 +538,7 @@ def test_instances_in_use_may_not_be_given_back(start: Start) -> None:
     assert api.patch({"resources": resources(3)}).status_code == 200
 
 
-def test_the_status_may_be_stale_after_a_write(start: Start) -> None:
+def test_the_status_can_be_stale_after_a_write(start: Start) -> None:
     api = start(stale_status_for=5, allocation_delay=2, delete_delay=60)
     api.post(claim(1))
     api.clock.sleep(2)
@@ -557,7 +555,7 @@ def test_the_status_may_be_stale_after_a_write(start: Start) -> None:
     assert api.status()[0] == "STATUS_DELETING"
 
 
-def test_a_list_may_lag_behind_get(start: Start) -> None:
+def test_a_list_can_lag_behind_get(start: Start) -> None:
     api = start(list_lag=3)
     api.post(claim())
     assert api.names() == []
@@ -576,7 +574,7 @@ def test_the_number_of_zones_may_be_limited(start: Start) -> None:
     assert refusal(api.post(claim())) == (400, "invalid_argument", ["resources.zones"])
 
 
-def test_a_delete_of_what_is_gone_may_be_answered_like_the_first(start: Start) -> None:
+def test_a_repeated_delete_can_be_answered_like_the_first(start: Start) -> None:
     api = start(repeated_delete="last_state")
     api.post(claim())
     first = api.delete()
@@ -584,7 +582,7 @@ def test_a_delete_of_what_is_gone_may_be_answered_like_the_first(start: Start) -
     assert api.read().status_code == 404
 
 
-# Restart, start and end
+# Start, stop and restart
 
 
 def test_a_restart_keeps_claims_times_queues_and_progress(start: Start, tmp_path: Path) -> None:
@@ -613,7 +611,7 @@ def test_a_restart_keeps_claims_times_queues_and_progress(start: Start, tmp_path
     assert second.status() == ("STATUS_READY", 6, 0)
 
 
-def test_a_burnt_id_and_a_changed_inventory_survive_a_restart(start: Start, tmp_path: Path) -> None:
+def test_a_used_id_and_a_changed_inventory_survive_a_restart(start: Start, tmp_path: Path) -> None:
     settings = {"state": tmp_path / "state.db", "reuse_ids": False, "inventory": None}
     first = start(**settings)
     first.emulator.set_inventory(STOCK)
@@ -626,7 +624,7 @@ def test_a_burnt_id_and_a_changed_inventory_survive_a_restart(start: Start, tmp_
     assert refusal(second.post(claim()))[:2] == (409, "already_exists")
 
 
-def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
+def test_an_answered_create_survives_a_kill(tmp_path: Path) -> None:
     state = tmp_path / "state.db"
     program = (
         "import pathlib, sys\n"
@@ -657,13 +655,13 @@ def test_a_state_file_belongs_to_one_emulator(start: Start, tmp_path: Path) -> N
         start(state=tmp_path / "no folder" / "state.db")
 
 
-def test_only_loopback_is_listened_on() -> None:
+def test_only_loopback_addresses_are_accepted() -> None:
     for host in ("0.0.0.0", "192.168.0.1", "example.com", ""):
         with pytest.raises(ValueError, match="loopback"):
             Emulator(EmulatorSettings(host=host))
 
 
-def test_it_says_loudly_that_it_is_an_emulator(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_start_logs_a_warning_that_this_is_an_emulator(caplog: pytest.LogCaptureFixture) -> None:
     with Emulator() as emulator:
         assert f"EMULATOR of CoreWeave's inference API at {emulator.url}" in caplog.text
         assert emulator.environment() == {
@@ -674,7 +672,7 @@ def test_it_says_loudly_that_it_is_an_emulator(caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.parametrize("action", [{"delay": 60}, {"hold": "before"}, {"hold": "after"}])
-def test_it_stops_at_once_although_a_request_is_kept_waiting(
+def test_stop_does_not_wait_for_a_delayed_or_held_request(
     action: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
     emulator = Emulator(faults=[{"path": "list", **action}])
@@ -689,14 +687,14 @@ def test_it_stops_at_once_although_a_request_is_kept_waiting(
     assert not [each for each in caplog.records if each.levelname == "ERROR"]
 
 
-def test_it_stops_and_starts_again_on_the_same_port() -> None:
+def test_a_port_can_be_used_again_after_stop() -> None:
     with Emulator() as first:
         port = int(first.url.rpartition(":")[2])
     with Emulator(EmulatorSettings(port=port)) as second:
         assert second.url == first.url
 
 
-def test_serve_runs_until_it_is_told_to_end() -> None:
+def test_serve_runs_until_it_gets_a_signal() -> None:
     seen: list[int] = []
 
     def started(emulator: Emulator) -> None:
@@ -714,7 +712,9 @@ def test_an_inventory_is_read_from_toml_or_json(tmp_path: Path) -> None:
     json.write_text('{"RNO2A": {"l40s-8x": 3}}')
     assert load_inventory(toml) == load_inventory(json) == {"RNO2A": {"l40s-8x": 3}}
     json.write_text('{"RNO2A": {"l40s-8x": -3}}')
-    with pytest.raises(ValueError, match=r"stock\.json: RNO2A, l40s-8x: -3 is not a count"):
+    with pytest.raises(
+        ValueError, match=r"stock\.json: inventory: RNO2A\.l40s-8x: must be at least 0, not -3"
+    ):
         load_inventory(json)
 
 

@@ -1,4 +1,4 @@
-"""What the fault rules and the control API do, seen by a client over real HTTP."""
+"""What fault rules and control calls do, as a client sees it over real HTTP."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def http(emulator: Emulator) -> Iterator[httpx.Client]:
 
 @pytest.fixture(params=["in process", "over http"])
 def control(request: pytest.FixtureRequest, emulator: Emulator) -> Emulator | EmulatorControl:
-    """The same methods, in this process and over `/_emulator`."""
+    """The same methods, in this process and over HTTP."""
     if request.param == "in process":
         return emulator
     return EmulatorControl(emulator.url, emulator.admin_token)
@@ -79,7 +79,7 @@ def test_a_failure_before_the_commit_takes_no_effect(emulator: Emulator, http: h
     assert create(http).status_code == 200
 
 
-def test_a_failure_after_the_commit_leaves_the_claim_behind(emulator: Emulator, http: httpx.Client) -> None:
+def test_a_failure_after_the_commit_leaves_the_claim(emulator: Emulator, http: httpx.Client) -> None:
     emulator.set_faults([FaultRule(path="create", fail=Fail(when="after"))])
     assert create(http).status_code == 503
     assert [each.id for each in emulator.claims()] == [ID]
@@ -97,7 +97,7 @@ def test_a_failure_after_the_commit_leaves_the_claim_behind(emulator: Emulator, 
         (Fail(code="failed_precondition", status=400), 400, "application/json", '{"code": "fail'),
     ],
 )
-def test_a_failure_has_the_form_asked_for(
+def test_a_failure_has_the_form_of_its_rule(
     emulator: Emulator,
     http: httpx.Client,
     fail: Fail,
@@ -132,7 +132,7 @@ def test_a_failure_carries_message_details_and_retry_after(emulator: Emulator, h
 
 
 @pytest.mark.parametrize(("when", "kept"), [("before", 0), ("after", 1)])
-def test_a_dropped_connection_is_closed_without_an_answer(
+def test_a_dropped_connection_is_closed_without_a_response(
     emulator: Emulator, http: httpx.Client, when: str, kept: int
 ) -> None:
     http.get(CLAIMS)
@@ -145,7 +145,7 @@ def test_a_dropped_connection_is_closed_without_an_answer(
     assert http.get(CLAIMS).status_code == 200
 
 
-def test_half_a_body_ends_in_a_closed_connection(emulator: Emulator, http: httpx.Client) -> None:
+def test_half_a_body_is_followed_by_a_closed_connection(emulator: Emulator, http: httpx.Client) -> None:
     emulator.set_faults([{"path": "create", "half_body": True}])
     with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
         create(http)
@@ -154,7 +154,7 @@ def test_half_a_body_ends_in_a_closed_connection(emulator: Emulator, http: httpx
 
 
 @pytest.mark.parametrize(("when", "kept"), [("before", 0), ("after", 1)])
-def test_a_proxys_page_may_come_with_status_200(
+def test_the_page_of_a_proxy_can_have_status_200(
     emulator: Emulator, http: httpx.Client, when: str, kept: int
 ) -> None:
     emulator.set_faults([{"path": "create", "html_200": when}])
@@ -163,7 +163,7 @@ def test_a_proxys_page_may_come_with_status_200(
     assert len(emulator.claims()) == kept
 
 
-def test_a_redirect_leads_elsewhere_and_takes_no_effect(emulator: Emulator, http: httpx.Client) -> None:
+def test_a_redirected_request_takes_no_effect(emulator: Emulator, http: httpx.Client) -> None:
     emulator.set_faults([{"redirect": "https://login.example.com/"}])
     response = create(http)
     assert (response.status_code, response.headers["location"]) == (
@@ -173,7 +173,7 @@ def test_a_redirect_leads_elsewhere_and_takes_no_effect(emulator: Emulator, http
     assert emulator.claims() == []
 
 
-def test_a_delayed_call_keeps_nobody_else_waiting(emulator: Emulator, http: httpx.Client) -> None:
+def test_a_delayed_request_does_not_delay_others(emulator: Emulator, http: httpx.Client) -> None:
     emulator.set_faults([{"path": "create", "delay": 0.3}])
     with ThreadPoolExecutor() as pool:
         begun = time.monotonic()
@@ -187,7 +187,7 @@ def test_a_delayed_call_keeps_nobody_else_waiting(emulator: Emulator, http: http
 
 
 @pytest.mark.parametrize(("when", "kept"), [("before", 0), ("after", 1)])
-def test_a_held_call_waits_until_it_is_released(
+def test_a_held_request_waits_until_it_is_released(
     control: Emulator | EmulatorControl, http: httpx.Client, when: str, kept: int
 ) -> None:
     control.set_faults([{"name": "stop", "path": "create", "hold": when}])
@@ -204,15 +204,15 @@ def test_a_held_call_waits_until_it_is_released(
     assert control.holds() == []
 
 
-def test_waiting_for_a_hold_ends_with_the_timeout(control: Emulator | EmulatorControl) -> None:
-    with pytest.raises(TimeoutError, match="0 of 1 calls held"):
+def test_waiting_for_a_hold_times_out(control: Emulator | EmulatorControl) -> None:
+    with pytest.raises(TimeoutError, match="0 of 1 requests held"):
         control.wait_for_hold(0.05)
 
 
 @pytest.mark.parametrize(
     ("reads", "get", "in_list"), [("get", 404, [ID]), ("list", 200, []), ("both", 404, [])]
 )
-def test_reads_may_be_stale_after_a_create(
+def test_reads_can_be_stale_after_a_create(
     emulator: Emulator, http: httpx.Client, reads: str, get: int, in_list: list[str]
 ) -> None:
     emulator.set_faults([{"path": "create", "stale_reads": {"seconds": 30, "reads": reads}}])
@@ -225,7 +225,7 @@ def test_reads_may_be_stale_after_a_create(
     assert listed(http) == [ID]
 
 
-def test_reads_may_be_stale_after_an_update_and_a_delete(emulator: Emulator, http: httpx.Client) -> None:
+def test_reads_can_be_stale_after_an_update_or_a_delete(emulator: Emulator, http: httpx.Client) -> None:
     create(http)
     before = http.get(f"{CLAIMS}/{ID}").json()
     emulator.set_faults([{"claim": "train", "stale_reads": 5, "method": "PATCH"}])
@@ -241,7 +241,7 @@ def test_reads_may_be_stale_after_an_update_and_a_delete(emulator: Emulator, htt
     assert http.get(f"{CLAIMS}/{ID}").status_code == 404
 
 
-def test_a_status_may_change_for_a_while(emulator: Emulator, http: httpx.Client) -> None:
+def test_a_status_can_change_for_a_while(emulator: Emulator, http: httpx.Client) -> None:
     emulator.set_faults([{"path": "create", "status": {"status": "STATUS_ERROR", "seconds": 9}}])
     create(http)
     assert status(http)["status"] == "STATUS_ERROR"
@@ -249,7 +249,7 @@ def test_a_status_may_change_for_a_while(emulator: Emulator, http: httpx.Client)
     assert status(http)["status"] == "STATUS_READY"
 
 
-def test_ready_may_come_with_too_few_instances(emulator: Emulator, http: httpx.Client) -> None:
+def test_ready_can_come_with_too_few_instances(emulator: Emulator, http: httpx.Client) -> None:
     change = {"status": "STATUS_READY", "allocated": 1}
     emulator.set_faults([{"path": "create", "status": change}])
     create(http)
@@ -262,7 +262,7 @@ def test_ready_may_come_with_too_few_instances(emulator: Emulator, http: httpx.C
 
 
 @pytest.mark.parametrize("unknown", ["STATUS_PAUSED", 17])
-def test_a_status_may_be_one_that_no_schema_knows(
+def test_a_status_can_be_unknown_to_the_schema(
     control: Emulator | EmulatorControl, http: httpx.Client, unknown: str | int
 ) -> None:
     control.set_faults([{"path": "create", "status": {"status": unknown}}])
@@ -272,7 +272,7 @@ def test_a_status_may_be_one_that_no_schema_knows(
     assert status(http)["status"] == "STATUS_READY"
 
 
-def test_somebody_else_may_change_or_remove_the_claim_right_after_a_call(
+def test_a_claim_can_be_edited_or_removed_right_after_a_request(
     emulator: Emulator, http: httpx.Client
 ) -> None:
     edit = {"spec": {"resources": {"instanceCount": 5}}}
@@ -286,7 +286,7 @@ def test_somebody_else_may_change_or_remove_the_claim_right_after_a_call(
     assert http.get(f"{CLAIMS}/{ID}").status_code == 404
 
 
-def test_a_foreign_edit_that_cannot_be_kept_is_refused_when_the_rule_is_set(
+def test_an_invalid_foreign_edit_is_refused_when_the_rule_is_set(
     control: Emulator | EmulatorControl, http: httpx.Client
 ) -> None:
     rule = {"path": "create", "foreign_edit": {"spec": {"resources": {"zones": "RNO2A"}}}}
@@ -320,7 +320,7 @@ EDITS = st.fixed_dictionaries(
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(EDITS)
-def test_a_foreign_edit_that_is_accepted_never_breaks_a_call(
+def test_an_accepted_foreign_edit_never_breaks_a_request(
     emulator: Emulator, http: httpx.Client, edit: dict[str, Any]
 ) -> None:
     claim_id, refused = str(uuid.uuid4()), ""
@@ -337,7 +337,7 @@ def test_a_foreign_edit_that_is_accepted_never_breaks_a_call(
     emulator.edit_claim(claim_id, delete=True)
 
 
-def test_a_foreign_edit_reaches_every_field(control: Emulator | EmulatorControl, http: httpx.Client) -> None:
+def test_an_edit_reaches_every_field(control: Emulator | EmulatorControl, http: httpx.Client) -> None:
     create(http)
     control.edit_claim(
         ID,
@@ -365,25 +365,25 @@ def test_a_foreign_edit_reaches_every_field(control: Emulator | EmulatorControl,
     assert control.claims() == control.live_claims() == []
 
 
-def test_new_stock_is_handed_out_at_once(control: Emulator | EmulatorControl, http: httpx.Client) -> None:
+def test_new_stock_is_allocated_at_once(control: Emulator | EmulatorControl, http: httpx.Client) -> None:
     create(http, resources={**RESOURCES, "instanceCount": 20})
     assert status(http)["pendingInstances"] == 4
     control.set_inventory({"RNO2A": {"l40s-8x": 1}, "US-EAST-04A": {"gb200-4x": 12}}, merge=True)
     assert status(http)["status"] == "STATUS_READY"
     assert control.inventory()["US-WEST-04A"] == {"gb200-4x": 8}
     assert "RNO2A" in http.get(f"{CLAIMS}/parameters").json()["zoneInstanceTypes"]
-    with pytest.raises(ValueError, match="not a count"):
+    with pytest.raises(ValueError, match=r"RNO2A\.l40s-8x: must be at least 0, not -1"):
         control.set_inventory({"RNO2A": {"l40s-8x": -1}})
 
 
-def test_the_clock_can_be_put_forward(control: Emulator | EmulatorControl) -> None:
+def test_the_clock_can_be_advanced(control: Emulator | EmulatorControl) -> None:
     before = control.now()
     assert control.advance_clock(3600) - before >= 3600 * 10**9
     with pytest.raises(ValueError, match="forward"):
         control.advance_clock(-1)
 
 
-def test_the_log_and_the_counts_are_the_same_from_outside(
+def test_log_and_counts_are_the_same_over_http(
     control: Emulator | EmulatorControl, emulator: Emulator, http: httpx.Client
 ) -> None:
     control.set_faults([{"name": "first", "path": "list", "nth": 1, "fail": {}}])
@@ -398,7 +398,7 @@ def test_the_log_and_the_counts_are_the_same_from_outside(
     assert control.faults() == {"rules": [], "calls": 0, "counts": {}}
 
 
-def test_a_wrong_rule_is_refused_and_the_old_ones_stay(
+def test_an_invalid_rule_is_refused_and_the_old_rules_stay(
     control: Emulator | EmulatorControl,
 ) -> None:
     control.set_faults([{"name": "old", "drop": "after"}])
@@ -407,7 +407,7 @@ def test_a_wrong_rule_is_refused_and_the_old_ones_stay(
     assert control.faults()["rules"] == [{"name": "old", "drop": "after"}]
 
 
-def test_the_control_api_wants_its_own_token(emulator: Emulator) -> None:
+def test_the_control_api_requires_its_own_token(emulator: Emulator) -> None:
     for token in (emulator.token, emulator.viewer_token, "-"):
         for method, path in (("GET", "/requests"), ("PUT", "/faults"), ("POST", "/clock")):
             response = httpx.request(
@@ -431,7 +431,7 @@ def test_the_control_api_wants_its_own_token(emulator: Emulator) -> None:
         ("PUT", "/inventory", b"[]"),
     ],
 )
-def test_a_wrong_control_call_is_refused_with_a_reason(
+def test_an_invalid_control_call_is_refused_with_a_reason(
     emulator: Emulator, method: str, path: str, body: bytes
 ) -> None:
     headers = {"Authorization": f"Bearer {emulator.admin_token}"}
@@ -440,9 +440,25 @@ def test_a_wrong_control_call_is_refused_with_a_reason(
     assert response.json()["error"]
 
 
-def test_random_faults_hit_a_share_of_the_calls_and_never_hang(
-    emulator: Emulator, http: httpx.Client
-) -> None:
+@pytest.mark.parametrize(("method", "path"), [("GET", "/nothing"), ("PUT", "/claims"), ("DELETE", "")])
+def test_an_unknown_control_call_is_not_found(emulator: Emulator, method: str, path: str) -> None:
+    headers = {"Authorization": f"Bearer {emulator.admin_token}"}
+    response = httpx.request(method, f"{emulator.url}/_emulator{path}", headers=headers)
+    assert response.status_code == 404
+    assert response.json()["error"] == f"no such call: {method} /_emulator{path}"
+
+
+def test_a_control_with_the_wrong_token_is_refused(emulator: Emulator) -> None:
+    with pytest.raises(RuntimeError, match="missing or invalid control token"):
+        EmulatorControl(emulator.url, emulator.token).claims()
+
+
+def test_an_unknown_claim_is_named_whatever_its_id(control: Emulator | EmulatorControl) -> None:
+    with pytest.raises(KeyError, match="capacity claim a%2f b not found"):
+        control.edit_claim("a%2F b")
+
+
+def test_random_faults_hit_a_share_of_requests_and_never_hang(emulator: Emulator, http: httpx.Client) -> None:
     emulator.set_faults(FaultProfile.random(seed=3, rate=0.4))
     answered = 0
     for _ in range(200):
@@ -456,7 +472,7 @@ def test_random_faults_hit_a_share_of_the_calls_and_never_hang(
     assert len(faults) == 200 - answered
 
 
-def test_many_clients_at_once_keep_the_books_straight(emulator: Emulator) -> None:
+def test_concurrent_clients_do_not_corrupt_the_accounting(emulator: Emulator) -> None:
     headers = {"Authorization": f"Bearer {emulator.token}"}
     barrier = threading.Barrier(4)
 

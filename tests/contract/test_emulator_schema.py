@@ -1,8 +1,8 @@
 """The emulator against two independent descriptions of the API.
 
-The protobuf schema, built here by hand from the published one, decodes every answer strictly; it is
-itself checked against an answer of the official types' encoder. `openapi.yaml` makes Schemathesis
-send what nobody thought of.
+A protobuf schema, written here by hand from the published one, decodes every response strictly. It is
+itself checked against output of the official encoder. From `openapi.yaml` Schemathesis generates
+requests that no test author thought of.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _schema() -> dict[str, type[Message]]:
         dependency=["google/protobuf/timestamp.proto"],
     )
     for name, values in _ENUMS.items():
-        # Two enums have values of the same name, so each lies in a scope of its own.
+        # Two enums have values of the same name, so each gets a scope of its own.
         enum = file.message_type.add(name=f"{name}Scope").enum_type.add(name=name)
         prefix = "CAPACITY_TYPE" if name == "CapacityType" else "STATUS"
         for number, value in values.items():
@@ -123,19 +123,19 @@ ANSWERS = {"list": "ManyClaims", "parameters": "Parameters"}
 
 
 def decode(operation: str, text: str) -> dict[str, Any]:
-    """Decode strictly; returns what the official decoder would write again."""
+    """Decode strictly; returns what the official encoder makes of the message."""
     message = SCHEMA[ANSWERS.get(operation, "OneClaim")]()
     json_format.Parse(text, message, ignore_unknown_fields=False)
     written: dict[str, Any] = json_format.MessageToDict(message)
     return written
 
 
-def test_the_schema_accepts_an_answer_of_the_official_encoder() -> None:
+def test_the_schema_accepts_output_of_the_official_encoder() -> None:
     text = OFFICIAL.read_text()
     assert len(decode("list", text)["capacityClaims"]) == 4
 
 
-def test_the_schema_refuses_what_it_does_not_know() -> None:
+def test_the_schema_refuses_unknown_fields_and_values() -> None:
     for text in (
         '{"capacityClaim": {"spec": {"labels": {}}}}',
         '{"capacityClaim": {"status": {"status": "STATUS_PAUSED"}}}',
@@ -165,7 +165,7 @@ def test_the_emulator_writes_a_claim_as_the_official_encoder_does() -> None:
 
 @pytest.mark.parametrize("omit_zeros", [True, False])
 @pytest.mark.parametrize("shortage", ["creating", "error", "failed"])
-def test_a_strict_decoder_accepts_every_answer_of_a_whole_scenario(omit_zeros: bool, shortage: Any) -> None:
+def test_a_strict_decoder_accepts_every_response_of_a_scenario(omit_zeros: bool, shortage: Any) -> None:
     chosen = EmulatorSettings(
         inventory={"US-WEST-04A": {"gb200-4x": 2}, "US-EAST-04A": {"gb200-4x": 1}, "RNO2A": {}},
         allocation_delay=2,
@@ -195,7 +195,7 @@ def test_a_strict_decoder_accepts_every_answer_of_a_whole_scenario(omit_zeros: b
             common = {"instanceId": "gb200-4x", "capacityType": "CAPACITY_TYPE_MANAGED"}
             return {**common, "zones": zones, "instanceCount": count}
 
-        def look() -> None:
+        def read_all() -> None:
             for _ in range(4):
                 call("list", "GET")
                 for each in emulator.claims():
@@ -206,14 +206,14 @@ def test_a_strict_decoder_accepts_every_answer_of_a_whole_scenario(omit_zeros: b
             call("parameters", "GET", "/parameters")
             call("list", "GET")
             call("create", "POST", "", {"id": ID, "name": "a", "resources": resources(2)})
-            look()
+            read_all()
             call("create", "POST", "", {"id": OTHER, "name": "b", "resources": resources(3)})
-            look()
+            read_all()
             call("update", "PATCH", f"/{ID}", {"id": ID, "resources": resources(0)})
-            look()
+            read_all()
             call("delete", "DELETE", f"/{ID}")
             call("delete", "DELETE", f"/{OTHER}")
-            look()
+            read_all()
             call("list", "GET")
     forms = {"error": {"STATUS_ERROR"}, "failed": {"STATUS_FAILED"}, "creating": set[str]()}
     always = {"STATUS_CREATING", "STATUS_UPDATING", "STATUS_DELETING", "STATUS_READY"}
@@ -231,8 +231,8 @@ def fuzzed() -> Any:
         yield emulator
 
 
-# Left out: checks of what protobuf JSON takes beyond the document ("4", null, snake_case), of what
-# only the catalogue can refuse, and of unknown methods, which a gateway answers with 501, not 405.
+# Left out are checks of input that protobuf JSON accepts beyond the document ("4", null, snake_case),
+# of input that only the catalogue refuses, and of unknown methods, which get 501, not 405.
 _CHECKS = [
     schemathesis.checks.CHECKS.get_one(name)
     for name in (
@@ -248,7 +248,7 @@ _CHECKS = [
 
 @_LOADED.parametrize()
 @settings(max_examples=25, deadline=None, derandomize=True)
-def test_whatever_is_sent_the_answer_is_as_described(case: schemathesis.Case, fuzzed: Emulator) -> None:
+def test_every_response_conforms_to_the_openapi_document(case: schemathesis.Case, fuzzed: Emulator) -> None:
     headers = {"Authorization": f"Bearer {fuzzed.token}"}
     if case.method.upper() != case.operation.method.upper():
         refused = case.call(base_url=fuzzed.url, headers=headers)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from coreweave_inference import AsyncClient, CapacityClaim, CapacityClaimResources
 from coreweave_inference.emulator import Emulator, EmulatorSettings
 from coreweave_inference.emulator.allocation import Holding
-from coreweave_inference.emulator.store import _Claim
+from coreweave_inference.emulator.claim import Claim
 from pulumi_coreweave_inference import Readiness
 from pulumi_coreweave_inference.cli.app import app
 from pulumi_coreweave_inference.readiness import Goal, Poller
@@ -29,11 +29,12 @@ def emulator() -> Iterator[Emulator]:
     zone = "US-WEST-04A"
     with Emulator(EmulatorSettings(inventory={zone: {"gb200-4x": 1000}})) as running:
         long_ago = running.now() - _A_MONTH
-        store = running._running().store
+        assert running._app is not None
+        claims = running._app.claims
         for number in range(FOREIGN):  # not by POST, which would take a minute
             claim_id = str(uuid.UUID(int=number))
             holding = Holding("gb200-4x", (zone,), 1, held={zone: 1})
-            store._claims[claim_id] = _Claim(
+            claims._claims[claim_id] = Claim(
                 claim_id, f"foreign-{number}", holding, "CAPACITY_TYPE_MANAGED", "cw0a1b",
                 long_ago, long_ago, -FOREIGN + number, phase="STATUS_READY",
             )  # fmt: skip

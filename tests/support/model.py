@@ -282,7 +282,7 @@ class Grpc:
             now = FaultProfile.from_json(
                 {key: value for key, value in emulator.faults().items() if key in ("rules", "random")}
             )
-            emulator.set_faults(FaultProfile((rule, *now.rules), now.random_faults))
+            emulator.set_faults(FaultProfile(rules=(rule, *now.rules), random_faults=now.random_faults))
 
     @property
     def namespaces(self) -> Grpc:

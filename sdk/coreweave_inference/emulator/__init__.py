@@ -1,13 +1,15 @@
-"""CoreWeave's inference API for capacity claims, locally: it checks, keeps, allocates, and fails.
+"""A local emulator of CoreWeave's inference API: checks, keeps and allocates capacity claims, and fails.
 
-It shares no code with the client, so that the two do not share mistakes.
+It shares no code with the client, so a mistake in one is not hidden by the same mistake in the other.
 
     with Emulator() as emulator:
         client = Client(endpoint=emulator.url, token=emulator.token)
 
-What it cannot know about the API, it offers as a setting; `EmulatorSettings` lists them.
+Where the behaviour of the real API is unknown, there is a setting; see `EmulatorSettings`.
 """
 
+from coreweave_inference.emulator.claim import ClaimRecord
+from coreweave_inference.emulator.control import EmulatorControl
 from coreweave_inference.emulator.faults import (
     Fail,
     FaultProfile,
@@ -15,15 +17,15 @@ from coreweave_inference.emulator.faults import (
     StaleReads,
     StatusChange,
 )
-from coreweave_inference.emulator.records import Hold, RequestRecord
-from coreweave_inference.emulator.server import Emulator, EmulatorControl, serve
+from coreweave_inference.emulator.holds import Hold
+from coreweave_inference.emulator.request_log import RequestRecord
+from coreweave_inference.emulator.server import Emulator, serve
 from coreweave_inference.emulator.settings import (
     DEFAULT_INVENTORY,
     EmulatorSettings,
     Inventory,
     load_inventory,
 )
-from coreweave_inference.emulator.store import ClaimRecord
 
 __all__ = [
     "DEFAULT_INVENTORY",

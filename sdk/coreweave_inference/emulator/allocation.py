@@ -1,14 +1,14 @@
-"""Who gets which instances when: zones, stock and time, as pure computation.
+"""Which claim gets which instances, and when: zones, stock and time, as pure computation.
 
-An `Allocation` has no clock: every call is told the time, in whole nanoseconds, and what follows
-from it happens at the time it was due, whenever it is computed. The same calls with the same times
+An `Allocation` has no clock. Every call passes the time, in whole nanoseconds, and each effect
+happens at the time it was due, no matter when it is computed. The same calls with the same times
 give the same result.
 
-- A claim asks for instances when it is created or grows. `delay` later its ask is ripe: all of it
-  at once, or one instance every `spread`.
-- A ripe instance is taken from the first of the claim's zones that has one free.
-- If none has, the ask waits at every zone of the claim. A freed instance goes to the oldest ask
-  that waits for it, so nobody overtakes.
+- A claim asks for instances when it is created or grows. After `delay` its ask is due: all of it at
+  once, or one instance every `spread`.
+- An instance that is due comes from the first zone of the claim that has one free.
+- If no zone has one, the ask queues at every zone of the claim. A freed instance goes to the oldest
+  ask in the queue, so no claim overtakes another.
 - A claim that shrinks first gives up what it still waits for, newest ask first, then instances in
   its least preferred zones.
 """
@@ -26,17 +26,17 @@ Pool = tuple[str, str]
 
 @dataclass(slots=True)
 class Ask:
-    """One request for instances. `ticket` is its place in every queue."""
+    """A request for instances. `ticket` is its place in every queue."""
 
     ticket: int
-    unripe: int
-    """Instances whose time has not come."""
+    delayed: int
+    """Instances that are not due yet."""
     due: int | None
-    """When the next instances get ripe; None when all are."""
+    """When the next instances are due. None when all have been."""
     waiting: int = 0
-    """Ripe instances that no zone could give yet."""
+    """Instances that are due, but not in stock."""
     opened: bool = False
-    """Whether the first instance has been ripe."""
+    """Whether the first instance has been due."""
 
     @property
     def open(self) -> bool:
@@ -45,7 +45,7 @@ class Ask:
 
 @dataclass(slots=True)
 class Holding:
-    """What one claim wants and what it has."""
+    """What a claim wants, and what it has."""
 
     instance_id: str
     zones: tuple[str, ...]
@@ -53,7 +53,7 @@ class Holding:
     held: dict[str, int] = field(default_factory=dict)
     """Instances allocated, by zone."""
     asks: list[Ask] = field(default_factory=list)
-    """Oldest first; gone when served."""
+    """Oldest first. An ask is removed once it is served."""
 
     @property
     def allocated(self) -> int:
@@ -61,7 +61,7 @@ class Holding:
 
     @property
     def missing(self) -> int:
-        """Ripe instances for which there was no stock."""
+        """Instances that are due, but not in stock."""
         return sum(ask.waiting for ask in self.asks)
 
     @property
@@ -71,7 +71,7 @@ class Holding:
 
 
 class Allocation:
-    """The stock of all zones, and the claims that hold it or wait for it."""
+    """The stock of all zones, and the claims that hold some of it or wait for it."""
 
     def __init__(self, stock: Mapping[str, Mapping[str, int]], *, delay: int, spread: int) -> None:
         """`delay` and `spread` are nanoseconds; `stock` is by zone and instance type."""
@@ -87,12 +87,12 @@ class Allocation:
         self._set_stock(stock)
 
     def add(self, claim: str, holding: Holding, now: int) -> None:
-        """A new claim asks for all its instances."""
+        """Add a claim, which asks for all its instances."""
         self._holdings[claim] = holding
         self._ask(claim, holding, holding.count, now)
 
     def restore(self, claim: str, holding: Holding) -> None:
-        """Take over a claim as `holding` was saved, with its place in the queues."""
+        """Add a claim as it was saved, with its place in the queues."""
         self._holdings[claim] = holding
         for zone, count in holding.held.items():
             pool = (zone, holding.instance_id)
@@ -105,7 +105,7 @@ class Allocation:
                 self._enqueue(claim, holding, ask)
 
     def resize(self, claim: str, count: int, now: int) -> list[str]:
-        """Change how many instances a claim wants; returns the other claims this served."""
+        """Change the number of instances a claim wants; returns the other claims this served."""
         holding = self._holdings[claim]
         surplus = holding.count - count
         holding.count = count
@@ -113,8 +113,8 @@ class Allocation:
             self._ask(claim, holding, -surplus, now)
             return []
         for ask in reversed(holding.asks):
-            dropped = min(ask.unripe, surplus)
-            ask.unripe -= dropped
+            dropped = min(ask.delayed, surplus)
+            ask.delayed -= dropped
             surplus -= dropped
             dropped = min(ask.waiting, surplus)
             ask.waiting -= dropped
@@ -127,16 +127,18 @@ class Allocation:
             surplus -= given
             if given:
                 freed.append(self._give_back(holding, zone, given))
-        holding.asks = [ask for ask in holding.asks if ask.unripe or ask.waiting or not ask.opened]
+        holding.asks = [ask for ask in holding.asks if ask.delayed or ask.waiting or not ask.opened]
         self._ask(claim, holding, 0, now)
         return self._hand_out(freed)
 
     def reshape(
         self, claim: str, instance_id: str, zones: tuple[str, ...], count: int, now: int
     ) -> list[str]:
-        """Change anything a claim wants. It keeps instances of the same type in zones it still
-        names, and asks anew, at the end of the queues, for the rest. Returns the other claims
-        this served."""
+        """Change anything a claim wants; returns the other claims this served.
+
+        The claim keeps instances of the same type in zones it still names, and asks again for the
+        rest, at the end of the queues.
+        """
         holding = self._holdings[claim]
         self.stop(claim)
         freed: list[Pool] = []
@@ -154,14 +156,14 @@ class Allocation:
         return self._hand_out(freed)
 
     def stop(self, claim: str) -> None:
-        """The claim wants nothing more: it keeps what it has and leaves the queues."""
+        """Take a claim out of the queues. It keeps the instances it has."""
         holding = self._holdings[claim]
         for ask in holding.asks:
             self._dequeue(holding, ask)
         holding.asks = []
 
     def remove(self, claim: str) -> list[str]:
-        """The claim is gone; returns the claims that got its instances."""
+        """Remove a claim; returns the claims that got its instances."""
         holding = self._holdings[claim]
         self.stop(claim)
         freed = [self._give_back(holding, zone, count) for zone, count in [*holding.held.items()]]
@@ -169,34 +171,34 @@ class Allocation:
         return self._hand_out(freed)
 
     def set_stock(self, stock: Mapping[str, Mapping[str, int]]) -> list[str]:
-        """Replace the stock; returns the claims that got instances by it.
+        """Replace the stock; returns the claims that got instances from it.
 
-        Less stock than is in use takes nothing away from anybody: the missing instances are
-        simply not handed out again.
+        Less stock than is in use takes nothing away from a claim: instances are only not allocated
+        again once they are freed.
         """
         self._set_stock(stock)
         return self._hand_out(list(self._stock))
 
     def free(self, zone: str, instance_id: str) -> int:
-        """Instances in stock that nobody has."""
+        """The number of instances in stock that no claim holds."""
         pool = (zone, instance_id)
         return max(0, self._stock.get(pool, 0) - self._used.get(pool, 0))
 
     def next_due(self) -> int | None:
-        """When `step` next has something to do."""
+        """When `step` has something to do next, if ever."""
         return self._events[0][0] if self._events else None
 
     def step(self) -> str | None:
-        """Do what is due next; returns the claim it changed, None if nothing came of it."""
+        """Do what is due next; returns the claim it changed, if any."""
         due, _, claim, ask = heapq.heappop(self._events)
         holding = self._holdings.get(claim)
         if holding is None or ask.due != due or ask not in holding.asks:
             return None
-        ripe = min(1, ask.unripe) if self._spread else ask.unripe
+        count = min(1, ask.delayed) if self._spread else ask.delayed
         ask.opened = True
-        ask.unripe -= ripe
-        ask.waiting += ripe
-        ask.due = due + self._spread if ask.unripe else None
+        ask.delayed -= count
+        ask.waiting += count
+        ask.due = due + self._spread if ask.delayed else None
         self._serve(claim, holding, ask)
         if ask.due is not None:
             self._schedule(claim, ask)
@@ -210,7 +212,7 @@ class Allocation:
         }
 
     def _ask(self, claim: str, holding: Holding, count: int, now: int) -> None:
-        ask = Ask(self._next_ticket, unripe=count, due=now + self._delay)
+        ask = Ask(self._next_ticket, delayed=count, due=now + self._delay)
         self._next_ticket += 1
         holding.asks.append(ask)
         self._schedule(claim, ask)
@@ -220,7 +222,7 @@ class Allocation:
             heapq.heappush(self._events, (ask.due, ask.ticket, claim, ask))
 
     def _serve(self, claim: str, holding: Holding, ask: Ask) -> bool:
-        """Give an ask what is free now; returns whether that was anything."""
+        """Give an ask what is free now; returns whether it got anything."""
         before = ask.waiting
         for zone in holding.zones:
             given = min(ask.waiting, self.free(zone, holding.instance_id))
@@ -246,7 +248,7 @@ class Allocation:
         return pool
 
     def _hand_out(self, pools: Sequence[Pool]) -> list[str]:
-        """Give what is free in `pools` to whoever waits, oldest ask first; returns who got some."""
+        """Give free instances in `pools` to the asks that wait, oldest first; returns the claims served."""
         served: dict[str, None] = {}
         while heads := [queue[0] for pool in pools if (queue := self._queues.get(pool)) and self.free(*pool)]:
             claim, ask = self._waiting[min(heads)]

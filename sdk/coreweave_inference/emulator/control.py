@@ -1,125 +1,243 @@
-"""`/_emulator`: what tests and people do to the emulator over HTTP."""
+"""`/_emulator`: how tests and people control an emulator. Both ends of it.
+
+`ControlApi` performs the calls, for requests over HTTP and for `Emulator` in the same process.
+`EmulatorControl` makes them.
+"""
 
 from __future__ import annotations
 
 import hmac
+import http.client
 import json
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+from urllib.parse import quote, urlencode, urlsplit
 
-from starlette.applications import Starlette
+from pydantic import TypeAdapter
 from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from coreweave_inference.emulator.edits import check_edit
-from coreweave_inference.emulator.failures import ApiError
-from coreweave_inference.emulator.faults import FaultProfile
-from coreweave_inference.emulator.settings import check_inventory
-from coreweave_inference.emulator.strict import format_timestamp
+from coreweave_inference.emulator.app import EmulatorApp
+from coreweave_inference.emulator.claim import ClaimEdit, ClaimRecord
+from coreweave_inference.emulator.decoding import format_timestamp, parse_timestamp
+from coreweave_inference.emulator.faults import FaultProfile, FaultRule
+from coreweave_inference.emulator.holds import Hold
+from coreweave_inference.emulator.request_log import RequestRecord
+from coreweave_inference.emulator.settings import Inventory, check_inventory
+from coreweave_inference.emulator.validation import StrictModel
 
-if TYPE_CHECKING:
-    from coreweave_inference.emulator.app import EmulatorApp
+CONTROL_PREFIX = "/_emulator"
 
-_Endpoint = Callable[[Request], Awaitable[JSONResponse]]
+Faults = FaultProfile | Iterable[FaultRule | Mapping[str, object]]
+"""A profile, or rules as `FaultRule` or as JSON objects."""
 
-
-def control_routes(app: EmulatorApp) -> Starlette:
-    """The control API of one emulator. All of it wants the control token."""
-    expected = b"Bearer " + app.settings.control_token.encode()
-
-    async def about(request: Request) -> JSONResponse:
-        return JSONResponse({"emulator": "coreweave-inference", "claims": len(app.store.records())})
-
-    async def requests(request: Request) -> JSONResponse:
-        if request.method == "DELETE":
-            app.log.clear()
-            return JSONResponse({})
-        since = int(request.query_params.get("since", "0"))
-        return JSONResponse({"requests": [asdict(each) for each in app.log.since(since)]})
-
-    async def faults(request: Request) -> JSONResponse:
-        if request.method == "PUT":
-            app.set_faults(FaultProfile.from_json(await _json(request)))
-        elif request.method == "DELETE":
-            app.set_faults(FaultProfile())
-        return JSONResponse(app.faults.to_json())
-
-    async def holds(request: Request) -> JSONResponse:
-        return JSONResponse({"holds": [asdict(each) for each in app.holds.current()]})
-
-    async def release(request: Request) -> JSONResponse:
-        rule = _known(await _json(request), "rule").get("rule")
-        if rule is not None and not isinstance(rule, str):
-            raise ValueError("rule: must be a rule's name")
-        return JSONResponse({"released": app.holds.release(rule)})
-
-    async def inventory(request: Request) -> JSONResponse:
-        if request.method in ("PUT", "PATCH"):
-            wanted = check_inventory(await _json(request))
-            app.store.set_inventory(wanted, merge=request.method == "PATCH")
-        return JSONResponse(app.store.inventory())
-
-    async def claims(request: Request) -> JSONResponse:
-        return JSONResponse({"claims": [asdict(each) for each in app.store.records()]})
-
-    async def claim(request: Request) -> JSONResponse:
-        edit = dict(_known(await _json(request), "spec", "status", "seconds", "delete"))
-        delete = edit.pop("delete", False) is True
-        check_edit(edit, "edit")
-        app.store.edit(request.path_params["id"].lower(), delete=delete, **cast("dict[str, Any]", edit))
-        return JSONResponse({})
-
-    async def clock(request: Request) -> JSONResponse:
-        if request.method == "POST":
-            seconds = _known(await _json(request), "advance").get("advance")
-            if not isinstance(seconds, (int, float)):
-                raise ValueError("advance: must be a number of seconds")
-            app.store.advance_clock(seconds)
-        return JSONResponse({"now": format_timestamp(app.store.now())})
-
-    def guarded(endpoint: _Endpoint) -> _Endpoint:
-        async def checked(request: Request) -> JSONResponse:
-            given = request.headers.get("authorization", "").encode("latin-1")
-            if not hmac.compare_digest(given, expected):
-                return JSONResponse({"error": "wants the control token"}, status_code=401)
-            try:
-                return await endpoint(request)
-            except ValueError as error:
-                return JSONResponse({"error": str(error)}, status_code=400)
-            except ApiError as error:
-                return JSONResponse({"error": str(error)}, status_code=error.status)
-
-        return checked
-
-    def route(path: str, endpoint: _Endpoint, *methods: str) -> Route:
-        return Route(f"/_emulator{path}", guarded(endpoint), methods=list(methods))
-
-    return Starlette(
-        routes=[
-            route("", about, "GET"),
-            route("/requests", requests, "GET", "DELETE"),
-            route("/faults", faults, "GET", "PUT", "DELETE"),
-            route("/holds", holds, "GET"),
-            route("/release", release, "POST"),
-            route("/inventory", inventory, "GET", "PUT", "PATCH"),
-            route("/claims", claims, "GET"),
-            route("/claims/{id}", claim, "POST"),
-            route("/clock", clock, "GET", "POST"),
-        ]
-    )
+_REQUESTS = TypeAdapter(list[RequestRecord])
+_HOLDS = TypeAdapter(list[Hold])
+_CLAIMS = TypeAdapter(list[ClaimRecord])
+_ERRORS: Mapping[int, type[Exception]] = {400: ValueError, 404: KeyError}
 
 
-async def _json(request: Request) -> object:
-    body = await request.body()
-    value: object = json.loads(body) if body else {}
-    return value
+class EmulatorControl:
+    """Controls an emulator in another process, over HTTP."""
+
+    def __init__(self, url: str, control_token: str) -> None:
+        """`url` is the endpoint of the emulator, `control_token` that of its settings."""
+        self._url = urlsplit(url)
+        self._token = control_token
+
+    def requests(self, since: int = 0) -> list[RequestRecord]:
+        """Requests to the API after number `since`, oldest first."""
+        return _REQUESTS.validate_python(self._call("GET", "/requests", since=since)["requests"])
+
+    def clear_requests(self) -> None:
+        """Clear the log of requests. The numbering continues."""
+        self._call("DELETE", "/requests")
+
+    def faults(self) -> dict[str, object]:
+        """The rules as JSON, and in `counts` how many requests each matched (`met`) and hit (`hit`)."""
+        return self._call("GET", "/faults")
+
+    def set_faults(self, faults: Faults) -> None:
+        """Replace all rules and reset their counters. Raises ValueError for an invalid rule."""
+        self._call("PUT", "/faults", FaultProfile.of(faults).to_json())
+
+    def clear_faults(self) -> None:
+        """Remove all rules. Held requests stay held."""
+        self._call("DELETE", "/faults")
+
+    def holds(self) -> list[Hold]:
+        """The requests held now, oldest first."""
+        return _HOLDS.validate_python(self._call("GET", "/holds")["holds"])
+
+    def wait_for_hold(self, timeout: float = 10.0, *, count: int = 1) -> list[Hold]:
+        """Wait until `count` requests are held. Raises TimeoutError after `timeout` seconds."""
+        end = time.monotonic() + timeout
+        while len(holds := self.holds()) < count:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{len(holds)} of {count} requests held after {timeout:g} s")
+            time.sleep(0.02)
+        return holds
+
+    def release(self, rule: str | None = None) -> int:
+        """Release all held requests, or those of one rule; returns how many."""
+        return int(self._call("POST", "/release", {"rule": rule})["released"])
+
+    def inventory(self) -> dict[str, dict[str, int]]:
+        """The stock, by zone and instance type."""
+        return check_inventory(self._call("GET", "/inventory"))
+
+    def set_inventory(self, inventory: Inventory, *, merge: bool = False) -> None:
+        """Replace the stock, or with `merge` only the counts named. Waiting claims are served at once."""
+        self._call("PATCH" if merge else "PUT", "/inventory", inventory)
+
+    def claims(self) -> list[ClaimRecord]:
+        """All claims with internals, including those that are DELETING, oldest first."""
+        return _CLAIMS.validate_python(self._call("GET", "/claims")["claims"])
+
+    def live_claims(self) -> list[ClaimRecord]:
+        """The claims that are not being deleted: those that cost money."""
+        return [claim for claim in self.claims() if claim.status != "STATUS_DELETING"]
+
+    def edit_claim(
+        self,
+        claim_id: str,
+        *,
+        spec: Mapping[str, object] | None = None,
+        status: Mapping[str, object] | None = None,
+        seconds: float | None = None,
+        delete: bool = False,
+    ) -> None:
+        """Change a claim as somebody else would, without the checks of the API.
+
+        `spec` holds fields as the API names them: `name`, `organizationId`, `resources` (instances
+        are allocated accordingly), or any other, which the API then shows as it is. `status` replaces
+        fields of the computed status block, for `seconds` or for good; None restores a field. `delete`
+        removes the claim at once, without DELETING.
+
+        `edit_claim(id, spec={"resources": {"instanceCount": 2}})` is drift,
+        `status={"status": "STATUS_PAUSED"}` a status from the future, `delete=True` a claim gone.
+
+        Raises KeyError if there is no such claim, ValueError for an invalid value.
+        """
+        edit = {"spec": spec, "status": status, "seconds": seconds, "delete": delete}
+        self._call("POST", f"/claims/{claim_id}", edit)
+
+    def now(self) -> int:
+        """The emulator's time, in nanoseconds since 1970."""
+        return parse_timestamp(self._call("GET", "/clock")["now"])
+
+    def advance_clock(self, seconds: float) -> int:
+        """Let time pass at once; returns the new time in nanoseconds since 1970."""
+        return parse_timestamp(self._call("POST", "/clock", {"advance": seconds})["now"])
+
+    def _call(self, method: str, path: str, body: object = None, **query: object) -> dict[str, Any]:
+        """Make one call. Raises ValueError, KeyError or RuntimeError with the emulator's message."""
+        connection = http.client.HTTPConnection(self._url.hostname or "", self._url.port or 80, timeout=30)
+        try:
+            connection.request(
+                method,
+                f"{CONTROL_PREFIX}{quote(path)}?{urlencode(query)}",
+                body=None if body is None else json.dumps(body),
+                headers={"Authorization": f"Bearer {self._token}"},
+            )
+            response = connection.getresponse()
+            text = response.read().decode()
+        finally:
+            connection.close()
+        if response.status == 200:
+            answer: dict[str, Any] = json.loads(text)
+            return answer
+        try:
+            message = json.loads(text)["error"]
+        except (ValueError, LookupError):
+            message = f"HTTP {response.status}: {text}"
+        raise _ERRORS.get(response.status, RuntimeError)(message)
 
 
-def _known(value: object, *names: str) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise ValueError("the body must be a JSON object")
-    if unknown := value.keys() - set(names):
-        raise ValueError(f"no such field: {', '.join(sorted(unknown))}")
-    return value
+class _EditBody(ClaimEdit):
+    delete: bool = False
+
+
+class _ReleaseBody(StrictModel):
+    rule: str | None = None
+
+
+class _AdvanceBody(StrictModel):
+    advance: float
+
+
+class ControlApi:
+    """Performs the calls to `/_emulator`. As an ASGI application it requires the control token."""
+
+    def __init__(self, app: EmulatorApp) -> None:
+        self._app = app
+        self._expected = b"Bearer " + app.settings.control_token.encode()
+
+    def perform(self, method: str, path: str, body: object, query: Mapping[str, object]) -> dict[str, Any]:
+        """Perform one call, given its path below `/_emulator`; returns the JSON object to answer with.
+
+        Dataclasses in it stay as they are. Raises ValueError for an invalid body or query, KeyError
+        for an unknown claim, LookupError for an unknown call.
+        """
+        app, claims = self._app, self._app.claims
+        match method, path.split("/")[1:]:
+            case "GET", []:
+                return {"emulator": "coreweave-inference", "claims": len(claims.records())}
+            case "GET", ["requests"]:
+                since = str(query.get("since", 0))
+                if not since.isdecimal():
+                    raise ValueError(f"since: must be the number of a request, not {since!r}")
+                return {"requests": app.log.since(int(since))}
+            case "DELETE", ["requests"]:
+                app.log.clear()
+                return {}
+            case "GET", ["faults"]:
+                return app.faults.to_json()
+            case "PUT", ["faults"]:
+                app.set_faults(FaultProfile.from_json(body))
+                return app.faults.to_json()
+            case "DELETE", ["faults"]:
+                app.set_faults(FaultProfile())
+                return app.faults.to_json()
+            case "GET", ["holds"]:
+                return {"holds": app.holds.current()}
+            case "POST", ["release"]:
+                return {"released": app.holds.release(_ReleaseBody.parse(body).rule)}
+            case "GET", ["inventory"]:
+                return {**claims.inventory()}
+            case "PUT" | "PATCH", ["inventory"]:
+                claims.set_inventory(check_inventory(body), merge=method == "PATCH")
+                return {**claims.inventory()}
+            case "GET", ["claims"]:
+                return {"claims": claims.records()}
+            case "POST", ["claims", claim_id]:
+                edit = _EditBody.parse(body)
+                claims.edit(claim_id.lower(), edit, delete=edit.delete)
+                return {}
+            case "GET", ["clock"]:
+                return {"now": format_timestamp(claims.now())}
+            case "POST", ["clock"]:
+                return {"now": format_timestamp(claims.advance_clock(_AdvanceBody.parse(body).advance))}
+        raise LookupError(f"no such call: {method} {CONTROL_PREFIX}{path}")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status, answer = await self._respond(Request(scope, receive))
+        text = json.dumps(answer, default=lambda value: asdict(cast("Any", value)))
+        await Response(text, status, media_type="application/json")(scope, receive, send)
+
+    async def _respond(self, request: Request) -> tuple[int, dict[str, Any]]:
+        given = request.headers.get("authorization", "").encode("latin-1")
+        if not hmac.compare_digest(given, self._expected):
+            return 401, {"error": "missing or invalid control token"}
+        path = str(request.scope["path"]).removeprefix(CONTROL_PREFIX).removesuffix("/")
+        try:
+            body = await request.body()
+            value = json.loads(body) if body else {}
+            return 200, self.perform(request.method, path, value, request.query_params)
+        except ValueError as error:
+            return 400, {"error": str(error)}
+        except LookupError as error:
+            return 404, {"error": str(error.args[0])}

@@ -11,6 +11,6 @@ from coreweave_inference.emulator.server import Emulator
 
 @pytest.fixture
 def capacity_emulator() -> Iterator[Emulator]:
-    """A fresh emulator with the default settings, for one test."""
+    """A new emulator with the default settings for each test."""
     with Emulator() as emulator:
         yield emulator

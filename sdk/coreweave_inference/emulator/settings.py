@@ -1,4 +1,4 @@
-"""What can be set about the emulator, and the inventory it hands out."""
+"""The settings of the emulator, and the inventory it allocates from."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from coreweave_inference.emulator.validation import explain
 
 Inventory = Mapping[str, Mapping[str, int]]
-"""Instances that exist, by zone and instance type. 0 means: offered, but none in stock."""
+"""Instances that exist, by zone and instance type. 0: the zone offers the type, but has none in stock."""
 
 DEFAULT_INVENTORY: Inventory = {
     "US-WEST-04A": {"gb200-4x": 64, "h100-80gb-sxm5": 32, "l40s-8x": 16},
@@ -19,86 +23,89 @@ DEFAULT_INVENTORY: Inventory = {
     "US-EAST-02A": {"h100-80gb-sxm5": 32, "a100-80gb-8x": 16, "gb200-4x": 0},
     "RNO2A": {"h100-80gb-sxm5": 16, "l40s-8x": 32},
 }
-"""A made-up stock with real-looking names; the names of zones and of `gb200-4x` are in
-CoreWeave's docs and schema, the rest is assumed."""
+"""An invented stock with realistic names. The zones and `gb200-4x` appear in CoreWeave's docs and
+schema; the other names are assumed."""
 
 RESOURCE_FIELDS = frozenset({"instanceId", "instanceCount", "zones", "capacityType"})
 
 ErrorForm = Literal["connect", "status"]
 
+_INVENTORY = TypeAdapter(dict[str, dict[str, Annotated[int, Field(strict=True, ge=0)]]])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmulatorSettings:
-    """Everything that can be set. All times are seconds; the defaults make a quick, friendly API.
+    """All settings. Times are in seconds; the defaults make a fast and friendly API.
 
-    Where nobody outside CoreWeave knows how the API behaves, a setting offers each answer: those from
-    `error_form` to `repeated_delete` begin with the question.
+    Where nobody outside CoreWeave knows how the API behaves, a setting offers each possible answer:
+    the docstrings of these settings, from `error_form` to `repeated_delete`, start with the question.
     """
 
     host: str = "127.0.0.1"
-    """Where to listen: a loopback address or `localhost`; anything else is refused."""
+    """The address to listen on. Must be a loopback address or `localhost`."""
     port: int = 0
-    """The TCP port; 0 takes a free one."""
+    """The TCP port. 0 picks a free one."""
     state: Path | None = None
-    """A SQLite file that keeps all claims over restarts; None keeps them in memory."""
+    """A SQLite file that keeps all claims across restarts. None keeps them in memory."""
     inventory: Inventory | None = None
-    """What there is to hand out. None: what the state file last had, else `DEFAULT_INVENTORY`."""
+    """The stock. None: what the state file holds, else `DEFAULT_INVENTORY`."""
 
     token: str = field(default_factory=lambda: _secret("admin"), repr=False)
-    """The API token with the role Inference Admin: reads and writes. Random by default."""
+    """The API token with the role Inference Admin, which may read and write. Random by default."""
     viewer_token: str = field(default_factory=lambda: _secret("viewer"), repr=False)
-    """The API token with the role Inference Viewer: reads. Random by default."""
+    """The API token with the role Inference Viewer, which may read. Random by default."""
     control_token: str = field(default_factory=lambda: _secret("control"), repr=False)
     """The token for `/_emulator/…`. Random by default."""
 
     allocation_delay: float = 0.0
-    """Seconds from a create or update to its first instance (and to the end of a shrink).
-    With 0 the answer still says CREATING or UPDATING, and the next read READY."""
+    """Seconds from a create or update to its first instance, and to the end of a shrink. With 0 the
+    response still says CREATING or UPDATING, and the next read READY."""
     allocation_spread: float = 0.0
-    """Seconds between one instance and the next; 0 grants all at once."""
+    """Seconds between one instance and the next. 0 allocates all at once."""
     delete_delay: float = 0.0
     """Seconds a claim stays DELETING, and keeps its instances, before it is gone."""
     shortage_failed_after: float = 60.0
     """With `shortage="failed"`: seconds of waiting for stock before STATUS_FAILED."""
 
     error_form: ErrorForm = "connect"
-    """Which form have errors? `"status"`: the form of google.rpc.Status with a numeric code."""
+    """Which form do errors have? `"status"`: that of google.rpc.Status, with a numeric code."""
     omit_zeros: bool = True
-    """Are `0`, `""` and `[]` left out of answers? False: written."""
+    """Are `0`, `""` and `[]` left out of responses? False: they are written."""
     empty_list: Literal["absent", "array", "not_found"] = "absent"
-    """How does LIST say "none"? By leaving the field out, by `[]`, or by 404."""
+    """How does LIST say "none"? It leaves out the field, or returns `[]`, or answers 404."""
     unique_names: bool = False
-    """Is a name that a living claim has refused? True: with `already_exists`."""
+    """Can two claims have the same name? True: the second is refused with `already_exists`, as long as
+    the first exists."""
     reuse_ids: bool = True
-    """May an id be used again once its claim is gone? False: `already_exists`, though GET says 404."""
+    """Can an id be used again once its claim is gone? False: `already_exists`, although GET answers 404."""
     patchable_fields: frozenset[str] = frozenset({"instanceCount"})
-    """What may PATCH change? Any of `instanceId`, `instanceCount`, `zones`, `capacityType`."""
+    """What can PATCH change? Any of `instanceId`, `instanceCount`, `zones`, `capacityType`."""
     patch_refusal: Literal["invalid_argument", "failed_precondition", "ignored"] = "invalid_argument"
-    """How is another change refused? `"ignored"`: not at all, but nothing is changed."""
+    """How does PATCH refuse other changes? `"ignored"`: it answers 200, and changes nothing."""
     ready_when: Literal["all", "any"] = "all"
-    """Does READY imply fully allocated? `"any"`: READY with the first instance."""
+    """Does READY mean fully allocated? `"any"`: READY with the first instance."""
     shortage: Literal["creating", "error", "failed"] = "creating"
-    """How does a shortage show? As CREATING; `"error"`: as STATUS_ERROR until served; `"failed"`: as
-    STATUS_FAILED for good after `shortage_failed_after` seconds."""
+    """How does a shortage show? `"creating"`: as CREATING. `"error"`: as STATUS_ERROR until instances are
+    allocated. `"failed"`: as STATUS_FAILED, for good, after `shortage_failed_after` seconds."""
     refuse_release: bool = False
-    """May instances in use be given back? True: no; delete and shrink answer `failed_precondition`."""
+    """Can instances in use be released? True: no; delete and shrink answer `failed_precondition`."""
     stale_status_for: float = 0.0
-    """Is the status fresh after PATCH and DELETE? Above 0: the old status block beside the new spec,
-    so long."""
+    """Is the status fresh after PATCH and DELETE? Above 0: for this many seconds the old status block
+    appears beside the new spec."""
     list_lag: float = 0.0
-    """Is LIST as fresh as GET? Above 0: it is so old."""
+    """Is LIST as fresh as GET? Above 0: LIST is this many seconds behind."""
     max_zones: int | None = None
-    """How many zones may a claim have? 1, as the schema of 2026-06-29 said, or None: any number."""
+    """How many zones can a claim have? 1: as in the schema of 2026-06-29. None: any number."""
     repeated_delete: Literal["not_found", "last_state"] = "not_found"
-    """What answers DELETE of a claim that is gone? `"last_state"`: 200, like the first. (While it is
-    DELETING a repeat is always answered like the first; an id never seen always with 404.)"""
+    """What does DELETE answer for a claim that is gone? `"last_state"`: 200, like the first one. (While
+    the claim is DELETING, it always answers like the first one; for an id that never existed, 404.)"""
 
     organization_id: str = "cw0a1b"
-    """`organizationId` of every claim."""
+    """The `organizationId` of every claim."""
     max_body_bytes: int = 65_536
     """A larger request body is refused with `invalid_argument`."""
     log_limit: int = 100_000
-    """How many requests the log keeps; older ones are forgotten."""
+    """How many requests the log keeps. Older ones are dropped."""
 
     def __post_init__(self) -> None:
         unknown = self.patchable_fields - RESOURCE_FIELDS
@@ -121,9 +128,9 @@ class EmulatorSettings:
 
 
 def load_inventory(path: Path) -> Inventory:
-    """Read an inventory from a `.toml` file, or from JSON under any other name.
+    """Read an inventory from a TOML file if its name ends in `.toml`, else from JSON.
 
-    Raises ValueError with the file's name if it is not `{zone: {instance type: count}}`.
+    Raises ValueError with the name of the file if it is not `{zone: {instance type: count}}`.
     """
     try:
         return check_inventory(read_json_or_toml(path))
@@ -132,26 +139,18 @@ def load_inventory(path: Path) -> Inventory:
 
 
 def read_json_or_toml(path: Path) -> object:
-    """The content of a `.toml` file, or of a JSON file under any other name."""
+    """The content of a TOML file if its name ends in `.toml`, else of a JSON file."""
     text = path.read_text(encoding="utf-8")
     content: object = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     return content
 
 
 def check_inventory(content: object) -> dict[str, dict[str, int]]:
-    """Return `content` as a fresh inventory; ValueError names what is wrong with it."""
-    if not isinstance(content, Mapping):
-        raise ValueError("an inventory is an object {zone: {instance type: count}}")
-    inventory: dict[str, dict[str, int]] = {}
-    for zone, types in content.items():
-        if not isinstance(zone, str) or not isinstance(types, Mapping):
-            raise ValueError(f"zone {zone!r}: must be an object {{instance type: count}}")
-        inventory[zone] = {}
-        for instance_type, count in types.items():
-            if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-                raise ValueError(f"{zone}, {instance_type}: {count!r} is not a count of instances")
-            inventory[zone][str(instance_type)] = count
-    return inventory
+    """Return a copy of `content` as an inventory. Raises ValueError with the first mistake."""
+    try:
+        return _INVENTORY.validate_python(content)
+    except ValidationError as error:
+        raise ValueError(f"inventory: {explain(error)}") from None
 
 
 def _secret(role: str) -> str:

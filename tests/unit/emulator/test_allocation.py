@@ -1,4 +1,4 @@
-"""Zones and time: who gets which instances when."""
+"""Which claim gets which instances, and when."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_the_first_zone_is_filled_before_the_second() -> None:
     assert claim.held == {"A": 4, "B": 1}
 
 
-def test_the_order_of_zones_is_the_claims_own() -> None:
+def test_each_claim_has_its_own_order_of_zones() -> None:
     subject = allocation()
     claim = add(subject, "one", 3, zones=("B", "A"))
     run_until(subject, 0)
     assert claim.held == {"B": 2, "A": 1}
 
 
-def test_nothing_is_granted_before_the_delay_is_over() -> None:
+def test_nothing_is_allocated_before_the_delay_is_over() -> None:
     subject = allocation(delay=10)
     claim = add(subject, "one", 2)
     run_until(subject, 9)
@@ -59,7 +59,7 @@ def test_nothing_is_granted_before_the_delay_is_over() -> None:
     assert claim.allocated == 2
 
 
-def test_a_spread_grants_one_instance_at_a_time() -> None:
+def test_a_spread_allocates_one_instance_at_a_time() -> None:
     subject = allocation(delay=10, spread=2)
     claim = add(subject, "one", 3)
     seen = []
@@ -70,7 +70,7 @@ def test_a_spread_grants_one_instance_at_a_time() -> None:
     assert not claim.asks
 
 
-def test_a_freed_instance_goes_to_who_waited_longest() -> None:
+def test_a_freed_instance_goes_to_the_longest_waiting_claim() -> None:
     subject = allocation()
     add(subject, "holder", 6)
     first = add(subject, "first", 2)
@@ -80,7 +80,7 @@ def test_a_freed_instance_goes_to_who_waited_longest() -> None:
     assert (first.allocated, second.allocated) == (2, 1)
 
 
-def test_instances_freed_in_two_zones_at_once_go_to_the_oldest_ask_by_its_own_order() -> None:
+def test_instances_freed_together_go_to_the_oldest_ask_in_its_zone_order() -> None:
     subject = allocation({"A": {"gpu": 0}, "B": {"gpu": 0}})
     first = add(subject, "first", 1, zones=("B", "A"))
     second = add(subject, "second", 1, zones=("A",))
@@ -90,7 +90,7 @@ def test_instances_freed_in_two_zones_at_once_go_to_the_oldest_ask_by_its_own_or
     assert (first.held, second.held, third.held) == ({"B": 1}, {"A": 1}, {})
 
 
-def test_the_oldest_ask_is_served_first_whichever_zone_it_waits_at() -> None:
+def test_the_oldest_ask_is_served_first_in_any_zone() -> None:
     subject = allocation({"A": {"gpu": 0}, "B": {"gpu": 0}})
     first = add(subject, "first", 1, zones=("B",))
     second = add(subject, "second", 2, zones=("A", "B"))
@@ -99,7 +99,7 @@ def test_the_oldest_ask_is_served_first_whichever_zone_it_waits_at() -> None:
     assert (first.held, second.held) == ({"B": 1}, {"A": 1})
 
 
-def test_a_newcomer_does_not_overtake_who_waits_in_another_zone_first() -> None:
+def test_a_new_claim_does_not_overtake_one_that_waits_in_another_zone() -> None:
     subject = allocation({"A": {"gpu": 1}, "B": {"gpu": 1}})
     add(subject, "holder", 1, zones=("B",))
     add(subject, "other", 1, zones=("A",))
@@ -118,7 +118,7 @@ def test_a_shrink_frees_the_least_preferred_zones_first() -> None:
     assert claim.held == {"A": 3}
 
 
-def test_a_shrink_gives_up_what_is_awaited_before_what_is_held() -> None:
+def test_a_shrink_gives_up_pending_instances_before_allocated_ones() -> None:
     subject = allocation()
     claim = add(subject, "one", 8)
     run_until(subject, 0)
@@ -138,7 +138,7 @@ def test_growth_waits_behind_older_asks_of_others() -> None:
     assert (grown.allocated, other.allocated) == (1, 2)
 
 
-def test_more_stock_serves_who_waits_and_less_stock_takes_nothing() -> None:
+def test_more_stock_serves_waiting_claims_and_less_takes_nothing_away() -> None:
     subject = allocation({"A": {"gpu": 1}})
     claim = add(subject, "one", 2, zones=("A",))
     run_until(subject, 0)
@@ -148,7 +148,7 @@ def test_more_stock_serves_who_waits_and_less_stock_takes_nothing() -> None:
     assert (claim.allocated, subject.free("A", "gpu")) == (2, 0)
 
 
-def test_new_zones_keep_what_lies_in_zones_still_named() -> None:
+def test_new_zones_keep_instances_in_zones_still_named() -> None:
     subject = allocation({"A": {"gpu": 2}, "B": {"gpu": 2}, "C": {"gpu": 2}})
     claim = add(subject, "one", 3)
     run_until(subject, 0)
@@ -158,7 +158,7 @@ def test_new_zones_keep_what_lies_in_zones_still_named() -> None:
     assert claim.held == {"A": 2, "C": 1}
 
 
-def test_another_type_gives_all_instances_back() -> None:
+def test_another_instance_type_releases_all_instances() -> None:
     subject = allocation({"A": {"gpu": 2, "tpu": 1}})
     claim = add(subject, "one", 2, zones=("A",))
     run_until(subject, 0)
@@ -167,7 +167,7 @@ def test_another_type_gives_all_instances_back() -> None:
     assert (claim.held, claim.missing, subject.free("A", "gpu")) == ({"A": 1}, 1, 2)
 
 
-def test_a_restored_allocation_goes_on_as_if_nothing_had_happened() -> None:
+def test_a_restored_allocation_continues_where_it_stopped() -> None:
     plain, restored = allocation(delay=1, spread=1), allocation(delay=1, spread=1)
     before = {name: add(plain, name, 4, now=now) for name, now in (("one", 0), ("two", 1))}
     run_until(plain, 3)
@@ -184,7 +184,7 @@ def test_a_restored_allocation_goes_on_as_if_nothing_had_happened() -> None:
 
 
 def _values(ask: object) -> list[object]:
-    return [getattr(ask, name) for name in ("ticket", "unripe", "due", "waiting", "opened")]
+    return [getattr(ask, name) for name in ("ticket", "delayed", "due", "waiting", "opened")]
 
 
 zones = st.lists(st.sampled_from(ZONES), min_size=1, max_size=3, unique=True).map(tuple)
@@ -205,7 +205,7 @@ actions = st.one_of(
 
 
 class World:
-    """An allocation, the claims in it, and what must hold after every step."""
+    """An allocation and its claims, changed by random actions."""
 
     def __init__(self, stock: dict[str, dict[str, int]], delay: int = 0, spread: int = 0) -> None:
         self.subject = allocation(stock, delay=delay, spread=spread)
@@ -253,7 +253,7 @@ class World:
 
 
 @given(stocks, st.lists(actions, max_size=40), st.integers(0, 2), st.integers(0, 2))
-def test_never_more_is_allocated_than_is_in_stock(
+def test_allocation_never_exceeds_the_stock(
     stock: dict[str, dict[str, int]],
     steps: list[tuple[object, ...]],
     delay: int,
@@ -268,7 +268,7 @@ def test_never_more_is_allocated_than_is_in_stock(
 
 
 @given(stocks, st.lists(actions, max_size=40), st.integers(0, 2), st.integers(0, 2))
-def test_allocated_and_pending_are_what_was_declared(
+def test_allocated_plus_pending_is_the_declared_count(
     stock: dict[str, dict[str, int]],
     steps: list[tuple[object, ...]],
     delay: int,
@@ -279,14 +279,14 @@ def test_allocated_and_pending_are_what_was_declared(
         world.act(step)
         for name, claim in world.claims.items():
             if name not in world.stopped:
-                pending = sum(ask.unripe + ask.waiting for ask in claim.asks)
+                pending = sum(ask.delayed + ask.waiting for ask in claim.asks)
                 assert claim.allocated + pending == claim.count
             assert claim.held.keys() <= set(claim.zones)
             assert all(count > 0 for count in claim.held.values())
 
 
 @given(stocks, st.lists(actions, max_size=40), st.integers(0, 2), st.integers(0, 2))
-def test_nobody_waits_while_an_instance_for_it_is_free(
+def test_no_claim_waits_while_an_instance_for_it_is_free(
     stock: dict[str, dict[str, int]],
     steps: list[tuple[object, ...]],
     delay: int,
@@ -322,18 +322,18 @@ def test_claims_are_served_in_the_order_they_came(
 
 
 @given(stocks, st.lists(actions, max_size=40), st.integers(0, 2), st.integers(0, 2))
-def test_it_makes_no_difference_how_often_one_looks(
+def test_the_result_does_not_depend_on_how_often_it_is_read(
     stock: dict[str, dict[str, int]],
     steps: list[tuple[object, ...]],
     delay: int,
     spread: int,
 ) -> None:
-    often, seldom = World(stock, delay, spread), World(stock, delay, spread)
+    often, rarely = World(stock, delay, spread), World(stock, delay, spread)
     for step in steps:
-        seldom.act(step)
+        rarely.act(step)
         if step[0] == "wait":
             for _ in range(int(str(step[1]))):
                 often.act(("wait", 1))
         else:
             often.act(step)
-        assert often.state() == seldom.state()
+        assert often.state() == rarely.state()

@@ -1,4 +1,4 @@
-"""Fault rules: which calls they hit."""
+"""Fault rules: which requests they hit, and how they are read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coreweave_inference.emulator.faults import (
-    Call,
+    ApiRequest,
     Fail,
     FaultProfile,
     FaultRule,
@@ -18,12 +18,12 @@ from coreweave_inference.emulator.faults import (
     StatusChange,
 )
 
-CREATE = Call("POST", "/v1alpha1/inference/capacityclaims", "create", "id-1", "train")
-GET = Call("GET", "/v1alpha1/inference/capacityclaims/id-1", "get", "id-1", "train")
-LIST = Call("GET", "/v1alpha1/inference/capacityclaims", "list")
+CREATE = ApiRequest("POST", "/v1alpha1/inference/capacityclaims", "create", "id-1", "train")
+GET = ApiRequest("GET", "/v1alpha1/inference/capacityclaims/id-1", "get", "id-1", "train")
+LIST = ApiRequest("GET", "/v1alpha1/inference/capacityclaims", "list")
 
 
-def hits(rules: list[dict[str, object]], calls: list[Call]) -> list[str | None]:
+def hits(rules: list[dict[str, object]], calls: list[ApiRequest]) -> list[str | None]:
     state = FaultState(FaultProfile.from_json(rules))
     return [rule.name if (rule := state.decide(call)) else None for call in calls]
 
@@ -39,7 +39,7 @@ def hits(rules: list[dict[str, object]], calls: list[Call]) -> list[str | None]:
         ({}, [True, True, True]),
     ],
 )
-def test_a_rule_hits_the_calls_it_describes(matcher: dict[str, object], hit: list[bool]) -> None:
+def test_a_rule_hits_the_requests_it_matches(matcher: dict[str, object], hit: list[bool]) -> None:
     found = hits([{**matcher, "drop": "before"}], [CREATE, GET, LIST])
     assert [name is not None for name in found] == hit
 
@@ -56,7 +56,7 @@ def test_a_rule_hits_the_calls_it_describes(matcher: dict[str, object], hit: lis
         ({"probability": 1}, [1, 2, 3, 4, 5, 6]),
     ],
 )
-def test_a_rule_hits_as_often_as_it_says(limit: dict[str, object], hit: list[int]) -> None:
+def test_a_rule_hits_as_often_as_its_limits_say(limit: dict[str, object], hit: list[int]) -> None:
     found = hits([{"path": "get", **limit, "drop": "before"}], [LIST, *[GET] * 6])
     assert [number for number, name in enumerate(found) if name] == hit
 
@@ -69,14 +69,14 @@ def test_the_first_rule_that_hits_decides_and_all_count() -> None:
     assert hits(rules, [GET, GET, GET]) == ["first", "second", None]
 
 
-def test_a_probability_draws_the_same_for_the_same_seed() -> None:
+def test_a_probability_is_repeatable_with_the_same_seed() -> None:
     def drawn(seed: int) -> list[str | None]:
         return hits([{"probability": 0.5, "seed": seed, "drop": "before"}], [GET] * 64)
 
     assert drawn(1) == drawn(1) != drawn(2)
 
 
-def test_random_faults_are_the_same_for_the_same_seed_and_hit_the_share_asked_for() -> None:
+def test_random_faults_are_repeatable_and_hit_the_given_share() -> None:
     def drawn(seed: int) -> list[str | None]:
         state = FaultState(FaultProfile.random(seed, rate=0.3))
         return [rule.name if (rule := state.decide(GET)) else None for _ in range(2000)]
@@ -99,11 +99,11 @@ def test_random_faults_are_the_same_for_the_same_seed_and_hit_the_share_asked_fo
         FaultRule(name="g", fail=Fail(details=({"@type": "x/google.rpc.ErrorInfo"},))),
     ],
 )
-def test_a_rule_survives_the_way_through_json(rule: FaultRule) -> None:
+def test_a_rule_survives_a_round_trip_through_json(rule: FaultRule) -> None:
     assert FaultRule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
 
 
-def test_short_spellings_mean_the_same() -> None:
+def test_short_forms_mean_the_same() -> None:
     rule = FaultRule.from_json(
         {"drop": {"when": "after"}, "html_200": True, "stale_reads": 2, "status": "STATUS_ERROR"}
     )
@@ -118,53 +118,57 @@ def test_short_spellings_mean_the_same() -> None:
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"dorp": "before"}, "rule 1: rule: no such field: dorp"),
-        ({"drop": "during"}, "rule 1: drop: 'during' is not one of before, after"),
-        ({"fail": {"code": "teapot"}}, "rule 1: fail.code: 'teapot' is not one of"),
-        ({"fail": {"status": 9}}, "rule 1: fail.status: 9 is not an HTTP status"),
+        ({"dorp": "before"}, "rule 1: no such field: dorp; the fields are name, method,"),
+        ({"drop": "during"}, "rule 1: drop: must be 'before' or 'after', not 'during'"),
+        ({"fail": {"code": "teapot"}}, "rule 1: fail.code: must be one of canceled, unknown,"),
+        ({"fail": {"status": 9}}, "rule 1: fail.status: must be at least 200, not 9"),
         ({"fail": {"when": "before", "why": 1}}, "rule 1: fail: no such field: why"),
-        ({"fail": {"retry_after": "soon"}}, "rule 1: fail.retry_after"),
-        ({"nth": 0}, "rule 1: nth: must be at least 1"),
-        ({"nth": True}, "rule 1: rule.nth: True is not of the right type"),
-        ({"delay": "1"}, "rule 1: rule.delay: '1' is not of the right type"),
-        ({"probability": 2}, "rule 1: probability"),
-        ({"stale_reads": {"reads": "get"}}, "rule 1: stale_reads"),
+        ({"fail": {"retry_after": "soon"}}, 'rule 1: fail.retry_after: must be a number of seconds, "date"'),
+        ({"nth": 0}, "rule 1: nth: must be at least 1, not 0"),
+        ({"nth": True}, "rule 1: nth: must be a valid integer, not True"),
+        ({"delay": "1"}, "rule 1: delay: must be a valid number, not '1'"),
+        ({"probability": 2}, "rule 1: probability: must be at most 1, not 2"),
+        ({"fail": {"details": {}}}, "rule 1: fail.details: must be a list, not {}"),
+        ({"status": {"status": []}}, "rule 1: status.status: must be the name or the number of an enum"),
+        ({"status": {"status": 1, "seconds": -1}}, "rule 1: status.seconds: must be at least 0, not -1"),
+        ({"stale_reads": True}, "rule 1: stale_reads.seconds: must be a valid number, not True"),
+        ({"stale_reads": {"reads": "get"}}, "rule 1: stale_reads.seconds: is required"),
         (
             {"foreign_edit": {"name": "x"}},
-            "rule 1: foreign_edit: no such field: name; it has spec, status, seconds",
+            "rule 1: foreign_edit: no such field: name; the fields are spec, status, seconds",
         ),
         ({"foreign_edit": {"spec": 3}}, "rule 1: foreign_edit.spec: must be an object"),
-        ({"foreign_edit": {"spec": {"name": None}}}, "rule 1: foreign_edit.spec.name: must be a string"),
+        ({"foreign_edit": {"spec": {"name": None}}}, "rule 1: foreign_edit.spec.name: must not be null"),
         (
             {"foreign_edit": {"spec": {"resources": []}}},
             "rule 1: foreign_edit.spec.resources: must be an object",
         ),
         (
             {"foreign_edit": {"spec": {"resources": {"instances": 3}}}},
-            "rule 1: foreign_edit.spec.resources: no such field: instances; it has instanceId,",
+            "rule 1: foreign_edit.spec.resources: no such field: instances; the fields are instanceId,",
         ),
         (
             {"foreign_edit": {"spec": {"resources": {"instanceCount": "4"}}}},
-            "rule 1: foreign_edit.spec.resources.instanceCount: must be a whole number",
+            "rule 1: foreign_edit.spec.resources.instanceCount: must be a valid integer, not '4'",
         ),
         (
             {"foreign_edit": {"spec": {"resources": {"zones": "RNO2A"}}}},
-            "rule 1: foreign_edit.spec.resources.zones: must be a list of zones",
+            "rule 1: foreign_edit.spec.resources.zones: must be a list, not 'RNO2A'",
         ),
         (
             {"foreign_edit": {"spec": {"resources": {"capacityType": True}}}},
-            "rule 1: foreign_edit.spec.resources.capacityType: must be an enum's name or number",
+            "rule 1: foreign_edit.spec.resources.capacityType: must be the name or the number of an enum value",
         ),
         ({"foreign_edit": {"status": "STATUS_READY"}}, "rule 1: foreign_edit.status: must be an object"),
-        ({"foreign_edit": {"status": {}, "seconds": -1}}, "rule 1: foreign_edit.seconds: must be a number"),
+        ({"foreign_edit": {"status": {}, "seconds": -1}}, "rule 1: foreign_edit.seconds: must be at least 0"),
         (
             {"foreign_edit": {"status": {"createdAt": date(2026, 1, 1)}}},
             "rule 1: foreign_edit: cannot be written",
         ),
-        ("drop", "rule 1: rule: must be an object"),
+        ("drop", "rule 1: must be an object, not 'drop'"),
     ],
 )
-def test_a_wrong_rule_is_refused_with_its_place(wrong: object, complaint: str) -> None:
+def test_an_invalid_rule_is_refused_with_its_number_and_field(wrong: object, complaint: str) -> None:
     with pytest.raises(ValueError) as refused:
         FaultProfile.from_json([wrong])
     assert str(refused.value).startswith(complaint)
@@ -178,7 +182,9 @@ def test_a_profile_is_read_from_toml_or_json(tmp_path: Path) -> None:
     assert profile == FaultProfile.load(plain)
     assert profile.rules == (FaultRule(name="rule-1", path="create", drop="after"),)
     plain.write_text('[{"drop": "never"}]')
-    with pytest.raises(ValueError, match=r"faults\.json: rule 1: drop: 'never'"):
+    with pytest.raises(
+        ValueError, match=r"faults\.json: rule 1: drop: must be 'before' or 'after', not 'never'"
+    ):
         FaultProfile.load(plain)
 
 

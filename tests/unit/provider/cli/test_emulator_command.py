@@ -54,7 +54,7 @@ def test_each_request_is_shown_unless_it_is_to_be_quiet(quiet: bool) -> None:
         _, shown = process.communicate(timeout=10)
     lines = [line.partition("  ")[2] for line in shown.splitlines()]
     request = "GET /v1alpha1/inference/capacityclaims: 200"
-    assert lines == ([] if quiet else [request, "The emulator ends."])
+    assert lines == ([] if quiet else [request, "The emulator has stopped."])
 
 
 def test_a_port_that_is_taken_is_named() -> None:
@@ -70,7 +70,7 @@ def test_a_port_that_is_taken_is_named() -> None:
     [
         ('[{"fail": {"code": "gone"}}]', "rule 1: fail.code"),
         ('[{"delay": 1}, {"nth": 0}]', "rule 2: nth: must be at least 1"),
-        ('{"rule": []}', "profile: no such field: rule"),
+        ('{"rule": []}', "no such field: rule"),
         ("[", "Expecting value"),
     ],
 )

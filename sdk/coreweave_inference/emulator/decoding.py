@@ -1,7 +1,9 @@
-"""Requests, decoded as strictly as a server of the published schema would.
+"""Decodes requests as strictly as a server of the published schema does.
 
-Two steps, as in a protobuf server: protobuf JSON decoding (unknown fields, types; the first
-mistake ends it), then the rules of the schema of 2026-06-29 (all broken rules are listed).
+Written by hand on purpose, and sharing no code with the client: if both used the same models, a
+mistake in them would stay invisible. As in a protobuf server there are two steps: protobuf JSON
+decoding (unknown fields, types), which stops at the first mistake, then the rules of the schema of
+2026-06-29, where all violations are listed.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl
 
-from coreweave_inference.emulator.failures import ApiError, Violation, invalid_argument
+from coreweave_inference.emulator.errors import ApiError, Violation, invalid_argument
 
 CAPACITY_TYPES: Mapping[str, int] = {
     "CAPACITY_TYPE_UNSPECIFIED": 0,
@@ -39,7 +41,7 @@ _NANOSECONDS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The `resources` block of a request that has passed all checks but the catalogue's."""
+    """The `resources` block of a request that passed every check except the catalogue's."""
 
     instance_id: str
     instance_count: int
@@ -49,7 +51,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """The body of a create; `id` is None when the server is to make one."""
+    """The body of a create; `id` is None if the server has to make one."""
 
     id: str | None
     name: str
@@ -57,39 +59,39 @@ class CreateRequest:
 
 
 def decode_create(body: bytes, *, max_zones: int | None = None) -> CreateRequest:
-    """Decode a create's body; ApiError `invalid_argument` lists what is wrong."""
+    """Decode the body of a create. Raises ApiError `invalid_argument` with the violations."""
     fields = _fields(_object(body), "", ("id", "name", "resources"))
     claim_id = _string(fields, "id", "")
     name = _string(fields, "name", "")
     resources = _resources(fields)
-    broken: list[Violation] = []
+    violations: list[Violation] = []
     if claim_id and not is_uuid(claim_id):
-        broken.append(Violation("id", "value must be a valid UUID"))
+        violations.append(Violation("id", "value must be a valid UUID"))
     if not name:
-        broken.append(Violation("name", "value is required"))
+        violations.append(Violation("name", "value is required"))
     elif len(name) > 100:
-        broken.append(Violation("name", "value length must be at most 100 characters"))
+        violations.append(Violation("name", "value length must be at most 100 characters"))
     elif not _NAME.match(name):
-        broken.append(Violation("name", f"value does not match regex pattern `{NAME_PATTERN}`"))
-    broken += _broken_resource_rules(resources, max_zones)
-    if broken or resources is None:
-        raise invalid_argument(broken)
+        violations.append(Violation("name", f"value does not match regex pattern `{NAME_PATTERN}`"))
+    violations += _resource_violations(resources, max_zones)
+    if violations or resources is None:
+        raise invalid_argument(violations)
     return CreateRequest(claim_id.lower() or None, name, resources)
 
 
 def decode_update(body: bytes, claim_id: str, *, max_zones: int | None = None) -> Resources:
-    """Decode a PATCH's body; its `id` may be left out, but not differ from the path's."""
+    """Decode the body of a PATCH. Its `id` is optional, but must match the path."""
     fields = _fields(_object(body), "", ("id", "resources"))
     named = _string(fields, "id", "")
     resources = _resources(fields)
-    broken: list[Violation] = []
+    violations: list[Violation] = []
     if named and not is_uuid(named):
-        broken.append(Violation("id", "value must be a valid UUID"))
+        violations.append(Violation("id", "value must be a valid UUID"))
     elif named and named.lower() != claim_id:
-        broken.append(Violation("id", f"must be the id in the path, {claim_id}"))
-    broken += _broken_resource_rules(resources, max_zones)
-    if broken or resources is None:
-        raise invalid_argument(broken)
+        violations.append(Violation("id", f"must be the id in the path, {claim_id}"))
+    violations += _resource_violations(resources, max_zones)
+    if violations or resources is None:
+        raise invalid_argument(violations)
     return resources
 
 
@@ -110,7 +112,7 @@ def decode_list_query(query: bytes) -> int | None:
 
 
 def refuse_query(query: bytes) -> None:
-    """Refuse any query parameter: only LIST has one."""
+    """Refuse all query parameters: only LIST has one."""
     if query and (fields := _query(query)):
         raise invalid_argument([_unknown(next(iter(fields)), "")])
 
@@ -120,7 +122,7 @@ def is_uuid(text: str) -> bool:
 
 
 def parse_timestamp(text: str) -> int:
-    """An RFC 3339 timestamp in nanoseconds since 1970; ValueError if it is none."""
+    """An RFC 3339 timestamp in nanoseconds since 1970; ValueError if it is not one."""
     match = _TIMESTAMP.match(text)
     if match is None:
         raise ValueError(f"{text!r} is not an RFC 3339 timestamp")
@@ -137,7 +139,7 @@ def parse_timestamp(text: str) -> int:
 
 
 def format_timestamp(nanoseconds: int) -> str:
-    """As protobuf JSON writes it: UTC with 0, 3, 6 or 9 digits."""
+    """The timestamp as protobuf JSON writes it: UTC with 0, 3, 6 or 9 fractional digits."""
     seconds, rest = divmod(nanoseconds, _NANOSECONDS)
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     text = moment.strftime("%Y-%m-%dT%H:%M:%S")
@@ -169,19 +171,19 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _query(query: bytes) -> dict[str, str]:
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise ApiError("invalid_argument", "a query parameter stands twice")
+        raise ApiError("invalid_argument", "duplicate query parameter")
     return fields
 
 
 def _fields(value: object, path: str, names: Sequence[str]) -> dict[str, object]:
-    """Check an object's fields and return them by snake_case name; null counts as absent."""
+    """Check an object's fields and return them by snake_case name. Null counts as absent."""
     if not isinstance(value, dict):
         raise invalid_argument([Violation(path, f"must be an object, not {_kind(value)}")])
     known = {_camel(name): name for name in names} | {name: name for name in names}
@@ -191,7 +193,7 @@ def _fields(value: object, path: str, names: Sequence[str]) -> dict[str, object]
         if name is None:
             raise invalid_argument([_unknown(key, path)])
         if name in found:
-            raise invalid_argument([Violation(_join(path, name), "stands twice")])
+            raise invalid_argument([Violation(_join(path, name), "duplicate field")])
         found[name] = item
     return {name: item for name, item in found.items() if item is not None}
 
@@ -210,30 +212,30 @@ def _resources(request: Mapping[str, object]) -> Resources | None:
     )
 
 
-def _broken_resource_rules(resources: Resources | None, max_zones: int | None) -> list[Violation]:
+def _resource_violations(resources: Resources | None, max_zones: int | None) -> list[Violation]:
     if resources is None:
         return [Violation("resources", "value is required")]
-    broken: list[Violation] = []
+    violations: list[Violation] = []
     if not resources.instance_id:
-        broken.append(Violation("resources.instance_id", "value is required"))
+        violations.append(Violation("resources.instance_id", "value is required"))
     zones = resources.zones
     if not zones:
-        broken.append(Violation("resources.zones", "value must contain at least 1 item(s)"))
+        violations.append(Violation("resources.zones", "value must contain at least 1 item(s)"))
     if max_zones is not None and len(zones) > max_zones:
         text = f"value must contain no more than {max_zones} item(s)"
-        broken.append(Violation("resources.zones", text))
+        violations.append(Violation("resources.zones", text))
     if len(set(zones)) != len(zones):
-        broken.append(Violation("resources.zones", "repeated value must contain unique items"))
-    broken += [
+        violations.append(Violation("resources.zones", "repeated value must contain unique items"))
+    violations += [
         Violation(f"resources.zones[{index}]", f"value does not match regex pattern `{ZONE_PATTERN}`")
         for index, zone in enumerate(zones)
         if not _ZONE.match(zone)
     ]
     if resources.capacity_type in (0, 1, 2):
-        broken.append(Violation("resources.capacity_type", "must not be in list [0, 1, 2]"))
+        violations.append(Violation("resources.capacity_type", "must not be in list [0, 1, 2]"))
     elif resources.capacity_type != MANAGED:
-        broken.append(Violation("resources.capacity_type", "must be one of the defined enum values"))
-    return broken
+        violations.append(Violation("resources.capacity_type", "must be one of the defined enum values"))
+    return violations
 
 
 def _string(fields: Mapping[str, object], name: str, path: str) -> str:
@@ -257,7 +259,7 @@ def _strings(value: object, path: str) -> tuple[str, ...]:
 
 
 def _uint32(value: object, path: str) -> int:
-    """A uint32 as protobuf JSON takes it: 4, 4.0 or "4"."""
+    """A uint32 in any form that protobuf JSON accepts: 4, 4.0 or "4"."""
     number = value
     if isinstance(value, str) and _NUMBER.match(value):
         number = float(value) if any(sign in value for sign in ".eE") else int(value)

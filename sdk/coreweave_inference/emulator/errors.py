@@ -1,4 +1,4 @@
-"""Refusals of the API, and how they are written in either error form."""
+"""Errors of the API, and their JSON in either error form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from coreweave_inference.emulator.settings import ErrorForm
 
 Detail = tuple[str, Mapping[str, object]]
-"""A detail of an error: the protobuf type's name and its fields as protobuf JSON."""
+"""A detail of an error: the name of its protobuf type, and its fields as protobuf JSON."""
 
 CODES: Mapping[str, tuple[int, int]] = {
     "canceled": (1, 499),
@@ -30,12 +30,12 @@ CODES: Mapping[str, tuple[int, int]] = {
     "data_loss": (15, 500),
     "unauthenticated": (16, 401),
 }
-"""Code name to (number in google.rpc.Code, HTTP status)."""
+"""By name: the number in google.rpc.Code, and the HTTP status."""
 
 
 @dataclass(slots=True)
 class ApiError(Exception):
-    """A request the API refuses: a code's name, a sentence, and details."""
+    """A refused request: the name of a code, a message, and details."""
 
     code: str
     message: str
@@ -51,14 +51,14 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A rule of the schema that a field breaks; `field` is a snake_case path."""
+    """A schema rule that a field violates; `field` is a snake_case path."""
 
     field: str
     description: str
 
 
 def invalid_argument(violations: Sequence[Violation]) -> ApiError:
-    """The refusal of a request whose fields break the schema's rules."""
+    """The error for a request whose fields violate the schema."""
     listed = [{"field": each.field, "description": each.description} for each in violations]
     text = "; ".join(
         f"{each.field}: {each.description}" if each.field else each.description for each in violations
@@ -68,14 +68,14 @@ def invalid_argument(violations: Sequence[Violation]) -> ApiError:
 
 
 def failed_precondition(kind: str, subject: str, description: str) -> ApiError:
-    """The refusal of a request that the claim's present state does not allow."""
+    """The error for a request that the current state of the claim does not allow."""
     violation = {"type": kind, "subject": subject, "description": description}
     detail: Detail = ("google.rpc.PreconditionFailure", {"violations": [violation]})
     return ApiError("failed_precondition", description, (detail,))
 
 
 def resource_error(code: str, claim: str, description: str) -> ApiError:
-    """A refusal about one claim: `not_found` or `already_exists`."""
+    """An error about one claim: `not_found` or `already_exists`."""
     info = {
         "resourceType": "coreweave.inference.v1alpha1.CapacityClaim",
         "resourceName": claim,
@@ -85,7 +85,7 @@ def resource_error(code: str, claim: str, description: str) -> ApiError:
 
 
 def error_body(form: ErrorForm, code: str, message: str, details: Sequence[Detail] = ()) -> bytes:
-    """An error's body as JSON, in the Connect form or as a google.rpc.Status."""
+    """The JSON body of an error, in the Connect form or as a google.rpc.Status."""
     written: list[dict[str, object]]
     if form == "connect":
         written = [
@@ -123,11 +123,11 @@ _SHAPES: Mapping[str, _Shape] = {
     },
     "google.rpc.RetryInfo": {"retryDelay": (1, _DURATION)},
 }
-"""Field numbers of google/rpc/error_details.proto: the Connect form carries details in binary."""
+"""Field numbers from google/rpc/error_details.proto: the Connect form encodes details in binary."""
 
 
 def _base64(name: str, fields: Mapping[str, object]) -> str:
-    """The detail in protobuf's binary form; empty for a type that is not in `_SHAPES`."""
+    """The detail in binary protobuf; empty for a type that is not in `_SHAPES`."""
     binary = _message(fields, _SHAPES.get(name, {}))
     return base64.b64encode(binary).decode().rstrip("=")
 

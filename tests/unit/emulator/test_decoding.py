@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coreweave_inference.emulator.failures import ApiError, Violation, error_body, invalid_argument
-from coreweave_inference.emulator.strict import (
+from coreweave_inference.emulator.decoding import (
     decode_create,
     decode_list_query,
     decode_update,
     format_timestamp,
     parse_timestamp,
 )
+from coreweave_inference.emulator.errors import ApiError, Violation, error_body, invalid_argument
 
 ID = "79504dc3-e7f7-47f6-bbe2-519ea1fd9e5d"
 RESOURCES = {
@@ -53,7 +53,7 @@ def test_a_good_request_keeps_the_order_of_zones() -> None:
     assert request.resources.zones == ("US-WEST-04A", "RNO2A")
 
 
-def test_snake_case_and_nulls_are_read_as_protobuf_json_does() -> None:
+def test_snake_case_and_null_are_decoded_as_in_protobuf_json() -> None:
     snake = {
         "instance_id": "gb200-4x",
         "instance_count": None,
@@ -65,12 +65,12 @@ def test_snake_case_and_nulls_are_read_as_protobuf_json_does() -> None:
 
 
 @pytest.mark.parametrize("count", [4, 4.0, "4", "4.0", "4e0"])
-def test_a_count_may_be_any_spelling_of_a_uint32(count: object) -> None:
+def test_a_count_may_be_written_in_any_uint32_form(count: object) -> None:
     assert decode_create(with_resources(instanceCount=count)).resources.instance_count == 4
 
 
 @pytest.mark.parametrize("count", [2.5, -1, True, "four", " 4", 2**32, [], {}, "-1"])
-def test_a_count_that_is_no_uint32_is_refused(count: object) -> None:
+def test_a_count_that_is_not_a_uint32_is_refused(count: object) -> None:
     (violation,) = violations(with_resources(instanceCount=count))
     assert violation[0] == "resources.instance_count"
 
@@ -84,7 +84,7 @@ def test_a_count_that_is_no_uint32_is_refused(count: object) -> None:
         (create(resources=[]), "resources", "must be an object, not an array"),
         (with_resources(zones="RNO2A"), "resources.zones", "must be an array, not a string"),
         (with_resources(zones=[None]), "resources.zones[0]", "must be a string, not null"),
-        (with_resources(instance_id="x"), "resources.instance_id", "stands twice"),
+        (with_resources(instance_id="x"), "resources.instance_id", "duplicate field"),
         (
             with_resources(capacityType="MANAGED"),
             "resources.capacity_type",
@@ -103,17 +103,19 @@ def test_a_count_that_is_no_uint32_is_refused(count: object) -> None:
         ),
     ],
 )
-def test_a_broken_rule_is_named_with_its_snake_case_path(body: bytes, field: str, description: str) -> None:
+def test_a_violation_names_the_snake_case_path_of_the_field(
+    body: bytes, field: str, description: str
+) -> None:
     assert violations(body) == [(field, description)]
 
 
 @pytest.mark.parametrize("name", ["Train", "-train", "train-", "tr ain", "train\n", "träin"])
-def test_a_name_is_lower_case_letters_digits_and_inner_dashes(name: str) -> None:
+def test_a_name_has_lower_case_letters_digits_and_inner_dashes(name: str) -> None:
     assert [field for field, _ in violations(create(name=name))] == ["name"]
 
 
 @pytest.mark.parametrize("zone", ["us-west-04a", "US-WEST", "RNO2B", "US-WEST-04A\n", ""])
-def test_a_zone_has_the_form_of_a_zone(zone: str) -> None:
+def test_a_zone_must_match_the_pattern(zone: str) -> None:
     fields = [field for field, _ in violations(with_resources(zones=["RNO2A", zone]))]
     assert fields == ["resources.zones[1]"]
 
@@ -130,7 +132,7 @@ def test_an_unknown_capacity_type_is_refused() -> None:
     assert field == "resources.capacity_type"
 
 
-def test_all_broken_rules_are_listed() -> None:
+def test_all_violations_are_listed() -> None:
     assert [field for field, _ in violations(b'{"resources": {}}')] == [
         "name",
         "resources.instance_id",
@@ -139,7 +141,7 @@ def test_all_broken_rules_are_listed() -> None:
     ]
 
 
-def test_a_server_may_limit_the_number_of_zones() -> None:
+def test_the_number_of_zones_can_be_limited() -> None:
     assert violations(create(), max_zones=1) == [
         ("resources.zones", "value must contain no more than 1 item(s)")
     ]
@@ -158,12 +160,12 @@ def test_a_server_may_limit_the_number_of_zones() -> None:
         b'{"name": ' + b"[" * 100_000,
     ],
 )
-def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(ApiError, match="invalid_argument: request body"):
         decode_create(body)
 
 
-def test_the_id_in_a_patch_may_be_left_out_but_not_differ() -> None:
+def test_the_id_in_a_patch_is_optional_but_must_match_the_path() -> None:
     resources = json.dumps(RESOURCES)
     assert decode_update(f'{{"resources": {resources}}}'.encode(), ID).instance_count == 4
     assert decode_update(f'{{"id": "{ID.upper()}", "resources": {resources}}}'.encode(), ID)
@@ -186,7 +188,7 @@ def test_a_patch_cannot_change_the_name() -> None:
         ),
     )
 )
-def test_whatever_comes_is_either_read_or_refused(value: object) -> None:
+def test_any_body_is_either_decoded_or_refused(value: object) -> None:
     for decode in (decode_create, lambda body: decode_update(body, ID)):
         try:
             decode(json.dumps(value).encode())
@@ -208,12 +210,12 @@ def test_whatever_comes_is_either_read_or_refused(value: object) -> None:
         ("1969-12-31T23:59:59.25Z", -750_000_000),
     ],
 )
-def test_timestamps_are_read_to_the_nanosecond(text: str, nanoseconds: int) -> None:
+def test_timestamps_are_parsed_to_the_nanosecond(text: str, nanoseconds: int) -> None:
     assert parse_timestamp(text) == nanoseconds
 
 
 @given(st.integers(0, 4_000_000_000 * 10**9))
-def test_a_timestamp_is_read_as_it_was_written(nanoseconds: int) -> None:
+def test_a_timestamp_is_parsed_as_it_was_formatted(nanoseconds: int) -> None:
     assert parse_timestamp(format_timestamp(nanoseconds)) == nanoseconds
 
 
@@ -239,7 +241,7 @@ def test_a_plus_in_a_query_must_be_escaped() -> None:
     assert decode_list_query(b"updatedAfter=1970-01-01T01:00:00%2B01:00") == 0
 
 
-def test_the_connect_form_carries_details_in_binary() -> None:
+def test_the_connect_form_encodes_details_in_binary() -> None:
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     file = descriptor_pb2.FileDescriptorProto(name="bad.proto", package="google.rpc")
