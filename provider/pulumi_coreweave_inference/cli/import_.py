@@ -14,10 +14,8 @@ import typer
 
 from coreweave_inference import CapacityClaim, ClaimState, Client, InvalidArgument, NotFound
 
-from .adoption import Adoption, Candidate, adopt, candidate, import_file, obstacles, program
-from .list import instances
-from .session import (
-    NOT_AS_IT_SHOULD_BE,
+from .console import (
+    EXIT_FINDINGS,
     Failure,
     Format,
     FormatOption,
@@ -25,11 +23,13 @@ from .session import (
     connected,
     note,
     printable,
-    telling_failures,
+    report_errors,
     write_json,
 )
-from .stacks import AllStacks, Entry, StackNames, StackState, StateFiles, read_stacks
-from .terraform import NoTerraformState, TerraformClaim, read
+from .import_file import Adoption, Candidate, adopt, candidate, import_file, obstacles, program
+from .list import instances
+from .pulumi_state import AllStacks, Entry, StackNames, StackState, StateFiles, read_stacks
+from .terraform_state import NoTerraformState, TerraformClaim, read
 
 
 def import_(
@@ -74,7 +74,7 @@ def import_(
     Exit code: 1 when nothing was written, because claims are missing, managed already, or such that no
     program can declare them; 2 when the API, a file or a stack could not be read.
     """
-    with telling_failures():
+    with report_errors():
         ways = [way for way, given in (("claims by name or id", claim), ("--all", all_),
                                        ("--terraform-state", terraform_state)) if given]  # fmt: skip
         if len(ways) != 1:
@@ -93,12 +93,12 @@ def import_(
         if plan.missing and not skip_missing:
             lines = "".join(f"\n  {what}" for what in plan.missing)
             raise Failure(
-                f"the API does not know these, and --skip-missing was not given:{lines}", NOT_AS_IT_SHOULD_BE
+                f"the API does not know these, and --skip-missing was not given:{lines}", EXIT_FINDINGS
             )
         plan.skipped += [(what, "the API does not know it") for what in plan.missing]
         plan.leave_out(refusals(plan.candidates, stacks), allowed=all_)
         if not plan.candidates:
-            raise Failure("there is nothing to import", NOT_AS_IT_SHOULD_BE)
+            raise Failure("there is nothing to import", EXIT_FINDINGS)
         taken = {e.resource_name for e in stacks[0].entries} if len(stacks) == 1 else set[str]()
         adoptions = adopt(plan.candidates, taken)
         if not stacks:
@@ -124,7 +124,7 @@ class Plan:
         texts = [(f"{printable(each.claim.name)} ({each.claim.id})", reason) for each, reason in named]
         if texts and not allowed:
             lines = "".join(f"\n  {what}: {reason}" for what, reason in texts)
-            raise Failure(f"these cannot be imported:{lines}", NOT_AS_IT_SHOULD_BE)
+            raise Failure(f"these cannot be imported:{lines}", EXIT_FINDINGS)
         self.skipped += texts
         self.candidates = [each for each in self.candidates if each.claim.id not in refused]
 

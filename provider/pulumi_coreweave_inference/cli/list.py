@@ -12,8 +12,7 @@ import typer
 from coreweave_inference import CapacityClaim, ClaimState, ConditionStatus, parse_timestamp
 from pulumi_coreweave_inference.catalogue import instead
 
-from .adoption import reported
-from .session import (
+from .console import (
     Failure,
     Format,
     FormatOption,
@@ -21,9 +20,10 @@ from .session import (
     connected,
     note,
     printable,
-    telling_failures,
+    report_errors,
     write_json,
 )
+from .import_file import reported
 from .table import show
 
 TITLES: Final = ("NAME", "ID", "TYPE", "ZONES", "ALLOCATED", "STATE", "AGE", "CONDITIONS")
@@ -61,7 +61,7 @@ def list_(
 
     Exit code: 0, also when no claim fits; 2 when the API could not be asked.
     """
-    with telling_failures(), connected() as (client, _):
+    with report_errors(), connected() as (client, _):
         found = all_claims(client)
         refuse_unknown(state or (), found)
         chosen = select(found, states=state or (), types=type_ or (), zones=zone or (), names=name or ())

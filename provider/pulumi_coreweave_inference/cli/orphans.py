@@ -11,20 +11,20 @@ import typer
 
 from coreweave_inference import CapacityClaim, Client, NotFound
 
-from .adoption import reported
-from .findings import Findings, Gone, ManagedTwice, Unmanaged, compare
-from .list import age, instances
-from .session import (
-    NOT_AS_IT_SHOULD_BE,
+from .console import (
+    EXIT_FINDINGS,
     Format,
     FormatOption,
     all_claims,
     connected,
     note,
-    telling_failures,
+    report_errors,
     write_json,
 )
-from .stacks import AllStacks, Entry, StackNames, StackState, StateFiles, read_stacks, want_stacks
+from .import_file import reported
+from .list import age, instances
+from .pulumi_state import AllStacks, Entry, StackNames, StackState, StateFiles, read_stacks, want_stacks
+from .reconcile import Findings, Gone, ManagedTwice, Unmanaged, compare
 from .table import show
 
 
@@ -49,7 +49,7 @@ def orphans(
 
     Exit code: 0 nothing found; 1 found something; 2 could not compare.
     """
-    with telling_failures():
+    with report_errors():
         want_stacks(state, stack, all_stacks)
         with connected() as (client, _):
             # The claims first: a claim that is posted now is in no state yet.
@@ -62,7 +62,7 @@ def orphans(
             _show(found)
         note(f"{summary(found)} in {len(before)} claims and {len(stacks)} stack{'s' * (len(stacks) != 1)}")
         if found:
-            raise typer.Exit(NOT_AS_IT_SHOULD_BE)
+            raise typer.Exit(EXIT_FINDINGS)
 
 
 def confirmed(before: Sequence[CapacityClaim], stacks: Sequence[StackState], client: Client) -> Findings:

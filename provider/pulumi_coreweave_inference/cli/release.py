@@ -14,17 +14,17 @@ import typer
 from coreweave_inference import CapacityClaim, Client, InvalidArgument, NotFound
 from pulumi_coreweave_inference.reads import wait_until_gone
 
-from .list import age, instances
-from .session import (
-    NOT_AS_IT_SHOULD_BE,
+from .console import (
+    EXIT_FINDINGS,
     Failure,
     connected,
     note,
     printable,
-    telling_failures,
+    report_errors,
     waiting_for,
 )
-from .stacks import AllStacks, StackNames, StackState, StateFiles, read_stacks, want_stacks
+from .list import age, instances
+from .pulumi_state import AllStacks, StackNames, StackState, StateFiles, read_stacks, want_stacks
 
 
 def release(
@@ -46,7 +46,7 @@ def release(
     Exit code: 1 when a claim was refused or a name not typed; 2 when a claim could not be released, or
     the stacks or the API not be asked.
     """
-    with telling_failures():
+    with report_errors():
         if not unchecked:
             want_stacks(state, stack, all_stacks, " (or --unchecked)")
         stacks = read_stacks(state or (), stack or (), all_stacks)
@@ -78,12 +78,12 @@ def _refuse_managed(claims: Sequence[CapacityClaim], stacks: Sequence[StackState
         if (entry := held.get(claim.id)) is not None
     ]
     if lines:
-        raise Failure(f"nothing is released, because of{''.join(lines)}", NOT_AS_IT_SHOULD_BE)
+        raise Failure(f"nothing is released, because of{''.join(lines)}", EXIT_FINDINGS)
 
 
 def _ask(claim: CapacityClaim) -> None:
     if not _is_a_person():
-        raise Failure("nobody is there to ask; with --yes nobody is asked", NOT_AS_IT_SHOULD_BE)
+        raise Failure("nobody is there to ask; with --yes nobody is asked", EXIT_FINDINGS)
     resources = claim.resources
     note(
         f"{printable(claim.name)} ({claim.id}): {instances(claim)} {printable(resources.instance_id)} in "
@@ -91,7 +91,7 @@ def _ask(claim: CapacityClaim) -> None:
         f"{age(claim.status.created_at, datetime.now(UTC)) or 'of unknown age'}"
     )
     if typer.prompt("Type its name to release it", err=True).strip() != claim.name:
-        raise Failure("that is not its name; nothing is released", NOT_AS_IT_SHOULD_BE)
+        raise Failure("that is not its name; nothing is released", EXIT_FINDINGS)
 
 
 def _is_a_person() -> bool:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .session import printable
+from .console import printable
 
 _MOST_ROWS_WITH_LINES: Final = 2_000  # rich measures every cell, which takes minutes for 50,000 rows
 _WHOLE: Final = frozenset({"ID", "STATE"})  # columns that are copied, or too short to be broken

@@ -9,13 +9,13 @@ import typer
 
 from pulumi_coreweave_inference.catalogue import instead
 
-from .session import (
-    NOT_AS_IT_SHOULD_BE,
+from .console import (
+    EXIT_FINDINGS,
     Failure,
     Format,
     FormatOption,
     connected,
-    telling_failures,
+    report_errors,
     waiting_for,
     write_json,
 )
@@ -41,12 +41,12 @@ def zones(
 
     Exit code: 1 when no zone offers what --type names; 2 when the API could not be asked.
     """
-    with telling_failures(), connected() as (client, _):
+    with report_errors(), connected() as (client, _):
         with waiting_for(f"what {client.endpoint} offers"):
             offered = client.capacity_claims.parameters().zone_instance_types
         found = offering(offered, type_ or ())
         if type_ and not found:
-            raise Failure(not_offered(offered, type_), NOT_AS_IT_SHOULD_BE)
+            raise Failure(not_offered(offered, type_), EXIT_FINDINGS)
         if format_ is Format.JSON:
             write_json({"zones": found})
         else:

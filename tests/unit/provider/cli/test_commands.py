@@ -15,7 +15,7 @@ from coreweave_inference import Client
 from coreweave_inference.emulator import Emulator, EmulatorSettings
 from pulumi_coreweave_inference.cli.app import app
 from pulumi_coreweave_inference.cli.orphans import confirmed
-from pulumi_coreweave_inference.cli.stacks import read_export
+from pulumi_coreweave_inference.cli.pulumi_state import read_export
 
 TYPE = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
 TOKEN = "s3cr3t-t0ken-n0b0dy-may-see"

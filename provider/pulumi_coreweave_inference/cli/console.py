@@ -34,8 +34,8 @@ from coreweave_inference.settings import format_duration
 from pulumi_coreweave_inference.errors import ClaimError
 from pulumi_coreweave_inference.settings import Settings, settings_from
 
-NOT_AS_IT_SHOULD_BE: Final = 1
-NOT_DONE: Final = 2
+EXIT_FINDINGS: Final = 1
+EXIT_ERROR: Final = 2
 _DOING: Final = {"list": "listing the claims", "parameters": "asking what is offered"}
 _SLOW: Final = 2.0  # seconds after which a person is told what is waited for
 _MANY: Final = 10_000  # claims, whose printing takes a moment
@@ -54,13 +54,13 @@ FormatOption = Annotated[Format, typer.Option("--format", help="How to write the
 class Failure(Exception):
     """What a command ends with: a text for people, and the exit code."""
 
-    def __init__(self, text: str, code: int = NOT_DONE) -> None:
+    def __init__(self, text: str, code: int = EXIT_ERROR) -> None:
         super().__init__(text)
         self.code = code
 
 
 @contextmanager
-def telling_failures() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Turn what a user, a file or the API can cause into a text on stderr and an exit code."""
     try:
         yield
@@ -69,12 +69,12 @@ def telling_failures() -> Iterator[None]:
         raise typer.Exit(failure.code) from None
     except MissingToken:
         note("capacity-claims: no API token: set COREWEAVE_API_TOKEN (or CW_API_TOKEN) in the environment")
-        raise typer.Exit(NOT_DONE) from None
+        raise typer.Exit(EXIT_ERROR) from None
     except (CoreweaveError, ClaimError) as error:
         note(f"capacity-claims: {printable(_told(error))}")
         if step := next_step(error):
             note(f"  Next: {step}")
-        raise typer.Exit(NOT_DONE) from None
+        raise typer.Exit(EXIT_ERROR) from None
 
 
 def _told(error: Exception) -> str:

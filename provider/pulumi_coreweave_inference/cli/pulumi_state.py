@@ -21,7 +21,7 @@ from pulumi_coreweave_inference.capacity_claim import TYPE
 from pulumi_coreweave_inference.identity import key_of, resource_name_of
 from pulumi_coreweave_inference.inputs import DECLARATION, identity_of
 
-from .session import Failure, printable, waiting_for
+from .console import Failure, printable, waiting_for
 
 _NAMESPACE_TYPE: Final = "pulumi-python:dynamic/claimNamespace:ClaimNamespace"
 _AT_ONCE: Final = 4  # exports that run beside each other

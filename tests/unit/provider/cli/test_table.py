@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
 from coreweave_inference import CapacityClaim
+from pulumi_coreweave_inference.cli.console import printable
 from pulumi_coreweave_inference.cli.list import TITLES, age, row, select, troubles
-from pulumi_coreweave_inference.cli.session import printable
 from pulumi_coreweave_inference.cli.table import plain
 from pulumi_coreweave_inference.cli.zones import not_offered, offering
 

@@ -10,7 +10,7 @@ from inline_snapshot import snapshot
 
 from coreweave_inference import CapacityClaim
 from pulumi_coreweave_inference import CapacityClaimProvider
-from pulumi_coreweave_inference.cli.adoption import (
+from pulumi_coreweave_inference.cli.import_file import (
     ZONE_ORDER,
     Candidate,
     adopt,

@@ -15,8 +15,8 @@ from pulumi_coreweave_inference.capacity_claim import TYPE
 from pulumi_coreweave_inference.identity import Declaration, is_made_by, resource_name_of
 from pulumi_coreweave_inference.inputs import claim_name_from
 
-from .adoption import own_name
-from .stacks import Entry, StackState
+from .import_file import own_name
+from .pulumi_state import Entry, StackState
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coreweave_inference import CapacityClaim
-from pulumi_coreweave_inference.cli.findings import Origin, Origins, compare
-from pulumi_coreweave_inference.cli.stacks import Entry, StackState, read_export
+from pulumi_coreweave_inference.cli.pulumi_state import Entry, StackState, read_export
+from pulumi_coreweave_inference.cli.reconcile import Origin, Origins, compare
 from pulumi_coreweave_inference.identity import Declaration
 
 TYPE = "pulumi-python:dynamic/capacityClaim:CapacityClaim"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from inline_snapshot import snapshot
 
-from pulumi_coreweave_inference.cli.terraform import NoTerraformState, TerraformClaim, read
+from pulumi_coreweave_inference.cli.terraform_state import NoTerraformState, TerraformClaim, read
 
 DATA = Path(__file__).resolve().parents[3] / "data"
 TYPE = "coreweave_inference_capacity_claim"
