@@ -1,7 +1,7 @@
-"""What the commands share: the API as the environment says, one-line failures, notes beside the output.
+"""What the commands share: an API client from the environment, error reports, messages and JSON output.
 
-Exit codes of every command: 0 done; 1 done, and what was looked for is not as it should be (each command
-says what that is); 2 not done. Results go to stdout, everything else to stderr.
+Exit codes of every command: 0 success; 1 success with a result that needs attention (each command's help
+says when); 2 failure. Results go to stdout, everything else to stderr.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -32,76 +32,88 @@ from coreweave_inference import (
 )
 from coreweave_inference.settings import format_duration
 from pulumi_coreweave_inference.errors import ClaimError
+from pulumi_coreweave_inference.provider import outputs_of
 from pulumi_coreweave_inference.settings import Settings, settings_from
 
 EXIT_FINDINGS: Final = 1
 EXIT_ERROR: Final = 2
-_DOING: Final = {"list": "listing the claims", "parameters": "asking what is offered"}
-_SLOW: Final = 2.0  # seconds after which a person is told what is waited for
-_MANY: Final = 10_000  # claims, whose printing takes a moment
+
+_ADVICE: Final[tuple[tuple[tuple[type[CoreweaveError], ...], str], ...]] = (
+    (
+        (Unauthenticated,),
+        "check that COREWEAVE_API_TOKEN (or CW_API_TOKEN) holds a valid token",
+    ),
+    (
+        (PermissionDenied,),
+        "use a token with the role Inference Viewer to read, or Inference Admin to release",
+    ),
+    (
+        (ConnectionFailed, WrongEndpoint),
+        "check COREWEAVE_API_ENDPOINT; the default is the real API",
+    ),
+    (
+        (Unavailable, ResourceExhausted),
+        "try again later; COREWEAVE_RETRY_DEADLINE sets how long a command retries",
+    ),
+)
+_OPERATIONS: Final = {"list": "listing the claims", "parameters": "reading the available zones and types"}
+_SLOW: Final = 2.0  # seconds before a message says what the command is waiting for
+_MANY: Final = 10_000  # claims that take a noticeable time to print
 
 
-class Format(StrEnum):
-    """How a result is written."""
+class OutputFormat(StrEnum):
+    """How a command writes its result."""
 
     TABLE = "table"
     JSON = "json"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", help="How to write the result.")]
+FormatOption = Annotated[OutputFormat, typer.Option("--format", help="Output format.")]
 
 
-class Failure(Exception):
-    """What a command ends with: a text for people, and the exit code."""
+class CommandError(Exception):
+    """Ends a command with a message and an exit code."""
 
-    def __init__(self, text: str, code: int = EXIT_ERROR) -> None:
-        super().__init__(text)
+    def __init__(self, message: str, code: int = EXIT_ERROR) -> None:
+        super().__init__(message)
         self.code = code
 
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Turn what a user, a file or the API can cause into a text on stderr and an exit code."""
+    """Report an error of the user, a file or the API on stderr, and exit with its code."""
     try:
         yield
-    except Failure as failure:
-        note(f"capacity-claims: {failure}")
-        raise typer.Exit(failure.code) from None
+    except CommandError as error:
+        note(f"capacity-claims: {error}")
+        raise typer.Exit(error.code) from None
     except MissingToken:
         note("capacity-claims: no API token: set COREWEAVE_API_TOKEN (or CW_API_TOKEN) in the environment")
         raise typer.Exit(EXIT_ERROR) from None
     except (CoreweaveError, ClaimError) as error:
-        note(f"capacity-claims: {printable(_told(error))}")
-        if step := next_step(error):
+        note(f"capacity-claims: {printable(_message(error))}")
+        if step := advice(error):
             note(f"  Next: {step}")
         raise typer.Exit(EXIT_ERROR) from None
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     operation = error.operation if isinstance(error, ApiError) else None
-    if operation in _DOING:
-        return _DOING[operation] + str(error).removeprefix(operation)
+    if operation in _OPERATIONS:
+        return _OPERATIONS[operation] + str(error).removeprefix(operation)
     return str(error)
 
 
-def next_step(error: Exception) -> str:
-    """What to do about an error, where a command's user can do something."""
-    if isinstance(error, Unauthenticated):
-        return "check that COREWEAVE_API_TOKEN (or CW_API_TOKEN) holds a token that is still valid"
-    if isinstance(error, PermissionDenied):
-        return "use a token with the role Inference Viewer to look, Inference Admin to release"
-    if isinstance(error, ConnectionFailed | WrongEndpoint):
-        return "check COREWEAVE_API_ENDPOINT; without it, the real API is asked"
-    if isinstance(error, Unavailable | ResourceExhausted):
-        return "try again later; COREWEAVE_RETRY_DEADLINE is for how long a command tries"
-    return ""
+def advice(error: Exception) -> str:
+    """What the user of a command can do about an error; empty if nothing."""
+    return next((step for kinds, step in _ADVICE if isinstance(error, kinds)), "")
 
 
 @contextmanager
 def connected() -> Iterator[tuple[Client, Settings]]:
-    """A client made of the environment; a stack's config is not read."""
+    """A client configured by the environment. The config of a stack is not read."""
     settings = settings_from(lambda key: None)
-    logger, retries = logging.getLogger("coreweave_inference"), _Retries(settings.retry_deadline)
+    logger, retries = logging.getLogger("coreweave_inference"), _RetryNotes(settings.retry_deadline)
     level = logger.level
     logger.addHandler(retries)
     logger.setLevel(logging.INFO)
@@ -113,24 +125,24 @@ def connected() -> Iterator[tuple[Client, Settings]]:
         logger.removeHandler(retries)
 
 
-class _Retries(logging.Handler):
-    """Says why a call is repeated, each reason once."""
+class _RetryNotes(logging.Handler):
+    """Reports why the client retries a call; each reason once."""
 
     def __init__(self, deadline: float) -> None:
         super().__init__()
         self._deadline = format_duration(deadline)
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.args[0] if isinstance(record.args, tuple) and record.args else None
-        if isinstance(error, ApiError) and error.message not in self._said:
-            self._said.add(error.message)
+        if isinstance(error, ApiError) and error.message not in self._reported:
+            self._reported.add(error.message)
             reason = printable(error.message or error.code)
-            note(f"{reason}; trying again, for {self._deadline} in all (COREWEAVE_RETRY_DEADLINE) …")
+            note(f"{reason}; retrying for up to {self._deadline} (COREWEAVE_RETRY_DEADLINE) …")
 
 
 def all_claims(client: Client) -> list[CapacityClaim]:
-    """Every claim of the organization, by name and then id."""
+    """All claims of the organization, sorted by name and then id."""
     with waiting_for(f"all claims from {client.endpoint}"):
         claims = client.capacity_claims.list()
     if len(claims) >= _MANY:
@@ -140,7 +152,7 @@ def all_claims(client: Client) -> list[CapacityClaim]:
 
 @contextmanager
 def waiting_for(what: str) -> Iterator[None]:
-    """Say what is waited for, once the wait gets long."""
+    """Say what the command is waiting for if it takes long."""
     timer = threading.Timer(_SLOW, note, [f"waiting for {what} …"])
     timer.daemon = True
     timer.start()
@@ -151,16 +163,44 @@ def waiting_for(what: str) -> Iterator[None]:
 
 
 def note(line: str) -> None:
-    """A line for people, beside the result."""
+    """Write a message to stderr."""
     typer.echo(line, err=True)
 
 
 def write_json(value: object) -> None:
-    """A result as JSON."""
+    """Write a result to stdout as JSON."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def claim_json(claim: CapacityClaim) -> dict[str, Any]:
+    """A claim as JSON: its id and the outputs of a resource."""
+    status = claim.status
+    return {
+        "id": claim.id,
+        **outputs_of(claim, {}),
+        "status": str(status.status),
+        "allocatedInstances": status.allocated_instances,
+        "pendingInstances": status.pending_instances,
+        "conditions": [
+            {
+                "type": condition.type,
+                "status": str(condition.status),
+                "reason": condition.reason,
+                "message": condition.message,
+                "zone": condition.zone,
+                "lastUpdateTime": condition.last_update_time,
+            }
+            for condition in status.conditions
+        ],
+    }
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun: "1 claim", "2 claims"."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def printable(text: str) -> str:
-    """A foreign text on one line, without anything that a terminal would obey."""
+    """Text from outside on one line, without characters that control a terminal."""
     line = " ".join(text.split())
     return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
