@@ -43,7 +43,7 @@ StackNames = Annotated[
     typer.Option(
         "--stack",
         metavar="NAME",
-        help="Compare with this stack; `pulumi stack export` reads it. Repeatable.",
+        help="Compare with this stack, read with `pulumi stack export`. Repeatable.",
     ),
 ]
 AllStacks = Annotated[

@@ -44,15 +44,15 @@ def release(
     all_stacks: AllStacks = False,
     unchecked: Annotated[
         bool,
-        typer.Option("--unchecked", help="Compare with no stack, even if one may manage the claims."),
+        typer.Option("--unchecked", help="Release without comparing with any stack."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")] = False,
 ) -> None:
     """Release claims that no stack manages.
 
-    Deletes the claims and waits until they are gone. The capacity may not be available again. For each
-    claim you confirm by typing its name; --yes skips the confirmation. If one of the given stacks manages
-    one of the claims, no claim is released: to release it, remove it from the program and run `pulumi up`.
+    Deletes the claims and waits until they are gone. The capacity may not be available again. You confirm
+    each claim by typing its name; --yes skips the confirmation. If one of the given stacks manages any of
+    the claims, none is released. To release a managed claim, remove it from the program and run `pulumi up`.
 
     Exit codes: 1 if a claim is managed or not confirmed; 2 if a claim cannot be released, the API request
     fails, or a stack cannot be read.

@@ -29,7 +29,7 @@ class ReviewFormat(enum.StrEnum):
 def review(
     preview: Annotated[
         Path | None,
-        typer.Argument(help="The output of `pulumi preview --json`. Default or -: stdin."),
+        typer.Argument(metavar="FILE", help="The output of `pulumi preview --json`. Default or -: stdin."),
     ] = None,
     rules: Annotated[
         Path | None,

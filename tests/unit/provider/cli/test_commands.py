@@ -209,7 +209,7 @@ def terraform(path: Path, *instances: tuple[str, dict[str, Any]]) -> str:
     return str(path)
 
 
-def test_terraform_claims_missing_at_the_api_stop_the_import_unless_skipped(
+def test_terraform_claims_missing_at_the_api_stop_an_import_if_not_skipped(
     emulator: Emulator, ids: dict[str, str]
 ) -> None:
     gone = "00000000-0000-4000-8000-000000000000"
@@ -308,6 +308,15 @@ def test_one_managed_claim_stops_the_release_of_all(emulator: Emulator, ids: dic
     assert result.exit_code == 1
     assert "manages it as 'training'" in result.stderr
     assert writes(emulator) == []
+
+
+def test_a_release_waits_until_the_claim_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Emulator(EmulatorSettings(delete_delay=0.2)) as emulator:
+        for name, value in emulator.environment().items():
+            monkeypatch.setenv(name, value)
+        result = run("release", post(emulator, "slow"), "--unchecked", "--yes")
+        assert emulator.claims() == []
+    assert (result.exit_code, "is released" in result.stderr) == (0, True)
 
 
 def test_a_release_that_takes_too_long_fails(
