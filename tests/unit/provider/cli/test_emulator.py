@@ -66,7 +66,7 @@ def test_a_port_in_use_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rules", "told"),
+    ("rules", "message"),
     [
         ('[{"fail": {"code": "gone"}}]', "rule 1: fail.code"),
         ('[{"delay": 1}, {"nth": 0}]', "rule 2: nth: must be at least 1"),
@@ -75,11 +75,11 @@ def test_a_port_in_use_is_named() -> None:
     ],
 )
 def test_invalid_fault_rules_are_refused_with_file_rule_and_field(
-    tmp_path: Path, rules: str, told: str
+    tmp_path: Path, rules: str, message: str
 ) -> None:
     file = tmp_path / "faults.json"
     file.write_text(rules, encoding="utf-8")
-    said = refused("--faults", str(file))
-    assert said.startswith(f"capacity-claims emulator: {file}: ")
-    assert told in said
-    assert said.count("\n") == 1
+    error = refused("--faults", str(file))
+    assert error.startswith(f"capacity-claims emulator: {file}: ")
+    assert message in error
+    assert error.count("\n") == 1
