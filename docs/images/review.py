@@ -14,12 +14,14 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from pulumi_coreweave_inference.cli.review import prices, rules
 from pulumi_coreweave_inference.cli.review.document import document
 from pulumi_coreweave_inference.cli.review.markdown import markdown
 from pulumi_coreweave_inference.cli.review.preview import parse
+from pulumi_coreweave_inference.cli.review.prices import PriceBook
 from pulumi_coreweave_inference.cli.review.review import review
+from pulumi_coreweave_inference.cli.review.rules import Rules
 from pulumi_coreweave_inference.cli.review.terminal import show
+from pulumi_coreweave_inference.cli.review.toml_model import load_toml
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -37,8 +39,8 @@ def main() -> None:
     found = document(
         review(
             parse(PREVIEW.read_text(encoding="utf-8")),
-            rules.load((EXAMPLE / "rules.toml").read_text(encoding="utf-8")),
-            prices.load((EXAMPLE / "prices.toml").read_text(encoding="utf-8")),
+            load_toml(Rules, (EXAMPLE / "rules.toml").read_text(encoding="utf-8")),
+            load_toml(PriceBook, (EXAMPLE / "prices.toml").read_text(encoding="utf-8")),
         )
     )
     console = Console(record=True, width=132, file=io.StringIO(), highlight=False, emoji=False)

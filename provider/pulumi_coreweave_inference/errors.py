@@ -92,26 +92,26 @@ MEANINGS: Final = (
     Meaning(
         (WrongEndpoint,),
         "the endpoint does not serve the API",
-        "check COREWEAVE_API_ENDPOINT or coreweave:endpoint; without them, the real API is used",
-        "check COREWEAVE_API_ENDPOINT; without it, the real API is used",
+        "check COREWEAVE_API_ENDPOINT or coreweave:endpoint; the default is the real API",
+        "check COREWEAVE_API_ENDPOINT; the default is the real API",
     ),
     Meaning(
         (ConnectionFailed,),
         "the API cannot be reached",
         "run `pulumi up` again when the API responds; nothing is done twice",
-        "check COREWEAVE_API_ENDPOINT; without it, the real API is used",
+        "check COREWEAVE_API_ENDPOINT; the default is the real API",
     ),
     Meaning(
         (Unauthenticated,),
         "the API does not accept the token",
         "check that COREWEAVE_API_TOKEN or coreweave:token holds a token that is still valid",
-        "check that COREWEAVE_API_TOKEN (or CW_API_TOKEN) holds a token that is still valid",
+        "check that COREWEAVE_API_TOKEN (or CW_API_TOKEN) holds a valid token",
     ),
     Meaning(
         (PermissionDenied,),
         "the token may not do this",
         "use a token with the role Inference Admin, which may write; Inference Viewer may only read",
-        "use a token with the role Inference Viewer to read, Inference Admin to release",
+        "use a token with the role Inference Viewer to read, or Inference Admin to release",
     ),
     Meaning(
         (InvalidArgument,),

@@ -1,4 +1,4 @@
-"""`capacity-claims`: the command line beside the provider."""
+"""The command line `capacity-claims`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; without the extra `cli`, say how to get it."""
+    """Run the command line. Without the extra `cli`, explain how to install it."""
     try:
         from .app import app
     except ModuleNotFoundError as missing:

@@ -1,4 +1,4 @@
-"""The commands of `capacity-claims`, each in a module of its own."""
+"""The command line `capacity-claims`. Each command has a module of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from .zones import zones
 
 app: typer.Typer = typer.Typer(
     name="capacity-claims",
-    help="CoreWeave capacity claims beside Pulumi.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -38,7 +37,7 @@ def options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """CoreWeave capacity claims beside Pulumi."""
+    """Manage CoreWeave capacity claims alongside Pulumi."""
 
 
 app.command("list")(list_)

@@ -1,4 +1,4 @@
-"""`capacity-claims emulator`: the API on this machine, until Ctrl-C."""
+"""`capacity-claims emulator`: run the emulator of the API until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ import typer
 
 from coreweave_inference.emulator import Emulator, EmulatorSettings, FaultProfile, load_inventory, serve
 
-_NO_PORT = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
+_PORT_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 TOKEN_VARIABLE = "COREWEAVE_EMULATOR_TOKEN"  # a name, not a token
 
 
 def emulator(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The TCP port; 0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 chooses a free one.")] = 0,
     allocation_delay: Annotated[
-        float, typer.Option(min=0, help="Seconds from a request to its first instance.")
+        float, typer.Option(min=0, help="Seconds until a claim gets its first instance.")
     ] = 3,
     allocation_spread: Annotated[
-        float, typer.Option(min=0, help="Seconds from one instance to the next; 0: all at once.")
+        float, typer.Option(min=0, help="Seconds between instances; 0 allocates all at once.")
     ] = 0,
-    delete_delay: Annotated[
-        float, typer.Option(min=0, help="Seconds that a claim is being deleted before it is gone.")
-    ] = 1,
+    delete_delay: Annotated[float, typer.Option(min=0, help="Seconds until a deleted claim is gone.")] = 1,
     inventory: Annotated[
         Path | None,
         typer.Option(
             exists=True,
             dir_okay=False,
-            help="What there is to allocate, as JSON or TOML: {zone: {instance type: count}}.",
+            help="Available instances, as JSON or TOML: {zone: {instance type: count}}.",
         ),
     ] = None,
     state: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="A SQLite file that keeps all claims; without it, memory."),
+        typer.Option(dir_okay=False, help="SQLite file that stores the claims; the default is memory."),
     ] = None,
     faults: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Fault rules to begin with, as JSON or TOML."),
+        typer.Option(exists=True, dir_okay=False, help="Initial fault rules, as JSON or TOML."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Do not show each request on stderr.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not log requests to stderr.")] = False,
 ) -> None:
-    """Run an emulator of CoreWeave's inference API for capacity claims. No GPU of it is real.
+    """Run an emulator of CoreWeave's capacity claims API. Its GPUs are not real.
 
-    It listens on 127.0.0.1 only and prints the lines to export, then each request as it comes. Its token
-    is random, unless the environment variable COREWEAVE_EMULATOR_TOKEN holds one to use.
+    Listens on 127.0.0.1 only, and prints the variables to export, then each request. The token is random
+    unless the environment variable COREWEAVE_EMULATOR_TOKEN sets one.
+
+    Exit codes: 0 after Ctrl-C; 2 if the port is not available or a file cannot be read.
     """
     given: dict[str, Any] = {}
     if token := os.environ.get(TOKEN_VARIABLE):
@@ -68,9 +68,8 @@ def emulator(
         serve(settings, faults=rules, started=_announce)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
-        where = (
-            f"port {port}: " if error.errno in _NO_PORT else f"{error.filename}: " if error.filename else ""
-        )
+        where = f"port {port}: " if error.errno in _PORT_ERRORS else ""
+        where = where or (f"{error.filename}: " if error.filename else "")
         typer.echo(f"capacity-claims emulator: {where}{reason}", err=True)
         raise typer.Exit(2) from None
     except ValueError as error:
@@ -82,16 +81,14 @@ def _show_requests(*, wanted: bool) -> None:
     logger = logging.getLogger("coreweave_inference.emulator")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-    handler.addFilter(
-        lambda record: record.levelno == logging.INFO
-    )  # a warning would say what _announce says
+    handler.addFilter(lambda record: record.levelno == logging.INFO)  # _announce repeats the warning
     logger.addHandler(handler)
     logger.setLevel(logging.INFO if wanted else logging.WARNING)
 
 
 def _announce(running: Emulator) -> None:
-    typer.echo(f"Emulator of CoreWeave's inference API at {running.url}; no GPU here is real.")
-    typer.echo("For the shell that runs pulumi:\n")
+    typer.echo(f"Emulator of CoreWeave's inference API at {running.url}. Its GPUs are not real.")
+    typer.echo("Run these lines in the shell that runs pulumi:\n")
     for name, value in running.environment().items():
         typer.echo(f"export {name}={value}")
-    typer.echo("\nCtrl-C ends it.")
+    typer.echo("\nPress Ctrl-C to stop.")

@@ -1,4 +1,4 @@
-"""`capacity-claims import`: bring claims that exist under a stack, without touching them."""
+"""`capacity-claims import`: bring existing claims into a stack without changing them."""
 
 from __future__ import annotations
 
@@ -14,138 +14,152 @@ import typer
 
 from coreweave_inference import CapacityClaim, ClaimState, Client, InvalidArgument, NotFound
 
-from .adoption import Adoption, Candidate, adopt, candidate, import_file, obstacles, program
-from .list import instances
-from .session import (
-    NOT_AS_IT_SHOULD_BE,
-    Failure,
-    Format,
+from .console import (
+    EXIT_FINDINGS,
+    CommandError,
     FormatOption,
+    OutputFormat,
     all_claims,
     connected,
     note,
+    plural,
     printable,
-    telling_failures,
+    report_errors,
     write_json,
 )
-from .stacks import AllStacks, Entry, StackNames, StackState, StateFiles, read_stacks
-from .terraform import NoTerraformState, TerraformClaim, read
+from .import_file import (
+    Candidate,
+    ImportEntry,
+    assign_names,
+    candidate,
+    import_file,
+    import_problems,
+    program,
+)
+from .pulumi_state import AllStacks, StackNames, StackState, StateFiles, managed_by, read_stacks
+from .table import allocation
+from .terraform_state import InvalidTerraformState, TerraformClaim, read_terraform_state
 
 
 def import_(
     claim: Annotated[
-        list[str] | None, typer.Argument(metavar="CLAIM", help="Ids or names of claims.")
+        list[str] | None, typer.Argument(metavar="CLAIM", help="The ids or names of the claims.")
     ] = None,
     all_: Annotated[
-        bool, typer.Option("--all", help="All claims of the organization that no given stack manages.")
+        bool, typer.Option("--all", help="Import all claims that none of the given stacks manages.")
     ] = False,
     terraform_state: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The claims in a Terraform or OpenTofu state, version 4; - reads it from stdin.",
+            help="Import the claims of a Terraform or OpenTofu state (version 4); - reads stdin.",
         ),
     ] = None,
     skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave out claims that the API does not know.")
+        bool, typer.Option("--skip-missing", help="Skip claims that are not found at the API.")
     ] = False,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The file for `pulumi import`.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write for `pulumi import`.")] = Path(
         "claims.import.json"
     ),
-    force: Annotated[bool, typer.Option("--force", help="Write over that file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the --out file.")] = False,
     state: StateFiles = None,
     stack: StackNames = None,
     all_stacks: AllStacks = False,
-    format_: FormatOption = Format.TABLE,
+    format_: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Bring existing claims under a stack.
+    """Import existing claims into a stack.
 
-    Writes what `pulumi import` needs to take claims over, and the program that declares them. Nothing is
-    changed: not a claim, not a stack, not a Terraform state. The file for `pulumi import --file FILE
-    --generate-code=false` goes to --out, the Python program to stdout, advice to stderr. `pulumi preview`
-    of that program shows no change of a claim. The claims are protected.
+    Writes the input of `pulumi import` to --out, a Python program that declares the claims to stdout, and
+    the next steps to stderr. Nothing else changes: no claim, no stack, no Terraform state. After `pulumi
+    import --file FILE --generate-code=false`, a preview of the program shows no change to the claims.
+    Imported claims are protected.
 
-    A claim that one of the given stacks manages is refused, with --all left out. With one stack given,
-    names that it has already are not used again.
+    A claim that one of the given stacks already manages is refused, or skipped with --all. If exactly one
+    stack is given, the names of its resources are not used again.
 
-    JSON: {"file", "claims": [{id, name, resourceName, address}], "skipped": [{claim, reason}], "program",
-    "terraform": [the commands that take them out of Terraform's state]}.
+    JSON output: {"file", "claims": [{id, name, resourceName, address}], "skipped": [{claim, reason}],
+    "program", "terraform": [the commands that remove the claims from the Terraform state]}.
 
-    Exit code: 1 when nothing was written, because claims are missing, managed already, or such that no
-    program can declare them; 2 when the API, a file or a stack could not be read.
+    Exit codes: 1 if nothing was written because claims are missing, already managed, or cannot be declared
+    by a program; 2 if the API request fails or a file or stack cannot be read.
     """
-    with telling_failures():
-        ways = [way for way, given in (("claims by name or id", claim), ("--all", all_),
-                                       ("--terraform-state", terraform_state)) if given]  # fmt: skip
-        if len(ways) != 1:
-            both = f"{' and '.join(ways)} do not go together; " if ways else ""
-            raise Failure(f"{both}name claims, or give either --all or --terraform-state")
+    with report_errors():
+        sources = [source for source, given in (("CLAIM", claim), ("--all", all_),
+                                                ("--terraform-state", terraform_state)) if given]  # fmt: skip
+        if not sources:
+            raise CommandError("specify claims by name or id, --all or --terraform-state")
+        if len(sources) > 1:
+            raise CommandError(f"{' and '.join(sources)} are mutually exclusive")
         if out.exists() and not force:
-            raise Failure(f"{out} exists; choose another --out, or write over it with --force")
-        listed = _terraform(terraform_state) if terraform_state is not None else []
+            raise CommandError(f"{out} already exists; use another --out, or --force to overwrite it")
+        listed = _read_terraform(terraform_state) if terraform_state is not None else []
         stacks = read_stacks(state or (), stack or (), all_stacks)
         with connected() as (client, _):
             known = all_claims(client)
             if terraform_state is not None:
-                plan = _of_terraform(listed, known, client)
+                selection = _select_terraform(listed, known, client)
+            elif all_:
+                selection = Selection([candidate(one) for one in known])
             else:
-                plan = Plan([candidate(one) for one in known]) if all_ else _named(claim or [], known, client)
-        if plan.missing and not skip_missing:
-            lines = "".join(f"\n  {what}" for what in plan.missing)
-            raise Failure(
-                f"the API does not know these, and --skip-missing was not given:{lines}", NOT_AS_IT_SHOULD_BE
-            )
-        plan.skipped += [(what, "the API does not know it") for what in plan.missing]
-        plan.leave_out(refusals(plan.candidates, stacks), allowed=all_)
-        if not plan.candidates:
-            raise Failure("there is nothing to import", NOT_AS_IT_SHOULD_BE)
-        taken = {e.resource_name for e in stacks[0].entries} if len(stacks) == 1 else set[str]()
-        adoptions = adopt(plan.candidates, taken)
+                selection = _select_named(claim or [], known, client)
+        selection.resolve_missing(skip=skip_missing)
+        selection.exclude(refusals(selection.candidates, stacks), skip=all_)
+        if not selection.candidates:
+            raise CommandError("there is nothing to import", EXIT_FINDINGS)
+        taken = {entry.resource_name for entry in stacks[0].entries} if len(stacks) == 1 else set[str]()
+        entries = assign_names(selection.candidates, taken)
         if not stacks:
             note(
-                "not compared with any stack: give --stack, --state or --all-stacks, and no claim gets a "
-                "second owner"
+                "warning: no stacks to compare with; use --stack, --state or --all-stacks to make sure that "
+                "no claim gets a second owner"
             )
-        _write(out, adoptions)
-        _show(out, adoptions, plan, format_)
+        _write(out, entries)
+        _show(out, entries, selection, format_)
 
 
 @dataclass
-class Plan:
-    """What is to be imported, what cannot be found, and what is left out, each with the reason."""
+class Selection:
+    """The claims to import, those not found at the API, and those skipped with the reason."""
 
     candidates: list[Candidate]
     missing: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
-    def leave_out(self, refused: Mapping[str, str], *, allowed: bool) -> None:
-        """Take claims out, by id with the reason. Raises `Failure` where that is not allowed."""
-        named = [(each, refused[each.claim.id]) for each in self.candidates if each.claim.id in refused]
-        texts = [(f"{printable(each.claim.name)} ({each.claim.id})", reason) for each, reason in named]
-        if texts and not allowed:
-            lines = "".join(f"\n  {what}: {reason}" for what, reason in texts)
-            raise Failure(f"these cannot be imported:{lines}", NOT_AS_IT_SHOULD_BE)
-        self.skipped += texts
+    def resolve_missing(self, *, skip: bool) -> None:
+        """Skip the missing claims, or raise `CommandError`."""
+        if self.missing and not skip:
+            lines = "".join(f"\n  {what}" for what in self.missing)
+            raise CommandError(f"not found at the API (--skip-missing skips them):{lines}", EXIT_FINDINGS)
+        self.skipped += [(what, "not found at the API") for what in self.missing]
+
+    def exclude(self, refused: Mapping[str, str], *, skip: bool) -> None:
+        """Skip the refused claims, given by id with the reason, or raise `CommandError`."""
+        reasons = [
+            (f"{printable(each.claim.name)} ({each.claim.id})", refused[each.claim.id])
+            for each in self.candidates
+            if each.claim.id in refused
+        ]
+        if reasons and not skip:
+            lines = "".join(f"\n  {what}: {reason}" for what, reason in reasons)
+            raise CommandError(f"these claims cannot be imported:{lines}", EXIT_FINDINGS)
+        self.skipped += reasons
         self.candidates = [each for each in self.candidates if each.claim.id not in refused]
 
 
 def refusals(candidates: Sequence[Candidate], stacks: Sequence[StackState]) -> dict[str, str]:
-    """Why claims are not to be imported, by id."""
-    holders: dict[str, Entry] = {}
-    for stack in stacks:
-        for entry in stack.entries:
-            holders.setdefault(entry.claim_id, entry)
+    """The claims that must not be imported, by id with the reason."""
+    managed = managed_by(stacks)
     refused = {}
     for each in candidates:
         claim = each.claim
-        if holder := holders.get(claim.id):
-            refused[claim.id] = f"{holder.stack} manages it as '{holder.resource_name}'"
-        elif reasons := obstacles(claim):
-            refused[claim.id] = f"{'; '.join(reasons)} (CapacityClaim.get reads it without managing it)"
+        if entry := managed.get(claim.id):
+            refused[claim.id] = f"{entry.stack} manages it as '{entry.resource_name}'"
+        elif problems := import_problems(claim):
+            refused[claim.id] = f"{'; '.join(problems)} (CapacityClaim.get reads it without managing it)"
     return refused
 
 
-def _named(given: Sequence[str], known: Sequence[CapacityClaim], client: Client) -> Plan:
+def _select_named(given: Sequence[str], known: Sequence[CapacityClaim], client: Client) -> Selection:
     by_id = {claim.id: claim for claim in known}
     found: dict[str, Candidate] = {}
     missing = []
@@ -153,120 +167,123 @@ def _named(given: Sequence[str], known: Sequence[CapacityClaim], client: Client)
         named = [claim for claim in known if claim.name == text]
         if len(named) > 1 and text not in by_id:
             ids = ", ".join(claim.id for claim in named)
-            raise Failure(f"{len(named)} claims are named '{text}'; give one of the ids {ids}")
+            raise CommandError(f"{len(named)} claims are named '{text}'; specify one of the ids: {ids}")
         claim = by_id.get(text) or (named[0] if named else _get(client, text))
         if claim is None:
             missing.append(printable(text))
         else:
             found[claim.id] = candidate(claim)
-    return Plan(list(found.values()), missing)
+    return Selection(list(found.values()), missing)
 
 
-def _of_terraform(listed: Sequence[TerraformClaim], known: Sequence[CapacityClaim], client: Client) -> Plan:
+def _select_terraform(
+    listed: Sequence[TerraformClaim], known: Sequence[CapacityClaim], client: Client
+) -> Selection:
     by_id = {claim.id: claim for claim in known}
     addresses: dict[str, str] = {}
-    plan = Plan([])
+    selection = Selection([])
     for one in listed:
         claim = by_id.get(one.claim_id) or _get(client, one.claim_id)
         what = printable(f"{one.address} ({one.claim_id}, named '{one.name}')")
         if one.deposed:
             if claim is not None:
                 reason = (
-                    "it is deposed, and Terraform was about to release it; run `terraform apply` before "
-                    "`terraform state rm`, or nobody will"
+                    "it is deposed, which means that Terraform was about to delete it; run `terraform apply` "
+                    "before `terraform state rm`, or it is never released"
                 )
-                plan.skipped.append((what, reason))
+                selection.skipped.append((what, reason))
         elif claim is None:
-            plan.missing.append(what)
+            selection.missing.append(what)
         elif claim.id in addresses:
-            raise Failure(f"{one.address} and {addresses[claim.id]} are one claim, {claim.id}")
+            raise CommandError(f"{one.address} and {addresses[claim.id]} are the same claim, {claim.id}")
         else:
             addresses[claim.id] = one.address
-            plan.candidates.append(Candidate(claim, one.resource_name, one.address))
+            selection.candidates.append(Candidate(claim, one.resource_name, one.address))
             if one.tainted:
                 note(f"{printable(one.address)} is tainted: Terraform was about to replace it")
-    return plan
+    return selection
 
 
 def _get(client: Client, claim_id: str) -> CapacityClaim | None:
-    """A claim that the list does not have, and may be too old to have."""
+    """A claim by id, in case it is newer than the list."""
     try:
         return client.capacity_claims.get(claim_id)
     except (NotFound, InvalidArgument):
         return None
 
 
-def _terraform(path: Path) -> list[TerraformClaim]:
+def _read_terraform(path: Path) -> list[TerraformClaim]:
     piped = str(path) == "-"
     source = "standard input" if piped else str(path)
     try:
-        return read(sys.stdin.read() if piped else path.read_text(encoding="utf-8"))
-    except NoTerraformState as error:
-        raise Failure(f"{source} is no Terraform state that can be read: {error}") from None
+        return read_terraform_state(sys.stdin.read() if piped else path.read_text(encoding="utf-8"))
+    except InvalidTerraformState as error:
+        raise CommandError(f"{source} is not a readable Terraform state: {error}") from None
     except OSError as error:
-        raise Failure(f"{source} cannot be read: {error.strerror}") from None
+        raise CommandError(f"{source} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise Failure(f"{source} is no Terraform state that can be read: it is not text") from None
+        raise CommandError(f"{source} is not a readable Terraform state: it is not UTF-8 text") from None
 
 
-def _write(out: Path, adoptions: Sequence[Adoption]) -> None:
+def _write(out: Path, entries: Sequence[ImportEntry]) -> None:
     try:
-        out.write_text(json.dumps(import_file(adoptions), indent=2) + "\n", encoding="utf-8")
+        out.write_text(json.dumps(import_file(entries), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise Failure(f"{out} cannot be written: {error.strerror}") from None
+        raise CommandError(f"{out} cannot be written: {error.strerror}") from None
 
 
-def removals(adoptions: Sequence[Adoption]) -> list[str]:
-    """The commands that take the claims out of Terraform's state, for a POSIX shell."""
-    return [f"terraform state rm {shlex.quote(each.address)}" for each in adoptions if each.address]
+def removals(entries: Sequence[ImportEntry]) -> list[str]:
+    """The commands that remove the claims from the Terraform state, for a POSIX shell."""
+    return [f"terraform state rm {shlex.quote(entry.address)}" for entry in entries if entry.address]
 
 
-def _show(out: Path, adoptions: Sequence[Adoption], plan: Plan, format_: Format) -> None:
-    remove = removals(adoptions)
-    if format_ is Format.JSON:
+def _show(out: Path, entries: Sequence[ImportEntry], selection: Selection, format_: OutputFormat) -> None:
+    remove = removals(entries)
+    if format_ is OutputFormat.JSON:
         write_json(
             {
                 "file": str(out),
                 "claims": [
                     {
-                        "id": each.claim.id,
-                        "name": each.claim.name,
-                        "resourceName": each.resource_name,
-                        "address": each.address,
+                        "id": entry.claim.id,
+                        "name": entry.claim.name,
+                        "resourceName": entry.resource_name,
+                        "address": entry.address,
                     }
-                    for each in adoptions
+                    for entry in entries
                 ],
-                "skipped": [{"claim": what, "reason": reason} for what, reason in plan.skipped],
-                "program": program(adoptions),
+                "skipped": [{"claim": what, "reason": reason} for what, reason in selection.skipped],
+                "program": program(entries),
                 "terraform": remove,
             }
         )
         return
-    sys.stdout.write(program(adoptions))
+    sys.stdout.write(program(entries))
     sys.stdout.flush()
-    for what, reason in plan.skipped:
-        note(f"left out: {what}: {reason}")
-    for each in adoptions:
-        name, state = printable(each.claim.name), each.claim.state
+    for what, reason in selection.skipped:
+        note(f"skipped {what}: {reason}")
+    for entry in entries:
+        name, state = printable(entry.claim.name), entry.claim.state
         if state == ClaimState.FAILED:
-            note(f"{name} has FAILED: `pulumi up` fails until it is replaced")
+            note(f"{name} is FAILED: `pulumi up` fails until the claim is replaced")
         elif state != ClaimState.READY:
-            note(f"{name} is {state.short} with {instances(each.claim)} instances: `pulumi up` waits for it")
-    count = f"{len(adoptions)} claim{'s' * (len(adoptions) != 1)}"
+            note(
+                f"{name} is {state.short} with {allocation(entry.claim)} instances: `pulumi up` waits for it"
+            )
     note(
-        f"\n{count} written to {out}. Next:\n"
-        f"  1. pulumi import --file {shlex.quote(str(out))} --generate-code=false\n"
-        "  2. put the program from stdout into the stack's program\n"
-        "  3. pulumi preview: no claim changes; a ClaimNamespace is new, a random number in the state"
+        f"\n{plural(len(entries), 'claim')} written to {out}. Next steps:\n"
+        f"  1. Run `pulumi import --file {shlex.quote(str(out))} --generate-code=false`.\n"
+        "  2. Add the program from stdout to the program of the stack.\n"
+        "  3. Run `pulumi preview`: no claim changes, and a ClaimNamespace (a random id) is new."
     )
-    if any(each.order_matters for each in adoptions):
+    if any(entry.zone_order_uncertain for entry in entries):
         note(
-            "\nZones are in the order that the API holds. Terraform's provider sends a sorted set, so look "
-            "whether\nthe order is the preference that was meant; a change of it replaces the claim."
+            "\nCheck the order of the zones. They are listed as the API holds them, but Terraform sends\n"
+            "them sorted, which may not be your order of preference. A new order replaces the claim."
         )
     if remove:
         note(
-            "\nOnce `pulumi preview` shows no change, take the claims out of Terraform's state, which then "
-            "forgets them\nand releases nothing. Until then `terraform destroy` would release them. For "
-            "OpenTofu, write tofu.\n  " + "\n  ".join(remove)
+            "\nWhen `pulumi preview` shows no change, remove the claims from the Terraform state. Terraform\n"
+            "then forgets them and releases nothing; until then, `terraform destroy` would release them.\n"
+            "For OpenTofu, use `tofu` instead.\n  " + "\n  ".join(remove)
         )

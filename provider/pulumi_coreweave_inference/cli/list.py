@@ -1,4 +1,4 @@
-"""`capacity-claims list`: the organization's claims, and what keeps those that are not ready."""
+"""`capacity-claims list`: the organization's claims, and why some of them are not ready."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Annotated, Final
 
 import typer
 
-from coreweave_inference import CapacityClaim, ClaimState, ConditionStatus, parse_timestamp
+from coreweave_inference import CapacityClaim, ClaimState
 from pulumi_coreweave_inference.catalogue import instead
 
-from .adoption import reported
-from .session import (
-    Failure,
-    Format,
+from .console import (
+    CommandError,
     FormatOption,
+    OutputFormat,
     all_claims,
+    claim_json,
     connected,
     note,
+    plural,
     printable,
-    telling_failures,
+    report_errors,
     write_json,
 )
-from .table import show
+from .table import age, allocation, failing_conditions, write_table
 
 TITLES: Final = ("NAME", "ID", "TYPE", "ZONES", "ALLOCATED", "STATE", "AGE", "CONDITIONS")
 
@@ -32,46 +33,46 @@ TITLES: Final = ("NAME", "ID", "TYPE", "ZONES", "ALLOCATED", "STATE", "AGE", "CO
 def list_(
     state: Annotated[
         list[str] | None,
-        typer.Option(metavar="STATE", help="Only claims in this state, such as READY; may be repeated."),
+        typer.Option(metavar="STATE", help="Show only claims in this state, such as READY. Repeatable."),
     ] = None,
     type_: Annotated[
         list[str] | None,
-        typer.Option("--type", metavar="TYPE", help="Only claims of this instance type; may be repeated."),
+        typer.Option("--type", metavar="TYPE", help="Show only claims of this instance type. Repeatable."),
     ] = None,
     zone: Annotated[
         list[str] | None,
-        typer.Option(metavar="ZONE", help="Only claims that name this zone; may be repeated."),
+        typer.Option(metavar="ZONE", help="Show only claims that list this zone. Repeatable."),
     ] = None,
     name: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Only claims of this name; * and ? stand for other text; may be repeated."
+            metavar="NAME", help="Show only claims with this name; * and ? are wildcards. Repeatable."
         ),
     ] = None,
-    format_: FormatOption = Format.TABLE,
+    format_: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """List the organization's capacity claims.
+    """List the capacity claims of the organization.
 
-    ALLOCATED reads "allocated/requested", ZONES are in order of preference, and CONDITIONS are the reasons
-    of what is not as it should be, zone by zone.
+    ALLOCATED shows allocated/requested instances. ZONES are in order of preference. CONDITIONS shows the
+    reason of each condition that is not true, with its zone.
 
-    JSON: {"claims": [{id, name, organizationId, resources: {instanceId, instanceCount, zones,
+    JSON output: {"claims": [{id, name, organizationId, resources: {instanceId, instanceCount, zones,
     capacityType}, status, allocatedInstances, pendingInstances, conditions: [{type, status, reason,
     message, zone, lastUpdateTime}], createdAt, updatedAt}]}.
 
-    Exit code: 0, also when no claim fits; 2 when the API could not be asked.
+    Exit codes: 0 on success, even if no claim matches; 2 if the API request fails.
     """
-    with telling_failures(), connected() as (client, _):
+    with report_errors(), connected() as (client, _):
         found = all_claims(client)
-        refuse_unknown(state or (), found)
+        refuse_unknown_states(state or (), found)
         chosen = select(found, states=state or (), types=type_ or (), zones=zone or (), names=name or ())
-        for line in strangers(found, types=type_ or (), zones=zone or ()):
+        for line in unmatched(found, types=type_ or (), zones=zone or ()):
             note(line)
-        if format_ is Format.JSON:
-            write_json({"claims": [reported(claim) for claim in chosen]})
+        if format_ is OutputFormat.JSON:
+            write_json({"claims": [claim_json(claim) for claim in chosen]})
             return
         now = datetime.now(UTC)
-        show(TITLES, [row(claim, now) for claim in chosen], right=frozenset({"ALLOCATED", "AGE"}))
+        write_table(TITLES, [row(claim, now) for claim in chosen])
         note(summary(chosen, of=len(found)))
 
 
@@ -83,7 +84,7 @@ def select(
     zones: Collection[str] = (),
     names: Collection[str] = (),
 ) -> list[CapacityClaim]:
-    """The claims that fit all filters; of each, one of its values must fit. No value: all fit."""
+    """The claims that match every filter. A filter matches on any of its values, or if it has none."""
     wanted = {ClaimState(_state(state)) for state in states}
     return [
         claim
@@ -95,31 +96,31 @@ def select(
     ]
 
 
-def strangers(
+def unmatched(
     claims: Sequence[CapacityClaim], *, types: Collection[str] = (), zones: Collection[str] = ()
 ) -> list[str]:
-    """A line for each type and zone that no claim has, with what was probably meant."""
-    types_held = {claim.resources.instance_id for claim in claims}
-    zones_held = {zone for claim in claims for zone in claim.resources.zones}
+    """A line for each given type and zone that no claim has, with the closest one that exists."""
+    held_types = {claim.resources.instance_id for claim in claims}
+    held_zones = {zone for claim in claims for zone in claim.resources.zones}
     return [
         printable(f'no claim {what} "{each}"{instead(each, held)}')
         for what, given, held in (
-            ("is of the type", types, types_held),
-            ("names the zone", zones, zones_held),
+            ("has the instance type", types, held_types),
+            ("lists the zone", zones, held_zones),
         )
         for each in given
         if each not in held
     ]
 
 
-def refuse_unknown(states: Collection[str], claims: Sequence[CapacityClaim]) -> None:
-    """Raise `Failure` for a state that neither the published schema nor any of the claims has."""
+def refuse_unknown_states(states: Collection[str], claims: Sequence[CapacityClaim]) -> None:
+    """Raise `CommandError` for a state that is neither in the published schema nor held by a claim."""
     present = {claim.state for claim in claims}
     for given in states:
         state = ClaimState(_state(given))
         if not state.is_known and state not in present:
             known = ", ".join(state.short for state in ClaimState)
-            raise Failure(f"there is no state {given!r}; the states are {known}")
+            raise CommandError(f"unknown state {given!r}; valid states: {known}")
 
 
 def row(claim: CapacityClaim, now: datetime) -> tuple[str, ...]:
@@ -129,45 +130,18 @@ def row(claim: CapacityClaim, now: datetime) -> tuple[str, ...]:
         claim.id,
         claim.resources.instance_id,
         ", ".join(claim.resources.zones),
-        instances(claim),
+        allocation(claim),
         claim.state.short,
         age(claim.status.created_at, now),
-        troubles(claim),
-    )
-
-
-def instances(claim: CapacityClaim) -> str:
-    """Allocated of requested instances, as "3/4"."""
-    return f"{claim.status.allocated_instances}/{claim.resources.instance_count}"
-
-
-def age(created: str | None, now: datetime) -> str:
-    """How long ago something was, to two digits or so: "42s", "12m", "7h", "3d"; empty when unknown."""
-    moment = parse_timestamp(created)
-    if moment is None:
-        return ""
-    seconds = max(0, int((now - moment).total_seconds()))
-    for limit, unit, size in ((120, "s", 1), (7_200, "m", 60), (172_800, "h", 3_600)):
-        if seconds < limit:
-            return f"{seconds // size}{unit}"
-    return f"{seconds // 86_400}d"
-
-
-def troubles(claim: CapacityClaim) -> str:
-    """The reasons of the conditions that do not hold, each with its zone."""
-    return ", ".join(
-        f"{condition.zone}: {reason}" if condition.zone else reason
-        for condition in claim.status.conditions
-        if condition.status != ConditionStatus.TRUE
-        and (reason := condition.reason or condition.type or str(condition.status))
+        failing_conditions(claim),
     )
 
 
 def summary(claims: Sequence[CapacityClaim], of: int) -> str:
-    """The last line: how many claims, how many instances."""
+    """The last line: the number of claims and instances."""
     allocated = sum(claim.status.allocated_instances for claim in claims)
     requested = sum(claim.resources.instance_count for claim in claims)
-    count = f"{len(claims)} of {of} claims" if len(claims) != of else f"{of} claim{'s' * (of != 1)}"
+    count = f"{len(claims)} of {of} claims" if len(claims) != of else plural(of, "claim")
     return f"{count}, {allocated} of {requested} instances allocated"
 
 

@@ -1,4 +1,4 @@
-"""`capacity-claims orphans`: claims that cost money and that no stack, or more than one, manages."""
+"""`capacity-claims orphans`: claims that no stack manages, or more than one."""
 
 from __future__ import annotations
 
@@ -11,64 +11,65 @@ import typer
 
 from coreweave_inference import CapacityClaim, Client, NotFound
 
-from .adoption import reported
-from .findings import Findings, Gone, ManagedTwice, Unmanaged, compare
-from .list import age, instances
-from .session import (
-    NOT_AS_IT_SHOULD_BE,
-    Format,
+from .console import (
+    EXIT_FINDINGS,
     FormatOption,
+    OutputFormat,
     all_claims,
+    claim_json,
     connected,
     note,
-    telling_failures,
+    plural,
+    report_errors,
     write_json,
 )
-from .stacks import AllStacks, Entry, StackNames, StackState, StateFiles, read_stacks, want_stacks
-from .table import show
+from .pulumi_state import AllStacks, Entry, StackNames, StackState, StateFiles, read_stacks, require_stacks
+from .reconcile import Gone, ManagedTwice, Mismatches, Unmanaged, reconcile
+from .table import age, allocation, write_table
 
 
 def orphans(
     state: StateFiles = None,
     stack: StackNames = None,
     all_stacks: AllStacks = False,
-    format_: FormatOption = Format.TABLE,
+    format_: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Find claims that no stack manages, or two.
+    """Find claims that no stack manages, or more than one.
 
-    Compares the claims at the API with the states of stacks, and only reads. Shown are claims that none
-    of the given stacks manages, claims that are managed twice, and claims that a state counts on and the
-    API does not have or is deleting. Give all stacks of the organization: without a stack's state its
-    claims look unmanaged. For an unmanaged claim whose id was computed in one of the given stacks, the
-    declaration is named: the next `pulumi up` of that stack takes it over if the program still declares
-    it so. What an operation does that is running now may show up.
+    Compares the claims at the API with the states of stacks, and changes nothing. Shows claims that none of
+    the given stacks manages, claims that are managed twice, and claims that a state relies on but the API
+    does not have or is deleting. Specify all stacks of the organization: the claims of a stack that is left
+    out look unmanaged. Claims of an operation that is still running may show up as well.
 
-    JSON: {"claims", "stacks": [NAME], "unmanaged": [a claim as in `list`, and "origin": {stack,
+    ORIGIN is the resource that created an unmanaged claim. If the program still declares it unchanged, the
+    next `pulumi up` of that stack takes the claim over.
+
+    JSON output: {"claims", "stacks": [NAME], "unmanaged": [a claim as in `list`, and "origin": {stack,
     resourceName or null, cutOff} or null], "managedTwice": [{id, name, settlesItself, entries: [{stack, urn,
     waitsForDeletion}]}], "gone": [{id, name, stack, urn, status}]}.
 
-    Exit code: 0 nothing found; 1 found something; 2 could not compare.
+    Exit codes: 0 if nothing was found; 1 if something was found; 2 if the comparison failed.
     """
-    with telling_failures():
-        want_stacks(state, stack, all_stacks)
+    with report_errors():
+        require_stacks(state, stack, all_stacks)
         with connected() as (client, _):
-            # The claims first: a claim that is posted now is in no state yet.
+            # The claims first: a claim created from now on is not in a state yet.
             before = all_claims(client)
             stacks = read_stacks(state or (), stack or (), all_stacks)
             found = confirmed(before, stacks, client)
-        if format_ is Format.JSON:
+        if format_ is OutputFormat.JSON:
             write_json(_as_json(found, len(before), stacks))
         else:
             _show(found)
-        note(f"{summary(found)} in {len(before)} claims and {len(stacks)} stack{'s' * (len(stacks) != 1)}")
+        note(f"{summary(found)} in {plural(len(before), 'claim')} and {plural(len(stacks), 'stack')}")
         if found:
-            raise typer.Exit(NOT_AS_IT_SHOULD_BE)
+            raise typer.Exit(EXIT_FINDINGS)
 
 
-def confirmed(before: Sequence[CapacityClaim], stacks: Sequence[StackState], client: Client) -> Findings:
-    """What does not match, and still does not at a second look at the API."""
+def confirmed(before: Sequence[CapacityClaim], stacks: Sequence[StackState], client: Client) -> Mismatches:
+    """The mismatches that a second look at the API confirms."""
     claims = {claim.id: claim for claim in before}
-    first = compare(before, stacks)
+    first = reconcile(before, stacks)
     if first.unmanaged:
         now = {claim.id: claim for claim in all_claims(client)}
         for each in first.unmanaged:
@@ -81,69 +82,75 @@ def confirmed(before: Sequence[CapacityClaim], stacks: Sequence[StackState], cli
             claims[gone.entry.claim_id] = client.capacity_claims.get(gone.entry.claim_id)
         except NotFound:
             continue
-    return compare(claims.values(), stacks)
+    return reconcile(claims.values(), stacks)
 
 
-def summary(found: Findings) -> str:
-    """How much was found."""
-    if not found:
-        return "nothing found"
+def summary(found: Mismatches) -> str:
+    """The number of mismatches of each kind."""
     counts = (
         (len(found.unmanaged), "unmanaged"),
         (len(found.managed_twice), "managed twice"),
         (len(found.gone), "gone"),
     )
-    return ", ".join(f"{count} {what}" for count, what in counts if count)
+    return ", ".join(f"{count} {what}" for count, what in counts if count) or "nothing found"
 
 
-def _show(found: Findings) -> None:
+def _show(found: Mismatches) -> None:
     for index, (heading, titles, rows) in enumerate(_sections(found, datetime.now(UTC))):
         sys.stdout.write(f"{chr(10) * bool(index)}{heading}\n\n")
-        show(titles, rows, right=frozenset({"ALLOCATED", "AGE"}))
+        write_table(titles, rows)
 
 
-def _sections(found: Findings, now: datetime) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+def _sections(
+    found: Mismatches, now: datetime
+) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
     titles: tuple[str, ...]
     if found.unmanaged:
         titles = ("NAME", "ID", "TYPE", "ALLOCATED", "STATE", "AGE", "ORIGIN")
         rows = [_unmanaged(each, now) for each in found.unmanaged]
-        yield "Claims that none of the stacks manages:", titles, rows
+        yield "Claims that none of the given stacks manages:", titles, rows
     if found.managed_twice:
+        titles = ("NAME", "ID", "STACK", "RESOURCE", "ENTRY")
         rows = [
-            (_name(twice), twice.claim_id, entry.stack, entry.resource_name, _standing(twice, entry))
+            (_name(twice), twice.claim_id, entry.stack, entry.resource_name, _status(twice, entry))
             for twice in found.managed_twice
             for entry in twice.entries
         ]
-        yield "Claims that are managed twice:", ("NAME", "ID", "STACK", "RESOURCE", "ENTRY"), rows
+        yield "Claims that are managed twice:", titles, rows
     if found.gone:
-        rows = [_gone(each) for each in found.gone]
         titles = ("NAME", "ID", "STACK", "RESOURCE", "AT THE API")
-        yield "Claims that a state counts on and the API does not have:", titles, rows
+        rows = [_gone(each) for each in found.gone]
+        yield "Claims that a state relies on but the API does not have:", titles, rows
 
 
 def _unmanaged(each: Unmanaged, now: datetime) -> tuple[str, ...]:
-    claim, resources, origin = each.claim, each.claim.resources, ""
+    claim, origin = each.claim, ""
     if each.origin is not None:
-        what = f"'{each.origin.resource_name}'" if each.origin.resource_name else "a declaration"
-        origin = f"{what} of {each.origin.stack}"
-        if each.origin.cut_off:
-            origin += ", whose creation was cut off"
-    created = age(claim.status.created_at, now)
+        resource = f"'{each.origin.resource_name}'" if each.origin.resource_name else "unknown resource"
+        origin = f"{resource} of {each.origin.stack}"
+        if each.origin.interrupted:
+            origin += " (create interrupted)"
     return (
-        claim.name, claim.id, resources.instance_id, instances(claim), claim.state.short, created, origin
-    )  # fmt: skip
+        claim.name,
+        claim.id,
+        claim.resources.instance_id,
+        allocation(claim),
+        claim.state.short,
+        age(claim.status.created_at, now),
+        origin,
+    )
 
 
 def _name(twice: ManagedTwice) -> str:
     return twice.claim.name if twice.claim is not None else twice.entries[0].name or ""
 
 
-def _standing(twice: ManagedTwice, entry: Entry) -> str:
-    if not entry.waits_for_deletion:
+def _status(twice: ManagedTwice, entry: Entry) -> str:
+    if not entry.pending_deletion:
         return "in use"
-    if twice.settles_itself:
-        return "old one of a replacement; the next `pulumi up` removes the entry and keeps the claim"
-    return "waits for its deletion"
+    if twice.resolves_itself:
+        return "left by a replacement; the next `pulumi up` removes this entry and keeps the claim"
+    return "pending deletion"
 
 
 def _gone(each: Gone) -> tuple[str, ...]:
@@ -152,17 +159,17 @@ def _gone(each: Gone) -> tuple[str, ...]:
     return (entry.name or "", entry.claim_id, entry.stack, entry.resource_name, at_the_api)
 
 
-def _as_json(found: Findings, claims: int, stacks: Sequence[StackState]) -> dict[str, Any]:
+def _as_json(found: Mismatches, claims: int, stacks: Sequence[StackState]) -> dict[str, Any]:
     return {
         "claims": claims,
         "stacks": [stack.stack for stack in stacks],
         "unmanaged": [
-            reported(each.claim)
+            claim_json(each.claim)
             | {
                 "origin": {
                     "stack": each.origin.stack,
                     "resourceName": each.origin.resource_name,
-                    "cutOff": each.origin.cut_off,
+                    "cutOff": each.origin.interrupted,
                 }
                 if each.origin is not None
                 else None
@@ -173,10 +180,10 @@ def _as_json(found: Findings, claims: int, stacks: Sequence[StackState]) -> dict
             {
                 "id": twice.claim_id,
                 "name": _name(twice),
-                "settlesItself": twice.settles_itself,
+                "settlesItself": twice.resolves_itself,
                 "entries": [
-                    {"stack": e.stack, "urn": e.urn, "waitsForDeletion": e.waits_for_deletion}
-                    for e in twice.entries
+                    {"stack": entry.stack, "urn": entry.urn, "waitsForDeletion": entry.pending_deletion}
+                    for entry in twice.entries
                 ],
             }
             for twice in found.managed_twice

@@ -1,4 +1,4 @@
-"""`capacity-claims release`: give back claims that no stack manages."""
+"""`capacity-claims release`: release claims that no stack manages."""
 
 from __future__ import annotations
 
@@ -14,17 +14,25 @@ import typer
 from coreweave_inference import CapacityClaim, Client, InvalidArgument, NotFound
 from pulumi_coreweave_inference.rounds import Clock
 
-from .list import age, instances
-from .session import (
-    NOT_AS_IT_SHOULD_BE,
-    Failure,
+from .console import (
+    EXIT_FINDINGS,
+    CommandError,
     connected,
     note,
     printable,
-    telling_failures,
+    report_errors,
     waiting_for,
 )
-from .stacks import AllStacks, StackNames, StackState, StateFiles, read_stacks, want_stacks
+from .pulumi_state import (
+    AllStacks,
+    StackNames,
+    StackState,
+    StateFiles,
+    managed_by,
+    read_stacks,
+    require_stacks,
+)
+from .table import age, allocation
 
 
 def release(
@@ -33,68 +41,69 @@ def release(
     stack: StackNames = None,
     all_stacks: AllStacks = False,
     unchecked: Annotated[
-        bool, typer.Option("--unchecked", help="Do without a stack's state: nothing says who needs them.")
+        bool,
+        typer.Option("--unchecked", help="Release without comparing with any stack."),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")] = False,
 ) -> None:
     """Release claims that no stack manages.
 
-    It waits until they are gone; their GPUs may not come back. For each claim its name has to be typed,
-    unless --yes is given. A claim that one of the given stacks manages is refused: take it out of the
-    program, and `pulumi up` releases it. When one of the claims is refused, none is released.
+    Deletes the claims and waits until they are gone. The capacity may not be available again. You confirm
+    each claim by typing its name; --yes skips the confirmation. If one of the given stacks manages any of
+    the claims, none is released. To release a managed claim, remove it from the program and run `pulumi up`.
 
-    Exit code: 1 when a claim was refused or a name not typed; 2 when a claim could not be released, or
-    the stacks or the API not be asked.
+    Exit codes: 1 if a claim is managed or not confirmed; 2 if a claim cannot be released, the API request
+    fails, or a stack cannot be read.
     """
-    with telling_failures():
+    with report_errors():
         if not unchecked:
-            want_stacks(state, stack, all_stacks, " (or --unchecked)")
+            require_stacks(state, stack, all_stacks, " (or --unchecked)")
         stacks = read_stacks(state or (), stack or (), all_stacks)
         with connected() as (client, settings):
-            claims = [claim for one in dict.fromkeys(claim_id) if (claim := _alive(client, one))]
+            claims = [claim for one in dict.fromkeys(claim_id) if (claim := _find(client, one))]
             _refuse_managed(claims, stacks)
             if not yes:
                 for claim in claims:
-                    _ask(claim)
+                    _confirm(claim)
             for claim in claims:
                 _release(client, claim, settings.delete_timeout)
 
 
-def _alive(client: Client, claim_id: str) -> CapacityClaim | None:
+def _find(client: Client, claim_id: str) -> CapacityClaim | None:
     try:
         return client.capacity_claims.get(claim_id)
     except InvalidArgument as error:
-        raise Failure(f"{claim_id!r} is no claim's id: {printable(error.message)}") from None
+        raise CommandError(f"{claim_id!r} is not a claim id: {printable(error.message)}") from None
     except NotFound:
-        note(f"{printable(claim_id)}: the API has no such claim; it was released already, or the id is wrong")
+        note(f"{printable(claim_id)}: not found; the claim is already released, or the id is wrong")
         return None
 
 
 def _refuse_managed(claims: Sequence[CapacityClaim], stacks: Sequence[StackState]) -> None:
-    held = {entry.claim_id: entry for stack in stacks for entry in stack.entries}
+    managed = managed_by(stacks)
     lines = [
-        f"\n  {claim.name} ({claim.id}): {entry.stack} manages it as '{entry.resource_name}'"
+        f"\n  {printable(claim.name)} ({claim.id}): {entry.stack} manages it as '{entry.resource_name}'"
         for claim in claims
-        if (entry := held.get(claim.id)) is not None
+        if (entry := managed.get(claim.id)) is not None
     ]
     if lines:
-        raise Failure(f"nothing is released, because of{''.join(lines)}", NOT_AS_IT_SHOULD_BE)
+        raise CommandError(f"no claim is released, because of{''.join(lines)}", EXIT_FINDINGS)
 
 
-def _ask(claim: CapacityClaim) -> None:
-    if not _is_a_person():
-        raise Failure("nobody is there to ask; with --yes nobody is asked", NOT_AS_IT_SHOULD_BE)
+def _confirm(claim: CapacityClaim) -> None:
+    if not _is_interactive():
+        raise CommandError("not a terminal; pass --yes to skip the confirmation", EXIT_FINDINGS)
     resources = claim.resources
     note(
-        f"{printable(claim.name)} ({claim.id}): {instances(claim)} {printable(resources.instance_id)} in "
+        f"{printable(claim.name)} ({claim.id}): {allocation(claim)} {printable(resources.instance_id)} in "
         f"{', '.join(resources.zones)}, {claim.state.short}, "
-        f"{age(claim.status.created_at, datetime.now(UTC)) or 'of unknown age'}"
+        f"age {age(claim.status.created_at, datetime.now(UTC)) or 'unknown'}"
     )
-    if typer.prompt("Type its name to release it", err=True).strip() != claim.name:
-        raise Failure("that is not its name; nothing is released", NOT_AS_IT_SHOULD_BE)
+    if typer.prompt("Type the name of the claim to release it", err=True).strip() != claim.name:
+        raise CommandError("that is not the name of the claim; no claim is released", EXIT_FINDINGS)
 
 
-def _is_a_person() -> bool:
+def _is_interactive() -> bool:
     return sys.stdin.isatty()
 
 
@@ -103,13 +112,18 @@ def _release(client: Client, claim: CapacityClaim, timeout: float) -> None:
     with contextlib.suppress(NotFound):
         client.capacity_claims.delete(claim.id)
     with waiting_for(f"{what} to be gone"):
-        last: CapacityClaim | None = None
-        for _ in Clock().looks(time.monotonic() + timeout):
-            try:
-                last = client.capacity_claims.get(claim.id)
-            except NotFound:
-                last = None
-                break
-    if last is not None:
-        raise Failure(f"{what} is {last.state.short}, and not gone after {timeout:g} s")
+        left = _wait_until_gone(client, claim.id, timeout)
+    if left is not None:
+        raise CommandError(f"{what} is {left.state.short}, and not gone after {timeout:g} s")
     note(f"{what} is released")
+
+
+def _wait_until_gone(client: Client, claim_id: str, timeout: float) -> CapacityClaim | None:
+    """None once the claim is gone, or the claim as it is after `timeout` seconds."""
+    claim = None
+    for _ in Clock().looks(time.monotonic() + timeout):
+        try:
+            claim = client.capacity_claims.get(claim_id)
+        except NotFound:
+            return None
+    return claim

@@ -1,9 +1,10 @@
-"""Tables: with lines on a terminal, plain aligned text in a pipe and where there are very many rows."""
+"""Tables and their cells: ruled on a terminal, plain aligned text in a pipe or for very many rows."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final, Literal
 
 from rich import box
@@ -11,30 +12,33 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .session import printable
+from coreweave_inference import CapacityClaim, ConditionStatus, parse_timestamp
 
-_MOST_ROWS_WITH_LINES: Final = 2_000  # rich measures every cell, which takes minutes for 50,000 rows
-_WHOLE: Final = frozenset({"ID", "STATE"})  # columns that are copied, or too short to be broken
+from .console import printable
+
+_MOST_ROWS_WITH_RULES: Final = 2_000  # rich measures every cell, which takes minutes for 50,000 rows
+_RIGHT: Final = frozenset({"ALLOCATED", "AGE"})  # columns that are aligned to the right
+_UNBROKEN: Final = frozenset({"ID", "STATE"}) | _RIGHT  # columns for copying, or too short to fold
 
 Row = Sequence[str]
 
 
-def show(titles: Row, rows: Sequence[Row], *, right: frozenset[str] = frozenset()) -> None:
-    """Write a table to stdout. `right` names the columns that are aligned to the right."""
-    if sys.stdout.isatty() and len(rows) <= _MOST_ROWS_WITH_LINES:
-        Console().print(_ruled(titles, rows, right))
+def write_table(titles: Row, rows: Sequence[Row]) -> None:
+    """Write a table to stdout."""
+    if sys.stdout.isatty() and len(rows) <= _MOST_ROWS_WITH_RULES:
+        Console().print(_ruled(titles, rows))
     else:
-        sys.stdout.write(plain(titles, rows, right=right))
+        sys.stdout.write(plain_table(titles, rows))
 
 
-def plain(titles: Row, rows: Sequence[Row], *, right: frozenset[str] = frozenset()) -> str:
-    """Aligned text, a row a line, columns two blanks apart; an empty cell is a dash."""
+def plain_table(titles: Row, rows: Sequence[Row]) -> str:
+    """Aligned text, one line per row, two blanks between columns; an empty cell is a dash."""
     lines = [list(titles), *([printable(cell) or "-" for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     last = len(titles) - 1
     return "".join(
         "  ".join(
-            cell.rjust(width) if title in right else cell if index == last else cell.ljust(width)
+            cell.rjust(width) if title in _RIGHT else cell if index == last else cell.ljust(width)
             for index, (title, cell, width) in enumerate(zip(titles, line, widths, strict=True))
         )
         + "\n"
@@ -42,13 +46,39 @@ def plain(titles: Row, rows: Sequence[Row], *, right: frozenset[str] = frozenset
     )
 
 
-def _ruled(titles: Row, rows: Sequence[Row], right: frozenset[str]) -> Table:
+def _ruled(titles: Row, rows: Sequence[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in titles:
-        whole = title in right or title in _WHOLE
-        justify: Literal["right", "left"] = "right" if title in right else "left"
-        table.add_column(title, justify=justify, no_wrap=whole, overflow="fold")
+        justify: Literal["right", "left"] = "right" if title in _RIGHT else "left"
+        table.add_column(title, justify=justify, no_wrap=title in _UNBROKEN, overflow="fold")
     for row in rows:
-        # Text, not a string: names and messages are no markup.
+        # Text instead of a string: rich would read markup in names and messages.
         table.add_row(*(Text(printable(cell)) for cell in row))
     return table
+
+
+def allocation(claim: CapacityClaim) -> str:
+    """Allocated and requested instances, as "3/4"."""
+    return f"{claim.status.allocated_instances}/{claim.resources.instance_count}"
+
+
+def age(created: str | None, now: datetime) -> str:
+    """Time since a timestamp, in one unit: "42s", "12m", "7h", "3d"; empty if unknown."""
+    moment = parse_timestamp(created)
+    if moment is None:
+        return ""
+    seconds = max(0, int((now - moment).total_seconds()))
+    for limit, unit, size in ((120, "s", 1), (7_200, "m", 60), (172_800, "h", 3_600)):
+        if seconds < limit:
+            return f"{seconds // size}{unit}"
+    return f"{seconds // 86_400}d"
+
+
+def failing_conditions(claim: CapacityClaim) -> str:
+    """The reasons of the conditions that are not true, each with its zone."""
+    return ", ".join(
+        f"{condition.zone}: {reason}" if condition.zone else reason
+        for condition in claim.status.conditions
+        if condition.status != ConditionStatus.TRUE
+        and (reason := condition.reason or condition.type or str(condition.status))
+    )

@@ -1,4 +1,4 @@
-"""`capacity-claims zones`: which zone offers which instance type."""
+"""`capacity-claims zones`: which zones offer which instance types."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import typer
 
 from pulumi_coreweave_inference.catalogue import instead
 
-from .session import (
-    NOT_AS_IT_SHOULD_BE,
-    Failure,
-    Format,
+from .console import (
+    EXIT_FINDINGS,
+    CommandError,
     FormatOption,
+    OutputFormat,
     connected,
-    telling_failures,
+    report_errors,
     waiting_for,
     write_json,
 )
-from .table import show
+from .table import write_table
 
 Offered = Mapping[str, Collection[str]]
 
@@ -28,33 +28,35 @@ def zones(
     type_: Annotated[
         list[str] | None,
         typer.Option(
-            "--type", metavar="TYPE", help="Only zones that offer this instance type; may be repeated."
+            "--type", metavar="TYPE", help="Show only zones that offer this instance type. Repeatable."
         ),
     ] = None,
-    format_: FormatOption = Format.TABLE,
+    format_: FormatOption = OutputFormat.TABLE,
 ) -> None:
-    """Show which zone offers which instance type now.
+    """Show which zones offer which instance types.
 
-    What is offered is not what is in stock: a claim of an offered type may still wait.
+    A type that is offered is not always in stock: a claim for it may still have to wait.
 
-    JSON: {"zones": {ZONE: [INSTANCE TYPE]}}.
+    JSON output: {"zones": {ZONE: [INSTANCE TYPE]}}.
 
-    Exit code: 1 when no zone offers what --type names; 2 when the API could not be asked.
+    Exit codes: 1 if no zone offers the given --type; 2 if the API request fails.
     """
-    with telling_failures(), connected() as (client, _):
-        with waiting_for(f"what {client.endpoint} offers"):
+    with report_errors(), connected() as (client, _):
+        with waiting_for(f"the zones and instance types of {client.endpoint}"):
             offered = client.capacity_claims.parameters().zone_instance_types
         found = offering(offered, type_ or ())
         if type_ and not found:
-            raise Failure(not_offered(offered, type_), NOT_AS_IT_SHOULD_BE)
-        if format_ is Format.JSON:
+            raise CommandError(not_offered(offered, type_), EXIT_FINDINGS)
+        if format_ is OutputFormat.JSON:
             write_json({"zones": found})
         else:
-            show(("ZONE", "INSTANCE TYPES"), [(zone, ", ".join(types)) for zone, types in found.items()])
+            write_table(
+                ("ZONE", "INSTANCE TYPES"), [(zone, ", ".join(types)) for zone, types in found.items()]
+            )
 
 
 def offering(offered: Offered, types: Collection[str]) -> dict[str, list[str]]:
-    """The zones that offer one of the types, or all zones; each with all of what it offers, sorted."""
+    """The zones that offer any of the types, or all zones; each with everything it offers, sorted."""
     return {
         zone: sorted(there)
         for zone, there in sorted(offered.items())
@@ -63,8 +65,8 @@ def offering(offered: Offered, types: Collection[str]) -> dict[str, list[str]]:
 
 
 def not_offered(offered: Offered, types: Collection[str]) -> str:
-    """What to say when no zone offers any of the types, with what was probably meant."""
+    """The message for types that no zone offers, with the closest type that exists."""
     known = {name for there in offered.values() for name in there}
     names = " or ".join(f'"{name}"' for name in types)
-    meant = next((text for given in types if (text := instead(given, known))), "")
-    return f"no zone offers {names}{meant}"
+    suggestion = next((text for given in types if (text := instead(given, known))), "")
+    return f"no zone offers {names}{suggestion}"

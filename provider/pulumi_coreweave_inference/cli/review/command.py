@@ -1,4 +1,4 @@
-"""`capacity-claims review`: the thin edge. Files, streams and exit codes; the rest is imported when run."""
+"""The command: files, streams and exit codes. It imports the other modules only when it runs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import enum
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
+from pulumi_coreweave_inference.cli.console import EXIT_ERROR, note, printable
 
-class Format(enum.StrEnum):
-    """What to write."""
+if TYPE_CHECKING:
+    from .toml_model import TomlModel
+
+_Model = TypeVar("_Model", bound="TomlModel")
+
+
+class ReviewFormat(enum.StrEnum):
+    """How the review is written."""
 
     MARKDOWN = "markdown"
     TABLE = "table"
@@ -22,52 +29,46 @@ class Format(enum.StrEnum):
 def review(
     preview: Annotated[
         Path | None,
-        typer.Argument(help="What `pulumi preview --json` printed; standard input when left out or -."),
+        typer.Argument(metavar="FILE", help="The output of `pulumi preview --json`. Default or -: stdin."),
     ] = None,
     rules: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="What is allowed, as TOML; see docs/review.md."),
+        typer.Option(exists=True, dir_okay=False, help="Rules that the plan must follow, as TOML."),
     ] = None,
     prices: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Prices per instance and hour, as TOML."),
     ] = None,
     format: Annotated[
-        Format | None,
-        typer.Option(help="What to write; a table on a terminal and Markdown elsewhere when left out."),
+        ReviewFormat | None,
+        typer.Option(help="Output format. Default: table on a terminal, otherwise markdown."),
     ] = None,
     expect_fingerprint: Annotated[
         str | None,
-        typer.Option(metavar="HEX", help="The fingerprint that was approved; another one is exit code 1."),
+        typer.Option(metavar="HEX", help="Exit with 1 unless the plan has this fingerprint."),
     ] = None,
 ) -> None:
-    """Show what a preview does to capacity claims, for the person who approves it.
+    """Review what a preview does to capacity claims.
 
     pulumi preview --refresh --json --show-sames --show-replacement-steps | capacity-claims review
 
-    What is replaced or released stands first, then what is created and scaled; per claim and by instance
-    type: instances before, after, at most during the update, and what is left when no instances are
-    found. Also drift, what is not known until apply, and a fingerprint of the plan.
+    Shows replaced and released claims first, then created and scaled ones. For each claim and instance
+    type: the instances before, after, at the peak of the update, and if no capacity is found. Also shows
+    drift, values that are unknown until apply, and a fingerprint of the plan.
 
-    Exit code 0: fine. 1: a rule is broken, or the fingerprint is another. 2: the input cannot be read, or
-    the preview failed.
+    Exit codes: 0 if there is no objection; 1 if a rule is violated or the fingerprint differs; 2 if the
+    input cannot be read or the preview failed.
     """
-    from . import prices as price_books
-    from . import rules as rule_files
     from .document import document
     from .preview import NotAPreview, read
+    from .prices import PriceBook
     from .review import review as reviewed
+    from .rules import Rules
 
     if expect_fingerprint is not None and not re.fullmatch("[0-9a-fA-F]{64}", expect_fingerprint):
-        _refuse("--expect-fingerprint takes the 64 hexadecimal digits that a review shows")
-    try:
-        ruled = rule_files.load(_text(rules)) if rules else None
-    except rule_files.BadRules as error:
-        _refuse(f"{rules}: {error}")
-    try:
-        priced = price_books.load(_text(prices)) if prices else None
-    except price_books.BadPrices as error:
-        _refuse(f"{prices}: {error}")
+        _refuse("--expect-fingerprint must be the 64 hexadecimal digits that a review shows")
+    rule_book = _load(Rules, rules) if rules else None
+    price_book = _load(PriceBook, prices) if prices else None
     try:
         if preview is None or str(preview) == "-":
             plan = read(sys.stdin.buffer)
@@ -78,15 +79,15 @@ def review(
         _refuse(str(error))
     except OSError as error:
         _refuse(f"{preview or 'standard input'}: {error.strerror or error}")
-    found = reviewed(plan, ruled, priced, expect_fingerprint)
-    chosen = format or (Format.TABLE if sys.stdout.isatty() else Format.MARKDOWN)
-    if chosen is Format.TABLE:
+    found = reviewed(plan, rule_book, price_book, expect_fingerprint)
+    chosen = format or (ReviewFormat.TABLE if sys.stdout.isatty() else ReviewFormat.MARKDOWN)
+    if chosen is ReviewFormat.TABLE:
         from rich.console import Console
 
         from .terminal import show
 
         show(document(found), Console(highlight=False, emoji=False))
-    elif chosen is Format.JSON:
+    elif chosen is ReviewFormat.JSON:
         from .json_report import json_report
 
         _write(json_report(found))
@@ -97,21 +98,25 @@ def review(
     raise typer.Exit(found.exit_code)
 
 
-def _text(path: Path) -> str:
+def _load(model: type[_Model], path: Path) -> _Model:
+    from .toml_model import InvalidToml, load_toml
+
     try:
-        return path.read_text(encoding="utf-8")
+        return load_toml(model, path.read_text(encoding="utf-8"))
+    except InvalidToml as error:
+        _refuse(f"{path}: {error}")
     except UnicodeDecodeError:
-        _refuse(f"{path}: it is not text in UTF-8")
+        _refuse(f"{path}: not UTF-8 text")
     except OSError as error:
         _refuse(f"{path}: {error.strerror or error}")
 
 
 def _write(text: str) -> None:
-    # In UTF-8 whatever the locale, and without a traceback for a text that no encoding can hold.
+    # UTF-8 whatever the locale; a lone surrogate must not end in a traceback.
     sys.stdout.buffer.write(text.encode("utf-8", "replace"))
     sys.stdout.buffer.flush()
 
 
 def _refuse(reason: str) -> NoReturn:
-    typer.echo(f"capacity-claims review: {reason}", err=True)
-    raise typer.Exit(2)
+    note(f"capacity-claims review: {printable(reason)}")
+    raise typer.Exit(EXIT_ERROR)

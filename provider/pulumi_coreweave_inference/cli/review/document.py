@@ -1,6 +1,6 @@
-"""What a person is shown: the words and their order, for a comment and a terminal alike.
+"""The text of a review, for a comment and a terminal alike.
 
-Whatever comes from the preview is `Quoted`: the writers make it harmless. Everything else is ours.
+Everything that comes from the preview is `Quoted`, and the writers make it harmless. The rest is ours.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from .plan import Amount, Change, Kind, Order, Plan, Spec, Total, Unsaid, amount_of, counts, sum_of
+from .plan import Amount, Change, Kind, Order, Plan, Spec, Total, Unknown, amount_of, counts
 from .prices import Cost, Sum
 from .review import Review
 
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """A text that is not ours."""
+    """Foreign text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Strong:
-    """Words of ours that must not be missed."""
+    """Emphasized text of ours."""
 
     text: str
 
@@ -41,7 +41,7 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Bullets:
-    """A list; what is beyond `shown` is counted."""
+    """A list. Items beyond `shown` are only counted."""
 
     items: tuple[Cell, ...]
     shown: int = 10
@@ -49,7 +49,7 @@ class Bullets:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; what is beyond `shown` is folded away or counted."""
+    """A table. Rows beyond `shown` are folded away or counted."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -59,7 +59,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Verbatim:
-    """Messages of others, line by line."""
+    """Foreign messages, line by line."""
 
     texts: tuple[str, ...]
 
@@ -74,13 +74,13 @@ class Document:
     title: Cell
     blocks: tuple[Block, ...]
     footer: tuple[Cell, ...]
-    marker: str  # tells one review's comment from another's
+    marker: str  # identifies the comment, so that CI can update it
 
 
-_DONE: Final = {
+_COUNTED: Final = {
     Kind.REPLACE: "replaced",
     Kind.RELEASE: "released",
-    Kind.FORGET: "left to itself",
+    Kind.FORGET: "removed from the stack only",
     Kind.CREATE: "created",
     Kind.IMPORT: "imported",
     Kind.SCALE: "scaled",
@@ -93,44 +93,45 @@ _REASONS: Final = {
     "resources.capacityType": "capacity type",
     "resources": "resources",
     "name": "name",
-    "id": "asked for",
+    "id": "requested",
 }
-_ZONES_SHOWN: Final = 6
+_WITHOUT_CAPACITY: Final = "If no capacity is found"
+_MOST_ZONES: Final = 6  # of one claim
 
 
 def document(review: Review) -> Document:
-    """The words for a review."""
+    """The text of a review."""
     plan = review.plan
     blocks: list[Block] = []
     if plan.errors:
         blocks += [Paragraph((Strong("The preview failed; this plan cannot be applied."),))]
         blocks += [Verbatim(plan.errors)]
-    so_far: Cell = ("As far as the preview got: ",) if plan.errors else ()
+    so_far: Cell = ("Until it failed: ",) if plan.errors else ()
     blocks += [Paragraph((*so_far, *_headline(plan)))]
-    if review.broken:
-        many = len(review.broken)
+    if review.violations:
+        many = len(review.violations)
         blocks += [
-            Paragraph((Strong(f"{many} rule{'s' * (many > 1)} broken"),)),
+            Paragraph((Strong(f"{many} rule violation{'s' * (many > 1)}"),)),
             Table(
-                ("Rule", "Claim", "Is", "Allowed"),
+                ("Rule", "Claim", "Value", "Allowed"),
                 tuple(
                     ((row.rule,), (Quoted(row.claim),) if row.claim is not None else ("all",),
                      (Quoted(row.value),), (Quoted(row.limit),))
-                    for row in review.broken
+                    for row in review.violations
                 ),
             ),
         ]  # fmt: skip
-    elif review.ruled and not plan.errors:
-        blocks += [Paragraph(("All rules hold.",))]
+    elif review.has_rules and not plan.errors:
+        blocks += [Paragraph(("No rule is violated.",))]
     if plan.altered:
         blocks += [Bullets(tuple(_answers(review)))]
         blocks += [_changes(plan)]
     if review.totals:
         blocks += [_totals(review)]
     blocks += _drift(plan)
-    blocks += _unsaid(plan)
+    blocks += _unknowns(plan)
     if plan.warnings:
-        blocks += [Paragraph((Strong("The preview warns:"),)), Verbatim(plan.warnings)]
+        blocks += [Paragraph((Strong("Warnings of the preview:"),)), Verbatim(plan.warnings)]
     notes = tuple(_notes(review))
     if notes:
         blocks += [Bullets(notes)]
@@ -148,12 +149,11 @@ def _headline(plan: Plan) -> Cell:
     unchanged = found.pop(Kind.SAME, 0)
     if plan.refresh:
         known = unchanged + sum(drift.live is None for drift in plan.drift)
-        differ = f"Claims that differ from it: {len(plan.drift)} of {known}."
-        return (f"A refresh, which changes the state only. {differ}",)
+        return (f"A refresh, which changes only the state. Claims with drift: {len(plan.drift)} of {known}.",)
     rest = f"{unchanged} unchanged" if unchanged else ""
     if not found:
         return ("No claim changes" if not plan.errors else "no claim changes", f"; {rest}." if rest else ".")
-    text = ", ".join(f"{number} {_DONE[kind]}" for kind, number in found.items())
+    text = ", ".join(f"{number} {_COUNTED[kind]}" for kind, number in found.items())
     return (Strong(text), f"; {rest}." if rest else ".")
 
 
@@ -169,40 +169,40 @@ def _answers(review: Review) -> Iterable[Cell]:
     if review.cost and review.cost.gpus:
         before, after, peak = (cell[0] for cell in _sums(review.cost.gpus, places=0))
         yield (Strong("GPUs:"), f" {before} → {after}, at most {peak} during the update")
-    first = _asked_first(plan)
+    first = _requested_first(plan)
     if first:
-        yield (Strong("Asked for first in:"), " ", *_listed(first))
-    yield (Strong("Released before something else is granted:"), " ", *_released_first(plan))
+        yield (Strong("Requested first in:"), " ", *_listed(first))
+    yield (Strong("Capacity released before new capacity is granted:"), " ", *_released_first(plan))
     if review.cost:
         yield (Strong("Cost:"), " ", *_cost_answer(review.cost))
 
 
-def _asked_first(plan: Plan) -> list[Cell]:
-    """How many instances are asked for in which zone before any other."""
-    asked: dict[tuple[str, str], Amount] = {}
+def _requested_first(plan: Plan) -> list[Cell]:
+    """The number of instances whose first choice is a zone, by zone."""
+    requested: dict[tuple[str, str], Amount] = {}
     for change in plan.changes:
-        if not change.asks or change.after is None:
+        if not change.needs_capacity or change.after is None:
             continue
         zones = change.after.zones
-        zone = zones if isinstance(zones, Unsaid) else zones[0] if zones else Unsaid.UNKNOWN
+        zone = zones if isinstance(zones, Unknown) else zones[0] if zones else Unknown.COMPUTED
         amount = amount_of(change.after)
         if change.kind is Kind.SCALE:
-            amount = Amount(more=True) if change.growth is None else Amount(change.growth)
-        key = (_said(zone), _said(change.after.instance_type))
-        asked[key] = asked.get(key, Amount()).plus(amount)
+            amount = Amount(at_least=True) if change.growth is None else Amount(change.growth)
+        key = (str(zone), str(change.after.instance_type))
+        requested[key] = requested.get(key, Amount()).plus(amount)
     return [
         (Quoted(zone), f" {_number(amount)} × ", Quoted(kind))
-        for (zone, kind), amount in sorted(asked.items())
+        for (zone, kind), amount in sorted(requested.items())
     ]
 
 
 def _released_first(plan: Plan) -> Cell:
-    certain, perhaps = plan.released_first()
+    certain, possible = plan.released_first()
     cell: Cell = ()
     if certain:
         cell += (Strong("yes"), ": ", *_listed([_loss(change) for change in certain]))
-    if perhaps:
-        cell += ("; " if certain else "", Strong("perhaps"), ": ", *_listed([_loss(c) for c in perhaps]))
+    if possible:
+        cell += ("; " if certain else "", Strong("possibly"), ": ", *_listed([_loss(c) for c in possible]))
     return cell or ("no",)
 
 
@@ -219,53 +219,53 @@ def _cost_answer(cost: Cost) -> Cell:
     return (
         f"{_money(sums.before)} → {least}{_money(sums.after)} ",
         Quoted(cost.currency or "(no currency)"),
-        f" an hour, {'at least' if sums.partial else 'at most'} {_money(sums.peak)} during the update",
+        f" per hour, {'at least' if sums.partial else 'at most'} {_money(sums.peak)} during the update",
     )
 
 
 def _changes(plan: Plan) -> Table:
-    asks = plan.asks
+    needs_capacity = plan.needs_capacity
     return Table(
-        ("Claim", "What", "Instances", "Peak", "Zones, preferred first", "If nothing is found"),
-        tuple(_row(change, asks) for change in plan.altered),
+        ("Claim", "Change", "Instances", "Peak", "Zones (preferred first)", _WITHOUT_CAPACITY),
+        tuple(_row(change, needs_capacity) for change in plan.altered),
         numbers=frozenset({3}),
     )
 
 
-def _row(change: Change, asks: bool) -> tuple[Cell, ...]:
-    peak = Amount()
-    for phase in change.phases:
-        peak = peak.most(sum_of(phase))
+def _row(change: Change, plan_needs_capacity: bool) -> tuple[Cell, ...]:
     return (
         (Quoted(change.name),),
         _what(change),
         _instances(change),
-        (_number(peak),),
+        (_number(change.peak),),
         _zones(change),
-        _failure(change, asks),
+        _without_capacity(change, plan_needs_capacity),
     )
 
 
 def _what(change: Change) -> Cell:
     if change.kind is Kind.REPLACE:
         order = {
-            Order.CREATE_FIRST: ", new one first",
-            Order.DELETE_FIRST: ", old one released first",
+            Order.CREATE_FIRST: ", new claim created first",
+            Order.DELETE_FIRST: ", old claim released first",
         }.get(change.order or Order.UNKNOWN, "")
-        order = ", the old one stays at CoreWeave" if change.retained else order
+        order = ", old claim stays at CoreWeave" if change.retained else order
         why = [_reason(reason, change) for reason in change.reasons]
         return (Strong("replace"), order, *((": ", *_listed(why)) if why else ()))
     if change.kind is Kind.RELEASE:
-        return (Strong("release"), " of what an unfinished replacement left" if change.earlier else "")
+        return (
+            Strong("release"),
+            " of an old claim, left by an unfinished replacement" if change.by_unfinished_replacement else "",
+        )
     if change.kind is Kind.FORGET:
-        return (Strong("leaves the stack"), ", stays at CoreWeave")
+        return (Strong("remove from the stack"), ", claim stays at CoreWeave")
     if change.kind is Kind.IMPORT:
-        return ("import, nothing changes at CoreWeave",)
+        return ("import, no change at CoreWeave",)
     if change.kind is Kind.SCALE:
         growth = change.growth
         return ("scale" if growth is None else "scale up" if growth > 0 else Strong("scale down"),)
-    if change.only_noted:
-        return ("note in the state only",)
+    if change.state_only:
+        return ("change only the state",)
     return (change.kind.value + (" in place" if change.kind is Kind.CHANGE else ""),)
 
 
@@ -273,8 +273,8 @@ def _reason(reason: str, change: Change) -> Cell:
     old, new = change.before, change.after
     words = _REASONS.get(reason)
     if reason == "resources.zones" and old and new and old.zones != new.zones:
-        said = [set(zones) for zones in (old.zones, new.zones) if isinstance(zones, tuple)]
-        words = "zone order" if len(said) == 2 and said[0] == said[1] else "zones"
+        known = [set(zones) for zones in (old.zones, new.zones) if isinstance(zones, tuple)]
+        words = "zone order" if len(known) == 2 and known[0] == known[1] else "zones"
     return (words,) if words else (Quoted(reason),)
 
 
@@ -285,14 +285,14 @@ def _instances(change: Change) -> Cell:
             text = _number(amount_of(old))
             if old.count != new.count:
                 text += f" → {_number(amount_of(new))}"
-            return (f"{text} × ", Quoted(_said(new.instance_type)))
+            return (f"{text} × ", Quoted(str(new.instance_type)))
         return (*_held(old), " → ", *_held(new))
     if new:
         return _held(new) if change.kind is Kind.IMPORT else ("0 → ", *_held(new))
     (held,) = change.phases[0]
     if change.kind is Kind.FORGET:
         return _held(held)
-    return (f"{_number(amount_of(held))} → 0 × ", Quoted(_said(held.instance_type)))
+    return (f"{_number(amount_of(held))} → 0 × ", Quoted(str(held.instance_type)))
 
 
 def _zones(change: Change) -> Cell:
@@ -303,44 +303,44 @@ def _zones(change: Change) -> Cell:
     return (Quoted(_ordered(shown)),) if shown is not None else ("",)
 
 
-def _ordered(zones: tuple[str | Unsaid, ...] | Unsaid) -> str:
-    if isinstance(zones, Unsaid):
-        return zones.value
-    more = f" and {len(zones) - _ZONES_SHOWN} more" if len(zones) > _ZONES_SHOWN else ""
-    return ", ".join(map(_said, zones[:_ZONES_SHOWN])) + more
+def _ordered(zones: tuple[str | Unknown, ...] | Unknown) -> str:
+    if isinstance(zones, Unknown):
+        return str(zones)
+    more = f" and {len(zones) - _MOST_ZONES} more" if len(zones) > _MOST_ZONES else ""
+    return ", ".join(map(str, zones[:_MOST_ZONES])) + more
 
 
-def _failure(change: Change, asks: bool) -> Cell:
-    """What is left of a claim when none of the instances asked for are found."""
-    if not asks:
+def _without_capacity(change: Change, plan_needs_capacity: bool) -> Cell:
+    """What is left of a claim if no new capacity is available."""
+    if not plan_needs_capacity:
         return ("–",)
-    left = change.on_failure(asks)
+    left = change.held_without_capacity(plan_needs_capacity)
     if change.kind is Kind.RELEASE:
         return ("not released yet: ", *_held(left[0])) if left else ("–",)
     if change.kind is Kind.CREATE:
-        return ("nothing; the claim waits",)
+        return ("nothing, and the claim waits",)
     if change.kind is Kind.REPLACE and not left:
         if change.order is Order.DELETE_FIRST:
-            return (Strong("nothing"), "; the old one is gone")
-        return ("the old one, unless it is released first",)
+            return (Strong("nothing"), ", the old claim is gone")
+        return ("the old claim, unless it is released first",)
     if change.kind is Kind.REPLACE:
         return ("keeps the old ", *_held(left[0]))
-    return ("keeps ", *_held(left[0])) if left and change.asks else ("–",)
+    return ("keeps ", *_held(left[0])) if left and change.needs_capacity else ("–",)
 
 
 def _totals(review: Review) -> Table:
-    failing = review.plan.asks
-    columns = ("Instance type", "Before", "After", "Peak") + (("If nothing is found",) if failing else ())
+    needs_capacity = review.plan.needs_capacity
+    columns = ("Instance type", "Before", "After", "Peak", *([_WITHOUT_CAPACITY] if needs_capacity else []))
     rows: list[tuple[Cell, ...]] = []
     for kind, total in review.totals.items():
-        cells: list[Cell] = [(Quoted(_said(kind)),), (_number(total.before),)]
+        cells: list[Cell] = [(Quoted(str(kind)),), (_number(total.before),)]
         cells += [(_number(total.after) + _by(total.before, total.after),), (_number(total.peak),)]
-        rows.append((*cells, *(((_number(total.on_failure),),) if failing else ())))
+        rows.append((*cells, *(((_number(total.without_capacity),),) if needs_capacity else ())))
     if review.cost:
-        blank: tuple[Cell, ...] = (("",),) if failing else ()
+        blank: tuple[Cell, ...] = (("",),) if needs_capacity else ()
         cost, currency = review.cost, Quoted(review.cost.currency or "cost")
-        rows.append(((currency, " an hour"), *_sums(cost.per_hour), *blank))
-        rows.append(((currency, " a month"), *_sums(cost.per_hour.per_month()), *blank))
+        rows.append(((currency, " per hour"), *_sums(cost.per_hour), *blank))
+        rows.append(((currency, " per month"), *_sums(cost.per_hour.per_month()), *blank))
     return Table(columns, tuple(rows), numbers=frozenset(range(1, len(columns))))
 
 
@@ -359,55 +359,55 @@ def _drift(plan: Plan) -> list[Block]:
         if found.live:
             live = (*_held(found.live), " in ", Quoted(_ordered(found.live.zones)))
             if found.live.name != found.state.name:
-                live += (", named ", Quoted(_said(found.live.name or "")))
+                live += (", named ", Quoted(str(found.live.name or "")))
         rows.append(
             ((Quoted(found.name),), (*_held(found.state), " in ", Quoted(_ordered(found.state.zones))), live)
         )
     return [
-        Paragraph((Strong("Drift:"), " changed outside Pulumi since the state was written.")),
+        Paragraph((Strong("Drift:"), " changed outside of Pulumi since the state was written.")),
         Table(("Claim", "State", "CoreWeave"), tuple(rows)),
     ]
 
 
-def _unsaid(plan: Plan) -> list[Block]:
+def _unknowns(plan: Plan) -> list[Block]:
     items = tuple(
-        (Quoted(change.name), f": {field} is {value.value}")
+        (Quoted(change.name), f": {field} is {value}")
         for change in plan.altered
         if change.after
-        for field, value in change.after.unsaid()
+        for field, value in change.after.unknowns()
     )
-    return [Paragraph((Strong("Not said by the preview:"),)), Bullets(items)] if items else []
+    return [Paragraph((Strong("Values that the preview does not show:"),)), Bullets(items)] if items else []
 
 
 def _notes(review: Review) -> Iterable[Cell]:
     plan = review.plan
     if any(change.order is Order.CREATE_FIRST and not change.retained for change in plan.changes):
         yield (
-            "An old claim is released when the program has succeeded: after the new one is ready, unless "
-            "the program sets readiness=None, which a preview does not show.",
+            "An old claim is released after the program succeeds. By then the new claim is ready, unless the "
+            "program sets readiness=None, which a preview does not show.",
         )
     if any(change.order is Order.UNKNOWN for change in plan.changes):
         yield (
-            "Which half of a replacement comes first is not shown; peaks assume the new claim does. "
-            "Run pulumi preview with --show-replacement-steps.",
+            "The preview does not show whether a replacement creates or deletes first; peaks assume that it "
+            "creates first. Run pulumi preview with --show-replacement-steps.",
         )
     if plan.hidden:
         yield (
-            f"Not in the preview, and so not in any total: unchanged resources ({plan.hidden}). "
+            f"Unchanged resources that are not in the preview, and not in the totals: {plan.hidden}. "
             "Run pulumi preview with --show-sames.",
         )
     if review.cost and review.cost.unpriced:
         yield ("No price for ", *_listed([(Quoted(kind),) for kind in review.cost.unpriced]), ".")
     if plan.others:
-        yield (f"Changes of other resources, not reviewed here: {plan.others}.",)
+        yield (f"Other resources that change, not reviewed here: {plan.others}.",)
 
 
 def _held(spec: Spec) -> Cell:
-    return (f"{_number(amount_of(spec))} × ", Quoted(_said(spec.instance_type)))
+    return (f"{_number(amount_of(spec))} × ", Quoted(str(spec.instance_type)))
 
 
 def _listed(cells: list[Cell], most: int = 5) -> Cell:
-    """A few, separated by commas; the rest counted."""
+    """The first few, separated by commas, and the number of the rest."""
     joined: Cell = ()
     for index, cell in enumerate(cells[:most]):
         joined += (", ", *cell) if index else cell
@@ -422,20 +422,16 @@ def _across(sums: Iterable[Total], column: int) -> Amount:
 
 
 def _by(before: Amount, after: Amount) -> str:
-    if before.more or after.more or before == after:
+    if before.at_least or after.at_least or before == after:
         return ""
     return f" ({after.known - before.known:+,})"
 
 
 def _number(amount: Amount) -> str:
-    if amount.more:
+    if amount.at_least:
         return f"{amount.known:,} + ?" if amount.known else "?"
     return f"{amount.known:,}"
 
 
 def _money(value: Decimal, places: int = 2) -> str:
     return f"{value:,.{places}f}"
-
-
-def _said(value: str | Unsaid) -> str:
-    return value.value if isinstance(value, Unsaid) else value

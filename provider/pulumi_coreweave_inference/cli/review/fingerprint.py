@@ -1,22 +1,23 @@
-"""A fingerprint of what a plan does to claims, so that an approval can be tied to it.
+"""A fingerprint of what a plan does to claims, which ties an approval to the plan.
 
-It covers, for every claim that something happens to: its URN (so stack and project, too), what happens,
-in which order, to which claim id, what it holds before and is declared to hold after, its protection. It
-does not cover unchanged claims, other resources, drift, times, or the order in which steps are printed.
+It covers, for every claim that changes: its URN (and with it stack and project), what happens and in which
+order, the id of the existing claim, what it holds before and is declared to hold after, and its protection.
+It does not cover unchanged claims, other resources, drift, times, or the order of the printed steps.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from typing import Final
 
-from .plan import Plan, Spec, Unsaid
+from .plan import Plan, Spec, Unknown
 
-_VERSION = 1  # of what is covered; an approval of another version never matches
+_VERSION: Final = 1  # of what is covered; an approval of another version never matches
 
 
 def fingerprint(plan: Plan) -> str:
-    """64 hexadecimal digits; equal for equal plans."""
+    """64 hexadecimal digits, equal for equal plans."""
     changes = sorted(
         (
             [
@@ -28,7 +29,7 @@ def fingerprint(plan: Plan) -> str:
                 _covered(change.after),
                 change.protected,
                 change.retained,
-                change.earlier,
+                change.by_unfinished_replacement,
             ]
             for change in plan.altered
         ),
@@ -41,7 +42,7 @@ def fingerprint(plan: Plan) -> str:
 def _covered(spec: Spec | None) -> list[object] | None:
     if spec is None:
         return None
-    zones = spec.zones if isinstance(spec.zones, Unsaid) else [_value(zone) for zone in spec.zones]
+    zones = spec.zones if isinstance(spec.zones, Unknown) else [_value(zone) for zone in spec.zones]
     return [
         _value(zones),
         *map(_value, (spec.instance_type, spec.count, spec.capacity_type, spec.name)),
@@ -49,5 +50,5 @@ def _covered(spec: Spec | None) -> list[object] | None:
 
 
 def _value(value: object) -> object:
-    # A text is set apart from what is not said, whatever the text is.
-    return {"unsaid": value.name} if isinstance(value, Unsaid) else value
+    # An object, so that no text equals an unknown value.
+    return {"unsaid": value.value.upper()} if isinstance(value, Unknown) else value

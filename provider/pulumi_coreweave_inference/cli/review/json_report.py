@@ -1,132 +1,322 @@
-"""The writer for programs: JSON by the schema in `review.schema.json`.
+"""The writer for programs: JSON as described by `review.schema.json`.
 
-The version goes up when a field disappears or changes its meaning; new fields may come without.
+`version` goes up when a field is removed or changes its meaning; new fields do not change it. The schema is
+generated from the classes below:
+
+    python -m pulumi_coreweave_inference.cli.review.json_report > review.schema.json
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from .plan import Amount, Change, Drift, Kind, Spec, Unsaid, counts, sum_of
-from .prices import Sum
+from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter, WithJsonSchema
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import GenerateJsonSchema
+
+from .plan import Amount, Change, Kind, Order, Spec, Unknown, counts, sum_of
+from .prices import Cost, Sum
 from .review import Review
 
-VERSION = 1
+_Altered = Annotated[
+    Kind, WithJsonSchema({"enum": [kind.value for kind in Kind if kind is not Kind.SAME], "type": "string"})
+]
+_Decimal = Annotated[Decimal, WithJsonSchema({"type": "string"})]
+
+
+_Value = TypeVar("_Value")
+
+
+class _Object:
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(alias_generator=to_camel, extra="forbid")
+
+
+# Dataclasses do not validate, and pydantic refuses some names that a preview may contain (lone surrogates).
+@dataclass(frozen=True, slots=True)
+class UnknownJson(_Object):
+    """A value that the preview does not show."""
+
+    unsaid: Unknown
+
+
+_Text = str | UnknownJson
+
+
+@dataclass(frozen=True, slots=True)
+class AmountJson(_Object):
+    """A number of instances, and whether there are more that the preview does not number."""
+
+    known: NonNegativeInt
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SpecJson(_Object):
+    """What a claim reserves."""
+
+    instance_type: _Text
+    instance_count: NonNegativeInt | UnknownJson
+    zones: Annotated[tuple[_Text, ...] | UnknownJson, Field(description="In order of preference.")]
+    capacity_type: _Text
+    name: _Text | None
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryJson(_Object):
+    """The number of claims by what happens to them."""
+
+    replace: NonNegativeInt
+    release: NonNegativeInt
+    forget: NonNegativeInt
+    create: NonNegativeInt
+    import_: Annotated[NonNegativeInt, Field(alias="import")]
+    scale: NonNegativeInt
+    change: NonNegativeInt
+    same: NonNegativeInt
+
+
+@dataclass(frozen=True, slots=True)
+class ViolationJson(_Object):
+    """A violated rule."""
+
+    rule: str
+    claim: Annotated[str | None, Field(description="null: all claims together.")]
+    value: str
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedFirstJson(_Object):
+    """URNs of claims that release capacity before new capacity is granted."""
+
+    certain: tuple[str, ...]
+    perhaps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TotalJson(_Object):
+    """The instances of one type in all claims that the preview shows."""
+
+    instance_type: _Text
+    before: AmountJson
+    after: AmountJson
+    peak: AmountJson
+    if_nothing_is_found: AmountJson
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimJson(_Object):
+    """A claim that changes."""
+
+    name: str
+    urn: str
+    id: Annotated[str | None, Field(description="The id of the existing claim.")]
+    kind: _Altered
+    order: Annotated[
+        Order | None, Field(description="Of a replacement; unknown without --show-replacement-steps.")
+    ]
+    replace_reasons: tuple[str, ...]
+    protected: bool
+    retained: Annotated[bool, Field(description="Whether the old claim stays at CoreWeave.")]
+    left_by_unfinished_replacement: bool
+    before: SpecJson | None
+    after: SpecJson | None
+    peak: AmountJson
+    if_nothing_is_found: AmountJson
+
+
+@dataclass(frozen=True, slots=True)
+class DriftJson(_Object):
+    """A claim that differs between the state and the API."""
+
+    name: str
+    urn: str
+    state: SpecJson
+    live: Annotated[SpecJson | None, Field(description="null: the claim is gone.")]
+
+
+@dataclass(frozen=True, slots=True)
+class SumJson(_Object):
+    """Decimal numbers as strings."""
+
+    before: _Decimal
+    after: _Decimal
+    peak: _Decimal
+    partial: Annotated[
+        bool, Field(description="Whether instances without a price or a known number are left out.")
+    ]
+    partial_before: Annotated[bool, Field(description="Whether `before` is partial, too.")]
+
+
+@dataclass(frozen=True, slots=True)
+class CostJson(_Object):
+    """The cost by the price book."""
+
+    currency: str
+    per_hour: SumJson
+    per_month: SumJson
+    gpus: SumJson | None
+    unpriced: Annotated[tuple[str, ...], Field(description="Instance types without a price.")]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportJson(_Object):
+    """What a Pulumi preview does to capacity claims.
+
+    New fields do not change the version; a field that is removed or changes its meaning does.
+    """
+
+    version: Literal[1]
+    project: str
+    stack: str
+    operation: Annotated[
+        Literal["update", "refresh"],
+        Field(description="A refresh changes only the state; its drift is what it would write."),
+    ]
+    exit_code: Annotated[
+        int,
+        Field(description="0: no objection; 1: a rule is violated; 2: the preview failed."),
+        WithJsonSchema({"enum": [0, 1, 2]}),
+    ]
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+    summary: SummaryJson
+    hidden_unchanged_resources: Annotated[
+        NonNegativeInt,
+        Field(
+            description="Unchanged resources that the preview only counts; no total includes claims among "
+            "them. 0 with --show-sames."
+        ),
+    ]
+    other_changed_resources: NonNegativeInt
+    broken_rules: tuple[ViolationJson, ...]
+    released_first: ReleasedFirstJson
+    totals: tuple[TotalJson, ...]
+    claims: Annotated[tuple[ClaimJson, ...], Field(description="The claims that change, the riskiest first.")]
+    drift: tuple[DriftJson, ...]
+    cost: Annotated[CostJson | None, Field(description="null without a price book.")]
 
 
 def json_report(review: Review) -> str:
-    """A review as JSON text. Names are as they are: escape them where they are shown."""
+    """A review as JSON text. Names are not escaped for any other format."""
+    document = _adapter().dump_python(_report(review), by_alias=True)
+    return json.dumps(document, indent=2, default=_plain) + "\n"
+
+
+def schema() -> str:
+    """The JSON schema of the report, as `review.schema.json` holds it."""
+    generated = _adapter().json_schema(mode="serialization", schema_generator=_WithoutFieldTitles)
+    head = {
+        "$schema": GenerateJsonSchema.schema_dialect,
+        "title": "capacity-claims review --format json, version 1",
+    }
+    return json.dumps(head | {key: generated[key] for key in generated if key != "title"}, indent=2) + "\n"
+
+
+class _WithoutFieldTitles(GenerateJsonSchema):
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+@cache
+def _adapter() -> TypeAdapter[ReportJson]:
+    return TypeAdapter(ReportJson)
+
+
+def _plain(value: Unknown | Kind | Order | Decimal) -> object:
+    return f"{value:f}" if isinstance(value, Decimal) else value.value
+
+
+def _report(review: Review) -> ReportJson:
     plan = review.plan
     found = counts(plan)
-    asks = plan.asks
-    certain, perhaps = plan.released_first()
-    report = {
-        "version": VERSION,
-        "project": plan.project,
-        "stack": plan.stack,
-        "operation": "refresh" if plan.refresh else "update",
-        "exitCode": review.exit_code,
-        "fingerprint": review.fingerprint,
-        "errors": list(plan.errors),
-        "warnings": list(plan.warnings),
-        "summary": {kind.value: found.get(kind, 0) for kind in Kind},
-        "hiddenUnchangedResources": plan.hidden,
-        "otherChangedResources": plan.others,
-        "brokenRules": [
-            {"rule": row.rule, "claim": row.claim, "value": row.value, "limit": row.limit}
-            for row in review.broken
-        ],
-        "releasedFirst": {
-            "certain": [change.urn for change in certain],
-            "perhaps": [change.urn for change in perhaps],
-        },
-        "totals": [
-            {
-                "instanceType": _value(kind),
-                "before": _amount(total.before),
-                "after": _amount(total.after),
-                "peak": _amount(total.peak),
-                "ifNothingIsFound": _amount(total.on_failure),
-            }
-            for kind, total in review.totals.items()
-        ],
-        "claims": [_change(change, asks) for change in plan.altered],
-        "drift": [_drift(drift) for drift in plan.drift],
-        "cost": _cost(review),
-    }
-    return json.dumps(report, indent=2) + "\n"
+    certain, possible = plan.released_first()
+    needs_capacity, cost = plan.needs_capacity, review.cost
+    return ReportJson(
+        version=1,
+        project=plan.project,
+        stack=plan.stack,
+        operation="refresh" if plan.refresh else "update",
+        exit_code=review.exit_code,
+        fingerprint=review.fingerprint,
+        errors=plan.errors,
+        warnings=plan.warnings,
+        summary=SummaryJson(*(found.get(kind, 0) for kind in Kind)),
+        hidden_unchanged_resources=plan.hidden,
+        other_changed_resources=plan.others,
+        broken_rules=tuple(
+            ViolationJson(each.rule, each.claim, each.value, each.limit) for each in review.violations
+        ),
+        released_first=ReleasedFirstJson(
+            certain=tuple(change.urn for change in certain), perhaps=tuple(change.urn for change in possible)
+        ),
+        totals=tuple(TotalJson(_known(kind), *map(_amount, total)) for kind, total in review.totals.items()),
+        claims=tuple(_claim(change, needs_capacity) for change in plan.altered),
+        drift=tuple(
+            DriftJson(each.name, each.urn, _spec(each.state), _spec(each.live) if each.live else None)
+            for each in plan.drift
+        ),
+        cost=_cost(cost) if cost else None,
+    )
 
 
-def _change(change: Change, asks: bool) -> Mapping[str, object]:
-    peak = Amount()
-    for phase in change.phases:
-        peak = peak.most(sum_of(phase))
-    return {
-        "name": change.name,
-        "urn": change.urn,
-        "id": change.claim_id,
-        "kind": change.kind.value,
-        "order": change.order.value if change.order else None,
-        "replaceReasons": list(change.reasons),
-        "protected": change.protected,
-        "retained": change.retained,
-        "leftByUnfinishedReplacement": change.earlier,
-        "before": _spec(change.before),
-        "after": _spec(change.after),
-        "peak": _amount(peak),
-        "ifNothingIsFound": _amount(sum_of(change.on_failure(asks))),
-    }
+def _claim(change: Change, plan_needs_capacity: bool) -> ClaimJson:
+    left = sum_of(change.held_without_capacity(plan_needs_capacity))
+    return ClaimJson(
+        name=change.name,
+        urn=change.urn,
+        id=change.claim_id,
+        kind=change.kind,
+        order=change.order,
+        replace_reasons=change.reasons,
+        protected=change.protected,
+        retained=change.retained,
+        left_by_unfinished_replacement=change.by_unfinished_replacement,
+        before=_spec(change.before) if change.before else None,
+        after=_spec(change.after) if change.after else None,
+        peak=_amount(change.peak),
+        if_nothing_is_found=_amount(left),
+    )
 
 
-def _drift(drift: Drift) -> Mapping[str, object]:
-    return {
-        "name": drift.name,
-        "urn": drift.urn,
-        "state": _spec(drift.state),
-        "live": _spec(drift.live),
-    }
+def _cost(cost: Cost) -> CostJson:
+    return CostJson(
+        currency=cost.currency,
+        per_hour=_sum(cost.per_hour),
+        per_month=_sum(cost.per_hour.per_month()),
+        gpus=_sum(cost.gpus) if cost.gpus else None,
+        unpriced=cost.unpriced,
+    )
 
 
-def _cost(review: Review) -> Mapping[str, object] | None:
-    cost = review.cost
-    if cost is None:
-        return None
-    return {
-        "currency": cost.currency,
-        "perHour": _sum(cost.per_hour),
-        "perMonth": _sum(cost.per_hour.per_month()),
-        "gpus": _sum(cost.gpus) if cost.gpus else None,
-        "unpriced": list(cost.unpriced),
-    }
+def _spec(spec: Spec) -> SpecJson:
+    zones = spec.zones if isinstance(spec.zones, Unknown) else tuple(map(_known, spec.zones))
+    return SpecJson(
+        instance_type=_known(spec.instance_type),
+        instance_count=_known(spec.count),
+        zones=_known(zones),
+        capacity_type=_known(spec.capacity_type),
+        name=_known(spec.name),
+    )
 
 
-def _sum(sums: Sum) -> Mapping[str, object]:
-    texts = {name: _decimal(getattr(sums, name)) for name in ("before", "after", "peak")}
-    return {**texts, "partial": sums.partial, "partialBefore": sums.partial_before}
+def _known(value: _Value | Unknown) -> _Value | UnknownJson:
+    return UnknownJson(value) if isinstance(value, Unknown) else value
 
 
-def _decimal(value: Decimal) -> str:
-    return f"{value:f}"
+def _amount(amount: Amount) -> AmountJson:
+    return AmountJson(amount.known, amount.at_least)
 
 
-def _spec(spec: Spec | None) -> Mapping[str, object] | None:
-    if spec is None:
-        return None
-    zones = spec.zones if isinstance(spec.zones, Unsaid) else [_value(zone) for zone in spec.zones]
-    return {
-        "instanceType": _value(spec.instance_type),
-        "instanceCount": _value(spec.count),
-        "zones": _value(zones),
-        "capacityType": _value(spec.capacity_type),
-        "name": _value(spec.name),
-    }
+def _sum(sums: Sum) -> SumJson:
+    return SumJson(sums.before, sums.after, sums.peak, sums.partial, sums.partial_before)
 
 
-def _amount(amount: Amount) -> Mapping[str, object]:
-    return {"known": amount.known, "more": amount.more}
-
-
-def _value(value: object) -> object:
-    return {"unsaid": value.name.lower()} if isinstance(value, Unsaid) else value
+if __name__ == "__main__":
+    sys.stdout.write(schema())

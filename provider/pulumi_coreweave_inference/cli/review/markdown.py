@@ -1,7 +1,7 @@
 """The writer for a pull request: Markdown as GitHub and GitLab render it.
 
-A text that is not ours goes into a code span, where neither renders mentions, references or links. One
-with any sign that could end the span or the table is spelled in character references inside `<code>`.
+Foreign text goes into a code span, where neither renders mentions, references or links. If it contains a
+character that could end the span or the table cell, it goes into `<code>` as character references.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Final
 from .document import Block, Bullets, Cell, Document, Paragraph, Quoted, Strong, Table, Verbatim
 
 LIMIT: Final = 60_000  # characters; GitHub refuses comments of more than 65,536
-_RESERVE: Final = 6_000  # for headings, paragraphs, what is counted
+_RESERVE: Final = 6_000  # for headings, paragraphs and the counts of what is left out
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.,:/+ -]*[A-Za-z0-9_.,:/+-]")
-_LONGEST: Final = 80  # characters of one quoted text
-_MESSAGE: Final = 2_000  # characters of one message
-_MESSAGES: Final = 5
+_MOST_QUOTED: Final = 80  # characters of one quoted text
+_MOST_MESSAGE: Final = 2_000  # characters of one message
+_MOST_MESSAGES: Final = 5
 
 
 def markdown(document: Document) -> str:
-    """A comment of fewer than 60,000 characters."""
+    """A comment of less than 60,000 characters."""
     room = _Room(LIMIT - _RESERVE)
     marker = re.sub(r"[^A-Za-z0-9/. ]+|-+", "-", document.marker)[:200]
     parts = [f"<!-- {marker} -->", f"### {_cell(document.title)}"]
@@ -34,13 +34,13 @@ def markdown(document: Document) -> str:
 
 
 class _Room:
-    """The characters that are left."""
+    """The characters left in the comment."""
 
     def __init__(self, characters: int) -> None:
         self.left = characters
 
     def take(self, texts: Iterable[str], share: int) -> tuple[list[str], int]:
-        """As many of the texts as fit into one part of `share` of what is left, and the number of others."""
+        """As many texts as fit into one `share`-th of what is left, and the number of the others."""
         most, taken, rest = self.left // share, [], 0
         for text in texts:
             if rest or len(text) + 1 > most:
@@ -59,8 +59,8 @@ def _block(block: Block, room: _Room, folded: list[Table]) -> str:
         items, rest = room.take((f"- {_cell(item)}" for item in block.items[: block.shown]), 3)
         return "\n".join(items + _and_more(rest + max(0, len(block.items) - block.shown), "- "))
     if isinstance(block, Verbatim):
-        texts, rest = room.take(map(_fenced, block.texts[:_MESSAGES]), 3)
-        return "\n\n".join(texts + _and_more(rest + max(0, len(block.texts) - _MESSAGES)))
+        texts, rest = room.take(map(_fenced, block.texts[:_MOST_MESSAGES]), 3)
+        return "\n\n".join(texts + _and_more(rest + max(0, len(block.texts) - _MOST_MESSAGES)))
     rows, rest = room.take(map(_row, block.rows[: block.shown]), 3)
     if len(rows) < len(block.rows):
         folded.append(Table(block.columns, block.rows[len(rows) :], numbers=block.numbers))
@@ -68,7 +68,7 @@ def _block(block: Block, room: _Room, folded: list[Table]) -> str:
 
 
 def _folded(table: Table, room: _Room) -> str:
-    """The rows that one screen has no room for, as far as the comment has."""
+    """The rows beyond the first screen, as many as the comment has room for."""
     rows, rest = room.take(map(_row, table.rows), 1)
     more = "\n".join(_and_more(rest))
     if not rows:
@@ -80,7 +80,7 @@ def _folded(table: Table, room: _Room) -> str:
 
 
 def _and_more(rest: int, prefix: str = "") -> list[str]:
-    return [f"{prefix}… and {rest:,} more, not shown here"] if rest else []
+    return [f"{prefix}… and {rest:,} more, not shown"] if rest else []
 
 
 def _head(table: Table) -> list[str]:
@@ -102,10 +102,10 @@ def _cell(cell: Cell) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text that is not ours, as code; nothing in it is markup, a mention or a link."""
+    """Foreign text as code: nothing in it is markup, a mention or a link."""
     text = visible(text)
-    if len(text) > _LONGEST:
-        text = text[: _LONGEST - 1] + "…"
+    if len(text) > _MOST_QUOTED:
+        text = text[: _MOST_QUOTED - 1] + "…"
     if _PLAIN.fullmatch(text) and not text.startswith(" "):
         return f"`{text}`"
     spelled = "".join(c if c.isascii() and c.isalnum() else f"&#{ord(c)};" for c in text)
@@ -113,7 +113,7 @@ def quoted(text: str) -> str:
 
 
 def visible(text: str, keep: str = "") -> str:
-    """A text with a sign in place of what would not show: controls, direction marks, line breaks."""
+    """The text with a visible sign for control characters, direction marks and line breaks."""
     return "".join(
         c if c in keep or unicodedata.category(c)[0] not in "CZ" or c == " " else "\N{REPLACEMENT CHARACTER}"
         for c in text
@@ -122,7 +122,7 @@ def visible(text: str, keep: str = "") -> str:
 
 def _fenced(text: str) -> str:
     text = visible(text.expandtabs(4), keep="\n")
-    if len(text) > _MESSAGE:
-        text = text[:_MESSAGE] + "…"
+    if len(text) > _MOST_MESSAGE:
+        text = text[:_MOST_MESSAGE] + "…"
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}text\n{text}\n{fence}"

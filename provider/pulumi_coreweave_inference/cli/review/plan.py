@@ -1,8 +1,8 @@
-"""The small tree a preview is read into: one change per claim, and what follows from it.
+"""The model of a plan: one change per claim, and what follows from it.
 
 A claim goes through *phases*: what it holds before, in between, and after. Claims go through theirs
-independently, so what a stack holds at most is the sum of what each of its claims holds at most. That is
-an upper bound: it assumes nothing about the order in which the engine gets to the claims.
+independently, so the peak of a stack is at most the sum of the peaks of its claims. This upper bound does
+not depend on the order in which the engine updates the claims.
 """
 
 from __future__ import annotations
@@ -14,25 +14,28 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 
-class Unsaid(enum.Enum):
-    """Why a preview does not say a value."""
+class Unknown(enum.Enum):
+    """Why a preview does not show a value."""
 
-    UNKNOWN = "unknown until apply"
+    COMPUTED = "unknown"
     SECRET = "secret"
+
+    def __str__(self) -> str:
+        return "secret" if self is Unknown.SECRET else "unknown until apply"
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
     """What a claim reserves. Zones are in order of preference."""
 
-    instance_type: str | Unsaid
-    count: int | Unsaid
-    zones: tuple[str | Unsaid, ...] | Unsaid
-    capacity_type: str | Unsaid
-    name: str | Unsaid | None = None
+    instance_type: str | Unknown
+    count: int | Unknown
+    zones: tuple[str | Unknown, ...] | Unknown
+    capacity_type: str | Unknown
+    name: str | Unknown | None = None
 
-    def unsaid(self) -> list[tuple[str, Unsaid]]:
-        """The properties whose values the preview does not say."""
+    def unknowns(self) -> list[tuple[str, Unknown]]:
+        """The properties whose values the preview does not show."""
         found = [
             (field, value)
             for field, value in (
@@ -42,23 +45,23 @@ class Spec:
                 ("capacity type", self.capacity_type),
                 ("name", self.name),
             )
-            if isinstance(value, Unsaid)
+            if isinstance(value, Unknown)
         ]
         if isinstance(self.zones, tuple):
-            found += [("a zone", zone) for zone in self.zones if isinstance(zone, Unsaid)]
+            found += [("a zone", zone) for zone in self.zones if isinstance(zone, Unknown)]
         return found
 
 
 class Kind(enum.Enum):
-    """What happens to a claim; in the order in which a reviewer should see them."""
+    """What happens to a claim, in the order in which a reviewer should see it."""
 
     REPLACE = "replace"
     RELEASE = "release"
-    FORGET = "forget"  # leaves the stack, and stays at the API
+    FORGET = "forget"  # leaves the stack and stays at the API
     CREATE = "create"
     IMPORT = "import"
     SCALE = "scale"
-    CHANGE = "change"  # in place, and not or not only the count
+    CHANGE = "change"  # in place, and more than the count or something else
     SAME = "same"
 
 
@@ -80,11 +83,11 @@ class Change:
     before: Spec | None
     after: Spec | None
     order: Order | None = None  # of a replacement
-    reasons: tuple[str, ...] = ()  # the properties that make it a replacement
-    claim_id: str | None = None  # of the claim there is
+    reasons: tuple[str, ...] = ()  # the properties that require a replacement
+    claim_id: str | None = None  # of the existing claim
     protected: bool = False
-    retained: bool = False  # the old claim stays at the API, whatever happens in the stack
-    earlier: bool = False  # the release of what an unfinished replacement has left
+    retained: bool = False  # the old claim stays at the API whatever happens in the stack
+    by_unfinished_replacement: bool = False  # releases what an unfinished replacement left
 
     @property
     def phases(self) -> tuple[tuple[Spec, ...], ...]:
@@ -104,41 +107,47 @@ class Change:
         return (old, new)
 
     @property
-    def growth(self) -> int | None:
-        """Instances more (or, below 0, fewer) of any type; None where the preview does not say."""
-        counts = [sum_of(self.phases[index]) for index in (0, -1)]
-        if counts[0].more or counts[1].more:
-            return None
-        return counts[1].known - counts[0].known
+    def peak(self) -> Amount:
+        """The most instances that the claim holds in any phase."""
+        peak = _NONE
+        for phase in self.phases:
+            peak = peak.maximum(sum_of(phase))
+        return peak
 
     @property
-    def asks(self) -> bool:
-        """Whether instances have to be found for it, which may fail."""
+    def growth(self) -> int | None:
+        """The change in the number of instances of all types; None if the preview does not show it."""
+        first, last = (sum_of(self.phases[index]) for index in (0, -1))
+        return None if first.at_least or last.at_least else last.known - first.known
+
+    @property
+    def needs_capacity(self) -> bool:
+        """Whether the claim needs new instances, which may not be available."""
         if self.kind is Kind.SCALE:
             return self.growth is None or self.growth > 0
-        return self.kind in (Kind.REPLACE, Kind.CREATE, Kind.CHANGE) and not self.only_noted
+        return self.kind in (Kind.REPLACE, Kind.CREATE, Kind.CHANGE) and not self.state_only
 
     @property
-    def only_noted(self) -> bool:
-        """Whether it is known to change the state, and nothing at the API."""
-        said = self.after is not None and not self.after.unsaid()
-        return self.kind is Kind.CHANGE and said and self.before == self.after
+    def state_only(self) -> bool:
+        """Whether the change is certain to affect only the state, and nothing at the API."""
+        known = self.after is not None and not self.after.unknowns()
+        return self.kind is Kind.CHANGE and known and self.before == self.after
 
-    def on_failure(self, plan_asks: bool) -> tuple[Spec, ...]:
-        """What it holds for certain when none of the instances that its plan asks for are found.
+    def held_without_capacity(self, plan_needs_capacity: bool) -> tuple[Spec, ...]:
+        """What the claim certainly holds if no new instances are available for the whole plan.
 
-        Then the update fails, and with it everything that it does last: releases.
+        The update then fails, and the releases at its end do not happen.
         """
-        if self.asks:
+        if self.needs_capacity:
             if self.kind is Kind.REPLACE and self.order is not Order.CREATE_FIRST and not self.retained:
                 return ()
             return self.phases[0]
-        return self.phases[0] if self.kind is Kind.RELEASE and plan_asks else self.phases[-1]
+        return self.phases[0] if self.kind is Kind.RELEASE and plan_needs_capacity else self.phases[-1]
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A claim that the API holds otherwise than the state has it; None: it is gone."""
+    """A claim that differs between the state and the API; `live` is None if the claim is gone."""
 
     urn: str
     name: str
@@ -152,77 +161,77 @@ class Plan:
 
     project: str = ""
     stack: str = ""
-    changes: tuple[Change, ...] = ()  # unchanged claims too, as far as they are shown
+    changes: tuple[Change, ...] = ()  # including unchanged claims, if the preview shows them
     drift: tuple[Drift, ...] = ()
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     others: int = 0  # other resources that change
-    hidden: int = 0  # unchanged resources that the preview left out
-    refresh: bool = False  # a preview of a refresh, which changes nothing but the state
+    hidden: int = 0  # unchanged resources that the preview does not show
+    refresh: bool = False  # whether this is a preview of a refresh, which changes only the state
 
     @property
     def altered(self) -> tuple[Change, ...]:
-        """The claims that something happens to."""
+        """The changes without the unchanged claims."""
         return tuple(change for change in self.changes if change.kind is not Kind.SAME)
 
     @property
-    def asks(self) -> bool:
-        """Whether any instances have to be found."""
-        return any(change.asks for change in self.changes)
+    def needs_capacity(self) -> bool:
+        """Whether any claim needs new instances."""
+        return any(change.needs_capacity for change in self.changes)
 
     def released_first(self) -> tuple[list[Change], list[Change]]:
-        """What gives instances back before others are granted: for certain, and perhaps.
+        """The changes that release capacity before new capacity is granted: certain ones, possible ones.
 
-        A release comes after everything else has succeeded. In-place changes come in no fixed order.
+        A deletion comes after everything else has succeeded. In-place changes have no fixed order.
         """
         certain: list[Change] = []
-        perhaps: list[Change] = []
-        asking = sum(change.asks for change in self.changes)
+        possible: list[Change] = []
+        needing = sum(change.needs_capacity for change in self.changes)
         for change in self.changes:
             if change.kind is Kind.REPLACE and not change.retained:
                 if change.order is Order.DELETE_FIRST:
                     certain.append(change)
                 elif change.order is Order.UNKNOWN:
-                    perhaps.append(change)
-            elif change.kind in (Kind.SCALE, Kind.CHANGE) and asking > change.asks:
+                    possible.append(change)
+            elif change.kind in (Kind.SCALE, Kind.CHANGE) and needing > change.needs_capacity:
                 if change.growth is None:
-                    perhaps.append(change)
+                    possible.append(change)
                 elif change.growth < 0:
                     certain.append(change)
-        return certain, perhaps
+        return certain, possible
 
 
 class Amount(NamedTuple):
-    """A number of instances, and whether there are more that the preview does not say."""
+    """A number of instances. `at_least` means that the preview does not show how many more there are."""
 
     known: int = 0
-    more: bool = False
+    at_least: bool = False
 
     def plus(self, other: Amount) -> Amount:
-        """Both together."""
-        return Amount(self.known + other.known, self.more or other.more)
+        """The sum of both."""
+        return Amount(self.known + other.known, self.at_least or other.at_least)
 
-    def most(self, other: Amount) -> Amount:
-        """What is enough for either of them."""
-        return Amount(max(self.known, other.known), self.more or other.more)
+    def maximum(self, other: Amount) -> Amount:
+        """An amount that is enough for either of them."""
+        return Amount(max(self.known, other.known), self.at_least or other.at_least)
 
 
 class Total(NamedTuple):
-    """Instances of one type, in all claims shown."""
+    """The instances of one type, in all claims that the preview shows."""
 
     before: Amount = Amount()
     after: Amount = Amount()
     peak: Amount = Amount()
-    on_failure: Amount = Amount()
+    without_capacity: Amount = Amount()
 
 
-InstanceType = str | Unsaid
+InstanceType = str | Unknown
 _NONE: Final = Amount()
 
 
 def amount_of(spec: Spec) -> Amount:
     """How many instances a claim holds."""
-    return Amount(more=True) if isinstance(spec.count, Unsaid) else Amount(spec.count)
+    return Amount(at_least=True) if isinstance(spec.count, Unknown) else Amount(spec.count)
 
 
 def sum_of(specs: Iterable[Spec]) -> Amount:
@@ -234,28 +243,28 @@ def sum_of(specs: Iterable[Spec]) -> Amount:
 
 
 def totals(plan: Plan) -> dict[InstanceType, Total]:
-    """Instances by type, sorted; what has no known type comes last."""
+    """The instances by type, sorted; unknown types come last."""
     sums: dict[InstanceType, Total] = {}
-    asks = plan.asks
+    needs_capacity = plan.needs_capacity
     for change in plan.changes:
         phases = [_by_type(phase) for phase in change.phases]
-        failed = _by_type(change.on_failure(asks))
+        left = _by_type(change.held_without_capacity(needs_capacity))
         for kind in {kind for phase in phases for kind in phase}:
             peak = _NONE
             for phase in phases:
-                peak = peak.most(phase.get(kind, _NONE))
+                peak = peak.maximum(phase.get(kind, _NONE))
             total = sums.get(kind, Total())
             sums[kind] = Total(
                 total.before.plus(phases[0].get(kind, _NONE)),
                 total.after.plus(phases[-1].get(kind, _NONE)),
                 total.peak.plus(peak),
-                total.on_failure.plus(failed.get(kind, _NONE)),
+                total.without_capacity.plus(left.get(kind, _NONE)),
             )
-    return dict(sorted(sums.items(), key=lambda item: (isinstance(item[0], Unsaid), _text(item[0]))))
+    return dict(sorted(sums.items(), key=lambda item: (isinstance(item[0], Unknown), str(item[0]))))
 
 
 def counts(plan: Plan) -> dict[Kind, int]:
-    """How many claims each thing happens to; in the order of `Kind`."""
+    """The number of claims by what happens to them, in the order of `Kind`."""
     found = Counter(change.kind for change in plan.changes)
     return {kind: found[kind] for kind in Kind if found[kind]}
 
@@ -265,7 +274,3 @@ def _by_type(specs: Iterable[Spec]) -> dict[InstanceType, Amount]:
     for spec in specs:
         sums[spec.instance_type] = sums.get(spec.instance_type, _NONE).plus(amount_of(spec))
     return sums
-
-
-def _text(value: str | Unsaid) -> str:
-    return value.value if isinstance(value, Unsaid) else value

@@ -1,9 +1,11 @@
-"""The parser: the JSON of `pulumi preview --json` to a `Plan`.
+"""The parser: from the output of `pulumi preview --json` to a `Plan`.
 
-What the engine prints (CLI 3.259): `steps` in the order in which it takes them, `diagnostics`, and
-`changeSummary`. Without `--show-sames` unchanged resources are only counted there; without
-`--show-replacement-steps` a replacement is one step, and nothing tells which half comes first. The two
-states of a `refresh` step are equal: what a refresh found shows only in the old state of a later step.
+The engine (CLI 3.259) prints `steps` in the order in which it takes them, `diagnostics`, and
+`changeSummary`. Without `--show-sames`, unchanged resources appear only as a number in the summary. Without
+`--show-replacement-steps`, a replacement is one step that does not show which half comes first. The two
+states of a `refresh` step are equal; what the refresh found appears in the old state of a later step.
+
+Parsing is tolerant: unknown fields are ignored, and a value of the wrong type counts as not shown.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Final
 
-from .plan import Change, Drift, Kind, Order, Plan, Spec, Unsaid
+from pulumi_coreweave_inference.inputs import IDENTITY
+
+from .plan import Change, Drift, Kind, Order, Plan, Spec, Unknown
 
 CLAIM_TYPE: Final = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
 _NAMESPACE_TYPE: Final = "pulumi-python:dynamic/claimNamespace:ClaimNamespace"
@@ -42,11 +46,11 @@ _ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|
 
 
 class NotAPreview(Exception):
-    """The input is not what `pulumi preview --json` prints; the text says why, in one line."""
+    """The input is not the output of `pulumi preview --json`. The message says why, in one line."""
 
 
 def read(stream: IO[bytes]) -> Plan:
-    """Read a preview in any encoding of JSON. Raises `NotAPreview`."""
+    """Read a preview in any JSON encoding. Raises `NotAPreview`."""
     data = stream.read()
     try:
         text = data.decode(json.detect_encoding(data))
@@ -61,27 +65,27 @@ def parse(text: str) -> Plan:
     if not text.strip():
         raise NotAPreview("the input is empty; pipe `pulumi preview --json` into it")
     try:
-        # Steps are cut down as they are decoded, so that a large preview is never held as objects.
+        # Cut down steps while decoding, so that a large preview is never in memory as objects.
         document = json.loads(text, object_hook=_cut)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
             raise NotAPreview(
-                "the input is more than one JSON document; a preview is one "
+                "the input is more than one JSON document, but a preview is only one "
                 "(is PULUMI_ENABLE_STREAMING_JSON_PREVIEW set?)"
             ) from None
         raise NotAPreview(
             f"the input is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; "
-            "it takes what `pulumi preview --json` prints"
+            "expected the output of `pulumi preview --json`"
         ) from None
     except (ValueError, RecursionError):
-        raise NotAPreview("the input is not JSON that a preview would contain") from None
+        raise NotAPreview("the input is not JSON that a preview can contain") from None
     return plan_of(document)
 
 
 def plan_of(document: object) -> Plan:
-    """The plan that a decoded preview describes. Raises `NotAPreview`."""
+    """The plan in a decoded preview. Raises `NotAPreview`."""
     if not isinstance(document, dict) or not ("steps" in document or "diagnostics" in document):
-        raise NotAPreview("the input is JSON, but not a preview: it has neither steps nor diagnostics")
+        raise NotAPreview("the input is JSON, but not a preview: it has no steps and no diagnostics")
     steps = document.get("steps") or []
     diagnostics = document.get("diagnostics") or []
     if not isinstance(steps, list) or not isinstance(diagnostics, list):
@@ -91,13 +95,13 @@ def plan_of(document: object) -> Plan:
         reading.take(index, step)
     summary = document.get("changeSummary")
     same = summary.get("same", 0) if isinstance(summary, dict) else 0
-    errors, warnings = (_said(diagnostics, severity) for severity in ("error", "warning"))
+    errors, warnings = (_messages(diagnostics, severity) for severity in ("error", "warning"))
     return reading.plan(same if isinstance(same, int) else 0, errors, warnings)
 
 
 @dataclass(slots=True)
 class _Claim:
-    """The steps of one URN, as they come."""
+    """The steps of one URN."""
 
     refresh: Mapping[str, Any] | None = None
     logical: Mapping[str, Any] | None = None
@@ -106,7 +110,7 @@ class _Claim:
 
 
 class _Reading:
-    """What has been read so far."""
+    """Collects the steps of a preview."""
 
     def __init__(self) -> None:
         self.claims: dict[str, _Claim] = {}
@@ -114,7 +118,7 @@ class _Reading:
         self.root_steps: set[str] = set()
         self.others: set[str] = set()
         self.refreshed: set[str] = set()
-        self.followed: set[str] = set()  # what has a step besides `refresh`
+        self.followed: set[str] = set()  # URNs with a step other than `refresh`
         self.shown_same = 0
 
     def take(self, index: int, step: object) -> None:
@@ -146,7 +150,7 @@ class _Reading:
         elif op in _LOGICAL:
             claim.logical = step
         else:
-            raise NotAPreview(f"step {index} of the preview is {op!r}, which this version does not know")
+            raise NotAPreview(f"step {index} of the preview is {op!r}, which this version does not support")
 
     def plan(self, same: int, errors: tuple[str, ...], warnings: tuple[str, ...]) -> Plan:
         refresh = self.root_steps == {"refresh"} and not errors
@@ -158,7 +162,7 @@ class _Reading:
             if refresh:
                 _read_refreshed(urn, claim, changes, drift)
             else:
-                # Unchanged claims of a refresh have no second step unless `--show-sames` is given.
+                # Without `--show-sames`, an unchanged claim has no step after its refresh.
                 _read_planned(urn, claim, changes, drift, gone=unseen < only_refreshed)
         order = list(Kind)
         changes.sort(key=lambda change: (order.index(change.kind), change.urn, change.claim_id or ""))
@@ -177,7 +181,7 @@ class _Reading:
 
 
 def _read_refreshed(urn: str, claim: _Claim, changes: list[Change], drift: list[Drift]) -> None:
-    """A claim in the preview of a refresh, where `update` and `delete` tell what the API holds."""
+    """A claim in the preview of a refresh, where `update` and `delete` show what the API holds."""
     step = claim.logical or claim.refresh
     if step is None:
         return
@@ -206,19 +210,19 @@ def _read_planned(urn: str, claim: _Claim, changes: list[Change], drift: list[Dr
     replaced_id = _id(step) if step is not None and step["op"] == "replace" else None
     for _, deletion in claim.deletions:
         if replaced_id is None or _id(deletion) != replaced_id:
-            changes.append(_release(urn, deletion, earlier=True))
+            changes.append(_release(urn, deletion, by_unfinished_replacement=True))
 
 
 def _change(urn: str, step: Mapping[str, Any], claim: _Claim) -> Change:
-    op, before, after = step["op"], _before(step), _after(step) or _SAYS_NOTHING
+    op, before, after = step["op"], _before(step), _after(step) or _ALL_UNKNOWN
     if op == "delete":
-        return _release(urn, step, earlier=False)
+        return _release(urn, step, by_unfinished_replacement=False)
     if op == "same":
-        return _unchanged(urn, before or _SAYS_NOTHING, step)
+        return _unchanged(urn, before or _ALL_UNKNOWN, step)
     if op in ("create", "import"):
         kind = Kind(op)
     else:
-        before = before or _SAYS_NOTHING
+        before = before or _ALL_UNKNOWN
         kind = Kind.REPLACE if op == "replace" else _in_place(before, after)
     return Change(
         urn=urn,
@@ -227,7 +231,7 @@ def _change(urn: str, step: Mapping[str, Any], claim: _Claim) -> Change:
         before=before,
         after=_named(after, before if kind is not Kind.REPLACE else None),
         order=_order(step, claim) if kind is Kind.REPLACE else None,
-        reasons=tuple(reason for reason in step.get("replaceReasons") or () if isinstance(reason, str)),
+        reasons=_reasons(step),
         claim_id=_id(step),
         protected=_new(step).get("protect") is True,
         retained=_old(step).get("retainOnDelete") is True,
@@ -239,19 +243,28 @@ def _unchanged(urn: str, spec: Spec, step: Mapping[str, Any]) -> Change:
     return Change(urn, _name(urn), Kind.SAME, spec, spec, claim_id=_id(step), protected=protected)
 
 
-def _release(urn: str, step: Mapping[str, Any], *, earlier: bool) -> Change:
+def _release(urn: str, step: Mapping[str, Any], *, by_unfinished_replacement: bool) -> Change:
     state = _old(step)
     retained = state.get("retainOnDelete") is True
     return Change(
         urn=urn,
         name=_name(urn),
         kind=Kind.FORGET if retained else Kind.RELEASE,
-        before=_before(step) or _SAYS_NOTHING,
+        before=_before(step) or _ALL_UNKNOWN,
         after=None,
         claim_id=_id(step),
         protected=state.get("protect") is True,
         retained=retained,
-        earlier=earlier,
+        by_unfinished_replacement=by_unfinished_replacement,
+    )
+
+
+def _reasons(step: Mapping[str, Any]) -> tuple[str, ...]:
+    """The properties that require a replacement, without those that only the provider uses."""
+    return tuple(
+        reason
+        for reason in step.get("replaceReasons") or ()
+        if isinstance(reason, str) and reason.split(".")[0] != IDENTITY
     )
 
 
@@ -265,7 +278,7 @@ def _in_place(before: Spec, after: Spec) -> Kind:
 
 
 def _named(after: Spec, before: Spec | None) -> Spec:
-    """A claim changed in place keeps its name unless the program gives it one."""
+    """A claim that changes in place keeps its name unless the program sets one."""
     if before is None or after.name is not None:
         return after
     return Spec(after.instance_type, after.count, after.zones, after.capacity_type, before.name)
@@ -279,29 +292,29 @@ def _order(step: Mapping[str, Any], claim: _Claim) -> Order:
 
 
 def _before(step: Mapping[str, Any]) -> Spec | None:
-    """What the state holds: the API's view, or for want of it the inputs."""
+    """What the state holds: the outputs from the API, or the inputs if there are none."""
     state = _old(step)
     if not state:
         return None
-    return _spec(_object(state, "outputs")) or _spec(_object(state, "inputs")) or _SAYS_NOTHING
+    return _spec(_object(state, "outputs")) or _spec(_object(state, "inputs")) or _ALL_UNKNOWN
 
 
 def _after(step: Mapping[str, Any]) -> Spec | None:
     """What the program declares."""
     state = _new(step)
-    return (_spec(_object(state, "inputs")) or _SAYS_NOTHING) if state else None
+    return (_spec(_object(state, "inputs")) or _ALL_UNKNOWN) if state else None
 
 
-_SAYS_NOTHING: Final = Spec(Unsaid.UNKNOWN, Unsaid.UNKNOWN, Unsaid.UNKNOWN, Unsaid.UNKNOWN)
+_ALL_UNKNOWN: Final = Spec(Unknown.COMPUTED, Unknown.COMPUTED, Unknown.COMPUTED, Unknown.COMPUTED)
 
 
 def _spec(properties: Mapping[str, Any]) -> Spec | None:
     if "resources" not in properties:
         return None
     given = properties["resources"]
-    hidden = _unsaid(given)
+    hidden = _unknown(given)
     if hidden or not isinstance(given, dict):
-        all_ = hidden or Unsaid.UNKNOWN
+        all_ = hidden or Unknown.COMPUTED
         return Spec(all_, all_, all_, all_, name=_word(properties["name"]) if "name" in properties else None)
     return Spec(
         instance_type=_word(given.get("instanceId")),
@@ -312,30 +325,30 @@ def _spec(properties: Mapping[str, Any]) -> Spec | None:
     )
 
 
-def _word(value: object) -> str | Unsaid:
-    return _unsaid(value) or (value if isinstance(value, str) else Unsaid.UNKNOWN)
+def _word(value: object) -> str | Unknown:
+    return _unknown(value) or (value if isinstance(value, str) else Unknown.COMPUTED)
 
 
-def _count(value: object) -> int | Unsaid:
+def _count(value: object) -> int | Unknown:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value < 0:
-        return _unsaid(value) or Unsaid.UNKNOWN
-    return int(value) if value != float("inf") and value == int(value) else Unsaid.UNKNOWN
+        return _unknown(value) or Unknown.COMPUTED
+    return int(value) if value != float("inf") and value == int(value) else Unknown.COMPUTED
 
 
-def _zones(value: object) -> tuple[str | Unsaid, ...] | Unsaid:
+def _zones(value: object) -> tuple[str | Unknown, ...] | Unknown:
     if not isinstance(value, list):
-        return _unsaid(value) or Unsaid.UNKNOWN
+        return _unknown(value) or Unknown.COMPUTED
     return tuple(_word(zone) for zone in value)
 
 
-def _unsaid(value: object) -> Unsaid | None:
+def _unknown(value: object) -> Unknown | None:
     if value == _SECRET or (isinstance(value, dict) and _SIGNATURE in value):
-        return Unsaid.SECRET
-    return Unsaid.UNKNOWN if isinstance(value, str) and value in _UNKNOWN else None
+        return Unknown.SECRET
+    return Unknown.COMPUTED if isinstance(value, str) and value in _UNKNOWN else None
 
 
 def _cut(decoded: dict[str, Any]) -> dict[str, Any]:
-    """A step without what a review does not look at; anything else as it is."""
+    """A step reduced to what a review reads; any other object unchanged."""
     if "op" not in decoded or "urn" not in decoded:
         return decoded
     kept: dict[str, Any] = {key: decoded[key] for key in ("op", "urn", "replaceReasons") if key in decoded}
@@ -356,20 +369,20 @@ def _cut_state(state: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _said(diagnostics: Iterable[object], severity: str) -> tuple[str, ...]:
-    """The texts of one severity, each once, without colours and the engine's own prefix."""
+def _messages(diagnostics: Iterable[object], severity: str) -> tuple[str, ...]:
+    """The messages of one severity, each once, without colors and the engine's prefix."""
     texts: dict[str, None] = {}
     for diagnostic in diagnostics:
         if isinstance(diagnostic, dict) and diagnostic.get("severity") == severity:
             text = _ANSI.sub("", str(diagnostic.get("message", ""))).strip().removeprefix(f"{severity}: ")
-            texts[text or f"an {severity} without a text"] = None
+            texts[text or f"{severity} without a message"] = None
     if len(texts) > 1:
-        texts.pop("preview failed", None)  # says nothing that the others do not
+        texts.pop("preview failed", None)  # adds nothing to the other messages
     return tuple(texts)
 
 
 def _parts(urn: str) -> tuple[str, str, str, str]:
-    """Stack, project, type without its parents, and name of a URN; a name may contain anything."""
+    """Stack, project, type without its parents, and name of a URN. A name may contain any character."""
     parts = urn.split("::", 3)
     if len(parts) != 4:
         return "", "", "", urn

@@ -1,52 +1,57 @@
-"""What a plan costs, by a price book of the reader's own. No price is known here."""
+"""The cost of a plan, from a price book that the user provides. There are no built-in prices."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
-from .plan import Plan, Spec, Unsaid, amount_of
+from pydantic import BeforeValidator, Field, NonNegativeInt
+
+from .plan import Plan, Spec, Unknown, amount_of
+from .toml_model import TomlModel
 
 HOURS_PER_MONTH: Final = 730
 
 
-@dataclass(frozen=True, slots=True)
-class PriceBook:
+def _decimal(value: object) -> object:
+    """A whole number as a Decimal, which is how TOML's other numbers are read."""
+    return Decimal(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+_Price = Annotated[Decimal, Field(ge=0), BeforeValidator(_decimal)]
+
+
+class PriceBook(TomlModel):
     """Prices per instance and hour, and GPUs per instance, by instance type."""
 
-    currency: str
-    per_hour: Mapping[str, Decimal]
-    gpus: Mapping[str, int]
-
-
-class BadPrices(Exception):
-    """A price book that cannot be understood; the text says what, in one line."""
+    currency: str = ""
+    per_hour: dict[str, _Price] = Field(default_factory=dict)
+    gpus: dict[str, NonNegativeInt] = Field(default_factory=dict)
 
 
 class Sum(NamedTuple):
     """A cost per hour or a number of GPUs: before, after, and at most during the update.
 
-    `partial` when instances are left out that have no price, or that the preview does not number.
+    `partial` means that instances are left out because they have no price or their number is not known.
     """
 
     before: Decimal
     after: Decimal
     peak: Decimal
     partial: bool
-    partial_before: bool = False  # whether that is so of `before`, too
+    partial_before: bool = False  # whether `before` is partial, too
 
     def per_month(self) -> Sum:
-        """The same, of a cost per hour, per month of 730 hours."""
+        """A cost per hour as the cost per month of 730 hours."""
         before, after, peak = (value * HOURS_PER_MONTH for value in (self.before, self.after, self.peak))
         return Sum(before, after, peak, self.partial, self.partial_before)
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a plan costs by a price book."""
+    """The cost of a plan."""
 
     currency: str
     per_hour: Sum
@@ -54,32 +59,16 @@ class Cost:
     unpriced: tuple[str, ...]  # instance types without a price
 
 
-def load(text: str) -> PriceBook:
-    """Read a price book. Raises `BadPrices`."""
-    try:
-        given = tomllib.loads(text, parse_float=Decimal)
-    except tomllib.TOMLDecodeError as error:
-        raise BadPrices(f"not TOML: {error}") from None
-    known = ("currency", "per_hour", "gpus")
-    if unknown := sorted(set(given) - set(known)):
-        raise BadPrices(f"unknown key {', '.join(unknown)}; known are {', '.join(known)}")
-    currency = given.get("currency", "")
-    if not isinstance(currency, str):
-        raise BadPrices(f"currency must be a text, not {currency!r}")
-    prices = {name: Decimal(price) for name, price in _numbers(given, "per_hour", int, Decimal).items()}
-    return PriceBook(currency, prices, _numbers(given, "gpus", int))
-
-
 def cost(plan: Plan, book: PriceBook) -> Cost:
-    """What a plan costs. A claim that is first released and then made anew is never paid twice."""
+    """The cost of a plan. A claim that is deleted first and then created never costs twice."""
     used = {spec.instance_type for change in plan.changes for phase in change.phases for spec in phase}
-    gpus: Mapping[str, Decimal] = {name: Decimal(number) for name, number in book.gpus.items()}
+    gpus = {name: Decimal(number) for name, number in book.gpus.items()}
     return Cost(
         currency=book.currency,
         per_hour=_sum(plan, book.per_hour),
         gpus=_sum(plan, gpus) if gpus else None,
         unpriced=tuple(
-            sorted(kind for kind in used if not isinstance(kind, Unsaid) and kind not in book.per_hour)
+            sorted(kind for kind in used if not isinstance(kind, Unknown) and kind not in book.per_hour)
         ),
     )
 
@@ -98,22 +87,12 @@ def _sum(plan: Plan, weights: Mapping[str, Decimal]) -> Sum:
 
 
 def _weigh(specs: Iterable[Spec], weights: Mapping[str, Decimal]) -> tuple[Decimal, bool]:
+    """The sum over the specs, and whether it is partial."""
     total, partial = Decimal(0), False
     for spec in specs:
         amount = amount_of(spec)
         kind = spec.instance_type
-        weight = None if isinstance(kind, Unsaid) else weights.get(kind)
+        weight = None if isinstance(kind, Unknown) else weights.get(kind)
         total += (weight or 0) * amount.known
-        partial = partial or amount.more or (weight is None and amount.known > 0)
+        partial = partial or amount.at_least or (weight is None and amount.known > 0)
     return total, partial
-
-
-def _numbers(given: Mapping[str, Any], key: str, *kinds: type[int] | type[Decimal]) -> dict[str, Any]:
-    table = given.get(key, {})
-    if not isinstance(table, dict):
-        raise BadPrices(f"{key} must be a table of instance types")
-    for name, value in table.items():
-        right = isinstance(value, kinds) and not isinstance(value, bool)
-        if not right or not Decimal(value).is_finite() or value < 0:
-            raise BadPrices(f"{key}.{name} must be a number, 0 or more, not {value!s}")
-    return table

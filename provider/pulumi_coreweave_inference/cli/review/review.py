@@ -1,4 +1,4 @@
-"""A plan, and everything that was found out about it: what all writers write."""
+"""A plan and everything found out about it: the input of every writer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .fingerprint import fingerprint
 from .plan import InstanceType, Plan, Total, totals
 from .prices import Cost, PriceBook, cost
-from .rules import Broken, Rules, broken
+from .rules import Rules, Violation, violations
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,32 +18,32 @@ class Review:
     plan: Plan
     totals: Mapping[InstanceType, Total]
     fingerprint: str
-    ruled: bool  # whether there were any rules to break
-    broken: tuple[Broken, ...]
+    has_rules: bool
+    violations: tuple[Violation, ...]
     cost: Cost | None
 
     @property
     def exit_code(self) -> int:
-        """0: fine; 1: a rule is broken; 2: the preview failed, so that there is nothing to approve."""
+        """0: no objection; 1: a rule is violated; 2: the preview failed, so there is nothing to approve."""
         if self.plan.errors:
             return 2
-        return 1 if self.broken else 0
+        return 1 if self.violations else 0
 
 
 def review(
     plan: Plan, rules: Rules | None = None, prices: PriceBook | None = None, expected: str | None = None
 ) -> Review:
-    """Review a plan; `expected` is the fingerprint of the plan that was approved."""
+    """Review a plan. `expected` is the fingerprint of the approved plan."""
     sums = totals(plan)
-    mark = fingerprint(plan)
-    found = broken(rules, plan, sums) if rules else []
-    if expected is not None and expected.lower() != mark:
-        found.append(Broken("expect-fingerprint", None, mark, expected.lower()))
+    digits = fingerprint(plan)
+    found = violations(rules, plan, sums) if rules else []
+    if expected is not None and expected.lower() != digits:
+        found.append(Violation("expect-fingerprint", None, digits, expected.lower()))
     return Review(
         plan=plan,
         totals=sums,
-        fingerprint=mark,
-        ruled=rules is not None or expected is not None,
-        broken=tuple(found),
+        fingerprint=digits,
+        has_rules=rules is not None or expected is not None,
+        violations=tuple(found),
         cost=cost(plan, prices) if prices else None,
     )

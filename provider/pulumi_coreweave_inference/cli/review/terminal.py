@@ -1,6 +1,8 @@
-"""The writer for a terminal, with rich. No text of others reaches the terminal as a control sequence."""
+"""The writer for a terminal, with rich. Foreign text cannot control the terminal."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -10,7 +12,7 @@ from rich.text import Text
 from .document import Bullets, Cell, Document, Paragraph, Quoted, Strong, Table
 from .markdown import visible
 
-_ROWS = 200
+_MOST_ROWS: Final = 200
 
 
 def show(document: Document, console: Console) -> None:
@@ -25,11 +27,11 @@ def show(document: Document, console: Console) -> None:
             _count(len(block.items) - block.shown, console)
         elif isinstance(block, Table):
             console.print(_table(block))
-            _count(len(block.rows) - _ROWS, console)
+            _count(len(block.rows) - _MOST_ROWS, console)
         else:
-            for message in block.texts[:_ROWS]:
+            for message in block.texts[:_MOST_ROWS]:
                 console.print(Text(visible(message, keep="\n"), "red"))
-            _count(len(block.texts) - _ROWS, console)
+            _count(len(block.texts) - _MOST_ROWS, console)
     for line in document.footer:
         console.print(_text(line, "dim"))
 
@@ -38,14 +40,14 @@ def _table(block: Table) -> RichTable:
     table = RichTable(box=SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(block.columns):
         table.add_column(column, justify="right" if index in block.numbers else "left", overflow="fold")
-    for row in block.rows[:_ROWS]:
+    for row in block.rows[:_MOST_ROWS]:
         table.add_row(*map(_text, row))
     return table
 
 
 def _count(rest: int, console: Console) -> None:
     if rest > 0:
-        console.print(f"… and {rest:,} more, not shown here")
+        console.print(f"… and {rest:,} more, not shown")
 
 
 def _text(cell: Cell, style: str = "") -> Text:

@@ -1,4 +1,4 @@
-"""The commands against an emulator, as a person or a cron job runs them."""
+"""The commands against an emulator, in a pipe and with answers to their questions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from coreweave_inference import Client
 from coreweave_inference.emulator import Emulator, EmulatorSettings
 from pulumi_coreweave_inference.cli.app import app
 from pulumi_coreweave_inference.cli.orphans import confirmed
-from pulumi_coreweave_inference.cli.stacks import read_export
+from pulumi_coreweave_inference.cli.pulumi_state import read_export
 
 TYPE = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
 TOKEN = "s3cr3t-t0ken-n0b0dy-may-see"
@@ -69,7 +69,7 @@ def writes(emulator: Emulator) -> list[str]:
     return [record.method for record in emulator.requests() if record.method != "GET"]
 
 
-def test_the_list_has_all_claims_and_its_json_is_stable(emulator: Emulator, ids: dict[str, str]) -> None:
+def test_list_shows_all_claims_and_its_json_is_stable(emulator: Emulator, ids: dict[str, str]) -> None:
     lines = run("list").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["NAME", "evaluation", "serving", "training"]
     (only,) = json.loads(run("list", "--name", "train*", "--format", "json").stdout)["claims"]
@@ -89,7 +89,7 @@ def test_the_list_has_all_claims_and_its_json_is_stable(emulator: Emulator, ids:
     assert run("list", "--state", "redy").exit_code == 2
 
 
-def test_zones_show_what_they_offer_and_an_unknown_type_is_not_found(emulator: Emulator) -> None:
+def test_zones_show_their_types_and_an_unknown_type_exits_with_1(emulator: Emulator) -> None:
     assert "US-WEST-04A" in run("zones", "--type", "gb200-4x").stdout
     assert json.loads(run("zones", "--format", "json").stdout)["zones"]["RNO2A"]
     result = run("zones", "--type", "gb200-4z")
@@ -99,7 +99,7 @@ def test_zones_show_what_they_offer_and_an_unknown_type_is_not_found(emulator: E
 
 @pytest.mark.parametrize("command", [("list",), ("zones",), ("import", "--all")])
 @pytest.mark.parametrize(
-    ("variable", "value", "told"),
+    ("variable", "value", "message"),
     [
         ("COREWEAVE_API_TOKEN", "", "COREWEAVE_API_TOKEN (or CW_API_TOKEN)"),
         ("COREWEAVE_API_TOKEN", "wrong", "check that COREWEAVE_API_TOKEN (or CW_API_TOKEN) holds"),
@@ -108,18 +108,18 @@ def test_zones_show_what_they_offer_and_an_unknown_type_is_not_found(emulator: E
         ("COREWEAVE_HTTP_TIMEOUT", "soon", "soon"),
     ],
 )
-def test_what_the_environment_has_wrong_is_said_with_what_to_do_and_exit_code_2(
+def test_a_wrong_environment_exits_with_2_and_says_what_to_do(
     emulator: Emulator,
     monkeypatch: pytest.MonkeyPatch,
     command: tuple[str, ...],
     variable: str,
     value: str,
-    told: str,
+    message: str,
 ) -> None:
     monkeypatch.setenv(variable, value)
     result = run(*command)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert told in result.stderr
+    assert message in result.stderr
     first, *more = result.stderr.splitlines()
     assert first.startswith("capacity-claims: ")
     assert first.partition(": ")[2].split(":")[0] not in ("list", "parameters")
@@ -127,35 +127,33 @@ def test_what_the_environment_has_wrong_is_said_with_what_to_do_and_exit_code_2(
     assert len(more) <= 1
 
 
-def test_why_a_command_waits_is_said_once(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_for_a_retry_is_shown_once(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COREWEAVE_RETRY_DEADLINE", "30s")
     fault = {"fail": {"code": "unavailable", "message": "down for a moment"}, "times": 2}
     emulator.set_faults([fault])
     result = run("list")
     assert result.exit_code == 0
     assert result.stderr.splitlines() == [
-        "down for a moment; trying again, for 30s in all (COREWEAVE_RETRY_DEADLINE) …",
+        "down for a moment; retrying for up to 30s (COREWEAVE_RETRY_DEADLINE) …",
         "0 claims, 0 of 0 instances allocated",
     ]
 
 
-def test_a_type_or_zone_that_no_claim_has_is_said_with_what_was_meant(
-    emulator: Emulator, ids: dict[str, str]
-) -> None:
+def test_a_type_or_zone_that_no_claim_has_gets_a_suggestion(emulator: Emulator, ids: dict[str, str]) -> None:
     result = run("list", "--type", "gb200-4", "--zone", "us-west-04a", "--zone", "nowhere-at-all")
     assert result.exit_code == 0
     assert result.stderr.splitlines()[:3] == [
-        'no claim is of the type "gb200-4"; did you mean "gb200-4x"?',
-        'no claim names the zone "us-west-04a"; did you mean "US-WEST-04A"?',
-        'no claim names the zone "nowhere-at-all"',
+        'no claim has the instance type "gb200-4"; did you mean "gb200-4x"?',
+        'no claim lists the zone "us-west-04a"; did you mean "US-WEST-04A"?',
+        'no claim lists the zone "nowhere-at-all"',
     ]
     assert "no claim" not in run("list", "--type", "gb200-4x", "--zone", "US-WEST-04A").stderr
 
 
-def test_an_import_needs_one_source_and_writes_over_nothing(emulator: Emulator, ids: dict[str, str]) -> None:
+def test_an_import_needs_one_source_and_overwrites_no_file(emulator: Emulator, ids: dict[str, str]) -> None:
     assert run("import").exit_code == 2
     both = run("import", "training", "--all")
-    assert (both.exit_code, "claims by name or id and --all do not go together" in both.stderr) == (2, True)
+    assert (both.exit_code, "CLAIM and --all are mutually exclusive" in both.stderr) == (2, True)
     first = run("import", "training", ids["serving"])
     assert first.exit_code == 0
     assert "pulumi import --file claims.import.json --generate-code=false" in first.stderr
@@ -168,13 +166,13 @@ def test_an_import_needs_one_source_and_writes_over_nothing(emulator: Emulator, 
     assert writes(emulator) == ["POST"] * 3
 
 
-def test_an_import_refuses_what_is_missing_ambiguous_managed_or_being_deleted(
+def test_an_import_refuses_missing_ambiguous_managed_and_deleting_claims(
     emulator: Emulator, ids: dict[str, str]
 ) -> None:
     state = export(Path("prod.json"), training=ids["training"])
     post(emulator, "serving")
     emulator.edit_claim(ids["evaluation"], status={"status": "STATUS_DELETING"})
-    for arguments, code, told in (
+    for arguments, code, message in (
         (["nobody"], 1, "nobody"),
         (["serving"], 2, "2 claims are named 'serving'"),
         (["training", "--state", state], 1, "manages it as 'training'"),
@@ -182,15 +180,15 @@ def test_an_import_refuses_what_is_missing_ambiguous_managed_or_being_deleted(
     ):
         result = run("import", *arguments)
         assert (result.exit_code, result.stdout) == (code, ""), result.stderr
-        assert told in result.stderr
+        assert message in result.stderr
         assert not Path("claims.import.json").exists()
     left = run("import", "--all", "--state", state)
     assert left.exit_code == 0
     assert left.stdout.count("inference.CapacityClaim(") == 2
-    assert left.stderr.count("left out:") == 2
+    assert left.stderr.count("skipped ") == 2
 
 
-def test_names_that_the_stack_has_are_not_used_again(emulator: Emulator, ids: dict[str, str]) -> None:
+def test_names_in_the_stack_are_not_used_again(emulator: Emulator, ids: dict[str, str]) -> None:
     state = export(Path("prod.json"), training="00000000-0000-4000-8000-000000000000")
     result = run("import", "training", "--state", state, "--format", "json")
     (only,) = json.loads(result.stdout)["claims"]
@@ -211,7 +209,7 @@ def terraform(path: Path, *instances: tuple[str, dict[str, Any]]) -> str:
     return str(path)
 
 
-def test_claims_that_terraform_knows_and_the_api_does_not_stop_the_import_unless_skipped(
+def test_terraform_claims_missing_at_the_api_stop_an_import_if_not_skipped(
     emulator: Emulator, ids: dict[str, str]
 ) -> None:
     gone = "00000000-0000-4000-8000-000000000000"
@@ -235,19 +233,19 @@ def test_claims_that_terraform_knows_and_the_api_does_not_stop_the_import_unless
     ]
 
 
-def test_a_terraform_state_is_read_from_a_pipe_and_one_claim_is_not_taken_twice(
+def test_a_terraform_state_is_read_from_a_pipe_and_each_claim_taken_once(
     emulator: Emulator, ids: dict[str, str]
 ) -> None:
     state = terraform(Path("s"), ("a", {"id": ids["training"]}), ("b", {"id": ids["training"]}))
     result = run("import", "--terraform-state", "-", answer=Path(state).read_text(encoding="utf-8"))
     assert result.exit_code == 2
-    assert "are one claim" in result.stderr
+    assert "are the same claim" in result.stderr
     assert run("import", "--terraform-state", "-", answer="{}").exit_code == 2
     nowhere = run("import", "--terraform-state", "nowhere.tfstate")
     assert (nowhere.exit_code, nowhere.stderr.count("\n")) == (2, 1)
 
 
-def test_orphans_tell_their_exit_codes_apart(emulator: Emulator, ids: dict[str, str]) -> None:
+def test_orphans_exits_with_0_1_or_2(emulator: Emulator, ids: dict[str, str]) -> None:
     emulator.clear_requests()
     assert run("orphans").exit_code == 2
     Path("broken.json").write_text("{}", encoding="utf-8")
@@ -268,7 +266,7 @@ def test_the_same_file_given_twice_is_one_stack(emulator: Emulator, ids: dict[st
     assert run("orphans", "--state", everything, "--state", f"./{everything}").exit_code == 0
 
 
-def test_only_what_a_second_look_confirms_is_found(emulator: Emulator, ids: dict[str, str]) -> None:
+def test_only_what_a_second_look_confirms_is_reported(emulator: Emulator, ids: dict[str, str]) -> None:
     stacks = [read_export(Path(export(Path("s.json"), **ids)).read_text(encoding="utf-8"), "s")]
     stranger = post(emulator, "stranger")
     released = post(emulator, "released")
@@ -292,7 +290,7 @@ def test_a_release_asks_for_the_name_and_is_refused_in_a_pipe(
     assert run("release", "x", "--unchecked", "--yes").exit_code == 2
     assert writes(emulator) == []
 
-    monkeypatch.setattr("pulumi_coreweave_inference.cli.release._is_a_person", lambda: True)
+    monkeypatch.setattr("pulumi_coreweave_inference.cli.release._is_interactive", lambda: True)
     assert run("release", claim, ids["serving"], "--unchecked", answer="evaluation\nno\n").exit_code == 1
     assert writes(emulator) == []
     assert run("release", claim, "--unchecked", answer="evaluation\n").exit_code == 0
@@ -300,12 +298,10 @@ def test_a_release_asks_for_the_name_and_is_refused_in_a_pipe(
     assert claim not in {held.id for held in emulator.claims()}
     again = run("release", claim, "--unchecked", "--yes")
     assert again.exit_code == 0
-    assert "released already, or the id is wrong" in again.stderr
+    assert "already released, or the id is wrong" in again.stderr
 
 
-def test_a_managed_claim_is_not_released_and_neither_are_those_beside_it(
-    emulator: Emulator, ids: dict[str, str]
-) -> None:
+def test_one_managed_claim_stops_the_release_of_all(emulator: Emulator, ids: dict[str, str]) -> None:
     state = export(Path("prod.json"), training=ids["training"])
     emulator.clear_requests()
     result = run("release", ids["serving"], ids["training"], "--state", state, "--yes")
@@ -314,7 +310,16 @@ def test_a_managed_claim_is_not_released_and_neither_are_those_beside_it(
     assert writes(emulator) == []
 
 
-def test_a_release_that_takes_too_long_is_told_and_not_a_success(
+def test_a_release_waits_until_the_claim_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Emulator(EmulatorSettings(delete_delay=0.2)) as emulator:
+        for name, value in emulator.environment().items():
+            monkeypatch.setenv(name, value)
+        result = run("release", post(emulator, "slow"), "--unchecked", "--yes")
+        assert emulator.claims() == []
+    assert (result.exit_code, "is released" in result.stderr) == (0, True)
+
+
+def test_a_release_that_takes_too_long_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with Emulator(EmulatorSettings(delete_delay=60)) as emulator:
@@ -327,7 +332,7 @@ def test_a_release_that_takes_too_long_is_told_and_not_a_success(
 
 
 @pytest.mark.parametrize("command", ["list", "zones", "import", "orphans", "release"])
-def test_help_tells_the_exit_codes(command: str) -> None:
+def test_help_lists_the_exit_codes(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
     assert "Exit code" in result.stdout
@@ -341,7 +346,7 @@ def fake_pulumi(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -
     monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
 
 
-def test_all_stacks_are_read_and_one_that_cannot_be_read_stops_the_comparison(
+def test_a_stack_that_cannot_be_read_stops_the_comparison_with_all_stacks(
     emulator: Emulator, ids: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = Path(export(Path("prod.json"), **ids)).resolve()
@@ -359,7 +364,7 @@ def test_all_stacks_are_read_and_one_that_cannot_be_read_stops_the_comparison(
 
 
 @pytest.mark.parametrize("command", [["orphans"], ["release", "ID", "--yes"]])
-def test_a_backend_without_stacks_says_nothing_of_any_claim(
+def test_a_backend_without_stacks_proves_nothing_about_a_claim(
     command: list[str],
     emulator: Emulator,
     ids: dict[str, str],
@@ -370,11 +375,11 @@ def test_a_backend_without_stacks_says_nothing_of_any_claim(
     emulator.clear_requests()
     result = run(*(ids["training"] if part == "ID" else part for part in command), "--all-stacks")
     assert result.exit_code == 2
-    assert "has no stack" in result.stderr
+    assert "has no stacks" in result.stderr
     assert writes(emulator) == []
 
 
-def test_without_pulumi_a_stack_is_asked_for_as_a_file(
+def test_without_pulumi_a_state_file_is_suggested(
     emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,4 +1,4 @@
-"""`capacity-claims review` as it is run."""
+"""`capacity-claims review` as a command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DATA = Path(__file__).parent / "data"
 runner = CliRunner()
 
 
-def test_it_reads_standard_input_or_a_file_and_writes_markdown_where_there_is_no_terminal() -> None:
+def test_review_reads_stdin_or_a_file_and_writes_markdown_in_a_pipe() -> None:
     text = (DATA / "reorder-zones.json").read_text(encoding="utf-8")
     piped = runner.invoke(app, ["review"], input=text)
     given = runner.invoke(app, ["review", str(DATA / "reorder-zones.json")])
@@ -34,7 +34,7 @@ def test_formats_can_be_chosen() -> None:
     assert json.loads(report.stdout)["version"] == 1
 
 
-def test_an_approved_plan_passes_and_another_one_does_not() -> None:
+def test_only_the_approved_plan_passes() -> None:
     mark = json.loads(runner.invoke(app, ["review", str(DATA / "create.json"), "--format", "json"]).stdout)
     args = ["--expect-fingerprint", mark["fingerprint"].upper()]
     assert runner.invoke(app, ["review", str(DATA / "create.json"), *args]).exit_code == 0
@@ -46,14 +46,14 @@ def test_an_approved_plan_passes_and_another_one_does_not() -> None:
     )
 
 
-def test_a_failed_preview_is_shown_and_ends_with_2() -> None:
+def test_a_failed_preview_is_shown_and_exits_with_2() -> None:
     failed = runner.invoke(app, ["review", str(DATA / "protect.json")])
     assert failed.exit_code == 2
     assert "cannot be deleted" in failed.stdout
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         (b"", "is empty"),
         (b" \n", "is empty"),
@@ -72,23 +72,23 @@ def test_a_failed_preview_is_shown_and_ends_with_2() -> None:
         (b'{"steps": [' + b"9" * 5000 + b"]}", "not JSON"),
     ],
 )
-def test_other_input_is_refused_in_one_line(given: bytes, told: str) -> None:
+def test_other_input_is_refused_in_one_line(given: bytes, message: str) -> None:
     done = runner.invoke(app, ["review"], input=given)
     assert done.exit_code == 2
     assert done.stdout == ""
     assert done.stderr.startswith("capacity-claims review: ")
-    assert told in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_a_step_of_a_claim_that_is_not_known_is_not_guessed() -> None:
+def test_an_unknown_step_of_a_claim_is_refused() -> None:
     urn = "urn:pulumi:prod::claims::pulumi-python:dynamic/capacityClaim:CapacityClaim::training"
     done = runner.invoke(app, ["review"], input=json.dumps({"steps": [{"op": "melt", "urn": urn}]}))
     assert (done.exit_code, done.stdout) == (2, "")
     assert "'melt'" in done.stderr
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     done = runner.invoke(app, ["review", str(tmp_path / "absent.json")])
     assert done.exit_code == 2
     assert done.stderr == f"capacity-claims review: {tmp_path}/absent.json: No such file or directory\n"
@@ -134,18 +134,18 @@ def test_rules_and_prices_are_applied(tmp_path: Path) -> None:
     )
     assert done.exit_code == 1
     assert "| replace | `training` |" in done.stdout
-    assert "60.00 → 60.00 `USD` an hour, at most 100.00 during the update" in done.stdout
+    assert "60.00 → 60.00 `USD` per hour, at most 100.00 during the update" in done.stdout
 
 
-def test_help_says_what_to_pipe_and_what_the_exit_codes_mean() -> None:
+def test_help_explains_the_pipe_and_the_exit_codes() -> None:
     shown = " ".join(runner.invoke(app, ["review", "--help"]).stdout.split())
     for part in (
         "pulumi preview --json",
         "--rules",
         "--prices",
         "--expect-fingerprint",
-        "Exit code 0",
-        "1: a rule",
+        "Exit codes: 0",
+        "1 if a rule",
     ):
         assert part in shown
 

@@ -1,8 +1,10 @@
-"""Previews as the real engine prints them; `record.py` records them."""
+"""Previews from the real engine, recorded by `record.py`."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,19 +20,21 @@ from pulumi_coreweave_inference.cli.review.json_report import json_report
 from pulumi_coreweave_inference.cli.review.markdown import markdown
 from pulumi_coreweave_inference.cli.review.plan import Plan, totals
 from pulumi_coreweave_inference.cli.review.preview import CLAIM_TYPE, parse
-from pulumi_coreweave_inference.cli.review.prices import load as load_prices
+from pulumi_coreweave_inference.cli.review.prices import PriceBook
 from pulumi_coreweave_inference.cli.review.review import Review, review
-from pulumi_coreweave_inference.cli.review.rules import load as load_rules
+from pulumi_coreweave_inference.cli.review.rules import Rules
+from pulumi_coreweave_inference.cli.review.toml_model import load_toml
 
 DATA = Path(__file__).parent / "data"
 NAMES = sorted(path.stem for path in DATA.glob("*.json"))
-SCHEMA = json.loads((Path(package.__path__[0]) / "review.schema.json").read_text(encoding="utf-8"))
+SCHEMA_FILE = Path(package.__path__[0]) / "review.schema.json"
+SCHEMA = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
 
-PRICES = load_prices('currency = "USD"\n[per_hour]\n"gb200-4x" = 40.5\n[gpus]\n"gb200-4x" = 4\n')
-RULES = load_rules('replace = "create-first"\nmin_zones = 2\n[max_peak]\nstack = 9\n')
+PRICES = load_toml(PriceBook, 'currency = "USD"\n[per_hour]\n"gb200-4x" = 40.5\n[gpus]\n"gb200-4x" = 4\n')
+RULES = load_toml(Rules, 'replace = "create-first"\nmin_zones = 2\n[max_peak]\nstack = 9\n')
 
 GB200, H100 = "gb200-4x", "h100-80gb-sxm5"
-# by preview and instance type: before, after, peak, held when nothing is found
+# by preview and instance type: before, after, peak, held if no capacity is found
 TOTALS: dict[str, dict[str, tuple[int, int, int, int]]] = {
     "add-zone": {GB200: (6, 6, 10, 6)},
     "change-type": {GB200: (6, 2, 6, 6), H100: (0, 4, 4, 0)},
@@ -71,17 +75,17 @@ def test_the_type_of_a_claim_is_the_one_the_provider_registers() -> None:
     assert CLAIM_TYPE == TYPE
 
 
-def test_every_recorded_preview_has_its_totals_written_down() -> None:
+def test_every_recorded_preview_has_expected_totals() -> None:
     assert list(TOTALS) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_comment_is_as_reviewed(name: str) -> None:
+def test_the_comment_matches_its_snapshot(name: str) -> None:
     assert markdown(document(reviewed(name))) == external_file(f"data/{name}.md", format=".txt")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_totals_are_those_counted_by_hand(name: str) -> None:
+def test_totals_match_a_count_by_hand(name: str) -> None:
     found = {kind: tuple(amount.known for amount in total) for kind, total in totals(plan_of(name)).items()}
     assert found == TOTALS[name]
 
@@ -89,7 +93,7 @@ def test_totals_are_those_counted_by_hand(name: str) -> None:
 @pytest.mark.parametrize(
     "name", sorted({*NAMES} - {"import", "retain", "refresh-only", "protect", "wrong-type"})
 )
-def test_totals_are_those_of_replaying_the_steps(name: str) -> None:
+def test_totals_match_a_replay_of_the_steps(name: str) -> None:
     moments = list(replayed(json.loads(text_of(name))["steps"]))
     (total,) = [total for kind, total in totals(plan_of(name)).items() if kind == GB200]
     assert moments[0] == total.before.known
@@ -125,20 +129,26 @@ def test_the_json_report_follows_its_schema(name: str) -> None:
     jsonschema_rs.Draft202012Validator(SCHEMA).validate(json.loads(json_report(review(plan_of(name)))))
 
 
+def test_the_schema_is_the_one_that_the_report_generates() -> None:
+    command = [sys.executable, "-m", "pulumi_coreweave_inference.cli.review.json_report"]
+    generated = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert SCHEMA_FILE.read_text(encoding="utf-8") == generated, f"run {' '.join(command)} > {SCHEMA_FILE}"
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_of_the_state_but_the_claims_shows(name: str) -> None:
+def test_only_the_claims_of_the_state_are_shown(name: str) -> None:
     shown = markdown(document(reviewed(name))) + json_report(reviewed(name))
     for hidden in ("gASV", "__", "cw0a1b", "sourcePosition", "STATUS_", "\x1b"):
         assert hidden not in shown
 
 
-def test_a_secret_and_an_unknown_count_are_named_as_such() -> None:
+def test_a_secret_and_an_unknown_count_are_named() -> None:
     shown = markdown(document(reviewed("mixed")))
     assert "`sized-later`: instance count is unknown until apply" in shown
     assert "`sized-secretly`: instance count is secret" in shown
 
 
-def test_the_order_of_steps_and_unchanged_claims_do_not_change_the_fingerprint() -> None:
+def test_step_order_and_unchanged_claims_do_not_change_the_fingerprint() -> None:
     document = json.loads(text_of("rename"))
     mark = review(parse(json.dumps(document))).fingerprint
     document["steps"].reverse()
@@ -153,7 +163,7 @@ def test_no_two_recorded_changes_have_one_fingerprint() -> None:
     assert len({reviewed(name).fingerprint for name in changing}) == len(changing)
 
 
-def test_a_failed_preview_shows_its_errors_first_and_is_never_fine() -> None:
+def test_a_failed_preview_shows_its_errors_first_and_never_passes() -> None:
     found = reviewed("protect")
     assert found.exit_code == 2
     shown = markdown(document(found))
@@ -161,7 +171,7 @@ def test_a_failed_preview_shows_its_errors_first_and_is_never_fine() -> None:
     assert "preview failed\n" not in shown
 
 
-def test_release_before_grant_is_told_from_release_after_it() -> None:
+def test_a_release_before_a_grant_differs_from_one_after_it() -> None:
     assert [c.name for c in plan_of("release-first").released_first()[0]] == ["training"]
     assert plan_of("reorder-zones").released_first() == ([], [])
     assert [c.name for c in plan_of("plain-flags").released_first()[1]] == ["training"]
@@ -173,7 +183,7 @@ def test_the_documentation_shows_what_the_example_says() -> None:
         (root / "examples" / "ci-review" / f"{name}.toml").read_text(encoding="utf-8")
         for name in ("rules", "prices")
     )
-    found = review(plan_of("release-first"), load_rules(rules), load_prices(prices))
+    found = review(plan_of("release-first"), load_toml(Rules, rules), load_toml(PriceBook, prices))
     comment = (root / "docs" / "images" / "review-comment.md").read_text(encoding="utf-8")
     assert markdown(document(found)) == comment
     pages = [root / "docs" / folder / "review.md" for folder in ("how-to", "reference")]
@@ -183,7 +193,7 @@ def test_the_documentation_shows_what_the_example_says() -> None:
         assert part in reference
 
 
-def test_a_wrong_instance_type_is_told_with_the_suggestion_of_the_preview() -> None:
+def test_a_wrong_instance_type_shows_the_suggestion_of_the_preview() -> None:
     found = reviewed("wrong-type")
     assert found.exit_code == 2
     assert 'did you mean "gb200-4x"' in markdown(document(found))

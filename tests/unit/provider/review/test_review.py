@@ -1,4 +1,4 @@
-"""Rules, prices, writers and limits, on previews made up for the purpose."""
+"""Rules, prices, writers and limits, on synthetic previews."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from pulumi_coreweave_inference.cli.review.json_report import json_report
 from pulumi_coreweave_inference.cli.review.markdown import LIMIT, markdown, quoted
 from pulumi_coreweave_inference.cli.review.plan import Plan, totals
 from pulumi_coreweave_inference.cli.review.preview import CLAIM_TYPE, parse
-from pulumi_coreweave_inference.cli.review.prices import BadPrices, cost
-from pulumi_coreweave_inference.cli.review.prices import load as load_prices
+from pulumi_coreweave_inference.cli.review.prices import PriceBook, cost
 from pulumi_coreweave_inference.cli.review.review import review
-from pulumi_coreweave_inference.cli.review.rules import BadRules
-from pulumi_coreweave_inference.cli.review.rules import load as load_rules
+from pulumi_coreweave_inference.cli.review.rules import Rules
 from pulumi_coreweave_inference.cli.review.terminal import show
+from pulumi_coreweave_inference.cli.review.toml_model import InvalidToml, load_toml
 
 Step = dict[str, Any]
 WEST, EAST = "US-WEST-04A", "US-EAST-04A"
@@ -109,7 +108,7 @@ def brute_force(moments: list[list[Holding]], weight: dict[str, int]) -> tuple[i
 
 
 @given(claims())
-def test_totals_and_costs_are_those_of_every_order_of_events(
+def test_totals_and_costs_hold_for_every_order_of_events(
     made: tuple[list[list[Step]], list[list[Holding]]],
 ) -> None:
     all_steps, moments = made
@@ -119,13 +118,13 @@ def test_totals_and_costs_are_those_of_every_order_of_events(
         total = sums.get(kind)
         expected = brute_force(moments, {kind: 1})
         assert ((total.before.known, total.after.known, total.peak.known) if total else (0, 0, 0)) == expected
-    money = cost(found, load_prices("[per_hour]\na = 3\nb = 7\n")).per_hour
+    money = cost(found, load_toml(PriceBook, "[per_hour]\na = 3\nb = 7\n")).per_hour
     assert money[:3] == brute_force(moments, {"a": 3, "b": 7})
     assert not money.partial
 
 
 @given(claims(), st.randoms(use_true_random=False))
-def test_a_fingerprint_is_equal_for_equal_plans_in_any_order_and_another_for_another_plan(
+def test_equal_plans_have_equal_fingerprints_in_any_step_order(
     made: tuple[list[list[Step]], list[list[Holding]]], random: Any
 ) -> None:
     all_steps, _ = made
@@ -151,7 +150,7 @@ def test_a_fingerprint_is_equal_for_equal_plans_in_any_order_and_another_for_ano
         (resources("[secret]"), resources(UNKNOWN)),
     ],
 )
-def test_the_fingerprint_tells_every_part_of_a_claim_apart(change: Any, other: Any) -> None:
+def test_the_fingerprint_covers_every_part_of_a_claim(change: Any, other: Any) -> None:
     marks = {review(plan(steps("create", new=declared))).fingerprint for declared in (change, other)}
     assert len(marks) == 2
 
@@ -171,7 +170,7 @@ REPLACED = steps("replace", old=resources(4), new=resources(4, zones=(EAST,)))
 
 
 @pytest.mark.parametrize(
-    ("rules", "fine", "broken", "said"),
+    ("rules", "passing", "failing", "violation"),
     [
         ('instance_types = ["gb200-4x"]', steps("create", new=resources()),
          steps("create", new=resources(kind="h100")), ("training", "h100", "one of gb200-4x")),
@@ -207,14 +206,14 @@ REPLACED = steps("replace", old=resources(4), new=resources(4, zones=(EAST,)))
     ],
 )  # fmt: skip
 def test_a_rule_passes_and_fails_with_claim_value_and_limit(
-    rules: str, fine: list[Step], broken: list[Step], said: tuple[str | None, str, str]
+    rules: str, passing: list[Step], failing: list[Step], violation: tuple[str | None, str, str]
 ) -> None:
-    loaded = load_rules(rules)
-    assert review(plan(fine), loaded).exit_code == 0
-    found = review(plan(broken), loaded)
+    loaded = load_toml(Rules, rules)
+    assert review(plan(passing), loaded).exit_code == 0
+    found = review(plan(failing), loaded)
     assert found.exit_code == 1
-    (row,) = found.broken
-    assert (row.claim, row.value, row.limit) == said
+    (row,) = found.violations
+    assert (row.claim, row.value, row.limit) == violation
     assert row.rule.partition(".")[0] in rules
     shown = markdown(document(found))
     for part in (row.rule, row.value, row.limit, row.claim or "all"):
@@ -229,60 +228,60 @@ def test_a_rule_passes_and_fails_with_claim_value_and_limit(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("value", [UNKNOWN, "[secret]", {"4dabf18193072939515e22adb298388d": "1b47"}])
-def test_a_rule_that_cannot_be_checked_is_broken(rules: str, value: Any) -> None:
-    unsaid = steps("create", new=resources(value, value, value))
-    assert review(plan(unsaid), load_rules(rules)).exit_code == 1
-    assert review(plan(steps("create", new=value)), load_rules(rules)).exit_code == 1
+def test_a_rule_that_cannot_be_checked_is_violated(rules: str, value: Any) -> None:
+    unknown = steps("create", new=resources(value, value, value))
+    assert review(plan(unknown), load_toml(Rules, rules)).exit_code == 1
+    assert review(plan(steps("create", new=value)), load_toml(Rules, rules)).exit_code == 1
 
 
-def test_limits_of_a_stack_need_all_claims_to_be_shown() -> None:
-    rules = load_rules("[max_instances]\nstack = 100")
-    (row,) = review(plan(steps("create", new=resources()), same=3), rules).broken
+def test_limits_of_a_stack_require_all_claims_to_be_shown() -> None:
+    rules = load_toml(Rules, "[max_instances]\nstack = 100")
+    (row,) = review(plan(steps("create", new=resources()), same=3), rules).violations
     assert "--show-sames" in row.limit
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("min_zone = 2", "unknown key min_zone;"),
         ("[max_instances]\nstak = 2", "unknown key max_instances.stak;"),
-        ("min_zones = -1", "min_zones must be a whole number"),
-        ("min_zones = true", "min_zones must be a whole number"),
-        ("max_peak = 2", "max_peak must be a table"),
+        ("min_zones = -1", "min_zones must be greater than or equal to 0, not -1"),
+        ("min_zones = true", "min_zones must be a valid integer, not true"),
+        ("max_peak = 2", "max_peak must be a table with the keys stack, type"),
         ("[max_peak]\ntype = 2", "max_peak.type must be a table"),
-        ('[max_peak.type]\nx = "2"', "max_peak.type.x must be a whole number"),
-        ('zones = "RNO2A"', "zones must be a list of texts"),
-        ('replace = "no"', "replace must be one of allow, create-first, forbid"),
+        ('[max_peak.type]\nx = "2"', 'max_peak.type.x must be a valid integer, not "2"'),
+        ('zones = "RNO2A"', 'zones must be a valid list, not "RNO2A"'),
+        ('replace = "no"', "replace must be 'allow', 'create-first' or 'forbid'"),
         ("zones = [", "not TOML"),
     ],
 )
-def test_a_rules_file_with_a_mistake_is_refused_by_name(text: str, told: str) -> None:
-    with pytest.raises(BadRules) as caught:
-        load_rules(text)
-    assert told in str(caught.value)
+def test_a_rules_file_with_a_mistake_is_refused_by_name(text: str, message: str) -> None:
+    with pytest.raises(InvalidToml) as caught:
+        load_toml(Rules, text)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[perhour]", "unknown key perhour"),
         ("per_hour = 2", "per_hour must be a table"),
-        ("[per_hour]\nx = -1", "per_hour.x must be a number"),
-        ("[per_hour]\nx = nan", "per_hour.x must be a number"),
-        ("[per_hour]\nx = true", "per_hour.x must be a number"),
-        ("[gpus]\nx = 1.5", "gpus.x must be a number"),
-        ("currency = 2", "currency must be a text"),
+        ("[per_hour]\nx = -1", "per_hour.x must be greater than or equal to 0, not -1"),
+        ("[per_hour]\nx = nan", "per_hour.x must be a finite number, not NaN"),
+        ("[per_hour]\nx = true", "per_hour.x must be a number, not true"),
+        ("[gpus]\nx = 1.5", "gpus.x must be a valid integer, not 1.5"),
+        ("currency = 2", "currency must be a valid string, not 2"),
         ("[", "not TOML"),
     ],
 )
-def test_a_price_book_with_a_mistake_is_refused_by_name(text: str, told: str) -> None:
-    with pytest.raises(BadPrices) as caught:
-        load_prices(text)
-    assert told in str(caught.value)
+def test_a_price_book_with_a_mistake_is_refused_by_name(text: str, message: str) -> None:
+    with pytest.raises(InvalidToml) as caught:
+        load_toml(PriceBook, text)
+    assert message in str(caught.value)
 
 
-def test_cost_is_exact_and_types_without_a_price_are_listed_not_guessed() -> None:
-    book = load_prices('currency = "EUR"\n[per_hour]\n"gb200-4x" = 0.1\n')
+def test_cost_is_exact_and_types_without_a_price_are_listed() -> None:
+    book = load_toml(PriceBook, 'currency = "EUR"\n[per_hour]\n"gb200-4x" = 0.1\n')
     found = review(plan(REPLACED, steps("create", "other", new=resources(1, "h100"))), prices=book)
     assert found.cost is not None
     assert found.cost.per_hour[:3] == (Decimal("0.4"), Decimal("0.4"), Decimal("0.8"))
@@ -308,7 +307,7 @@ def test_a_hostile_name_stays_in_its_cell(text: str) -> None:
             steps("replace", "b" + text, old=resources(1), new=resources(2)),
             diagnostics=[{"severity": "error", "message": f"{text} ```\n@octocat"}],
         ),
-        load_rules('instance_types = ["x"]'),
+        load_toml(Rules, 'instance_types = ["x"]'),
     )
     shown = markdown(document(found))
     outside = "\n".join(line for line in _outside_of_code(shown))
@@ -343,7 +342,7 @@ def _outside_of_code(shown: str) -> list[str]:
 
 
 @given(st.text())
-def test_quoting_never_leaves_a_sign_that_ends_a_cell_or_a_span(text: str) -> None:
+def test_quoting_leaves_no_character_that_ends_a_cell_or_a_span(text: str) -> None:
     shown = quoted(text)
     inner = shown.removeprefix("`").removesuffix("`").removeprefix("<code>").removesuffix("</code>")
     assert not set(inner) & set("|`<>@\n\r[]*\\\x1b\u2028")
@@ -362,7 +361,7 @@ def test_a_comment_stays_below_its_limit_and_counts_the_rest(name: str, op: str)
             diagnostics=[{"severity": level, "message": f"{n}{name}" * 99}
                          for level in ("error", "warning") for n in range(99)],
         ),
-        load_rules("min_zones = 10\n[max_instances]\nclaim = 1"),
+        load_toml(Rules, "min_zones = 10\n[max_instances]\nclaim = 1"),
     )  # fmt: skip
     shown = markdown(document(found))
     assert len(shown) < LIMIT
@@ -375,14 +374,14 @@ def test_twenty_thousand_steps_are_read_and_written_in_seconds() -> None:
     text = preview(
         *(steps("update", f"c{n}", old=resources(4), new=resources(3), **noise) for n in range(20_000))
     )
-    found = review(parse(text), load_rules("[max_instances]\nclaim = 4"))
+    found = review(parse(text), load_toml(Rules, "[max_instances]\nclaim = 4"))
     assert found.totals["gb200-4x"].after.known == 60_000
     assert len(markdown(document(found))) < LIMIT
     json_report(found)
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_a_preview_of_unusual_values_is_read_without_harm(index: int) -> None:
+def test_a_preview_with_unusual_values_is_read_without_harm(index: int) -> None:
     odd: Any = [1e400, -1, 2.5, True, None, [], {}, "4", float("nan")]
     claims = [steps("create", f"c{n}", new=resources(value, value, value)) for n, value in enumerate(odd)]
     broken = steps("update", "x", old={"instanceId": 3}, new="resources")
@@ -394,18 +393,18 @@ def test_a_preview_of_unusual_values_is_read_without_harm(index: int) -> None:
 @settings(max_examples=50)
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(
     st.sampled_from(["op", "urn", "inputs", "outputs", "resources", "zones", "oldState", "newState"]), inner)))  # fmt: skip
-def test_no_shape_of_a_state_makes_the_reader_fail(anything: Any) -> None:
+def test_no_shape_of_a_state_makes_the_parser_fail(anything: Any) -> None:
     step = steps("update", old=anything, new=anything)[0]
     for side in ("oldState", "newState"):
         step[side] = {"outputs": anything, "inputs": {"resources": anything}, "id": anything}
     markdown(document(review(plan([step]))))
 
 
-def test_what_an_earlier_replacement_left_is_released_beside_the_next_replacement() -> None:
+def test_a_claim_left_by_a_replacement_is_released_beside_the_next_one() -> None:
     urn = REPLACED[0]["urn"]
     left = {"id": "id-older", "delete": True, "outputs": {"resources": resources(3)}}
     found = plan(REPLACED, [{"op": "delete-replaced", "urn": urn, "oldState": left}])
-    assert [(change.kind.value, change.earlier) for change in found.changes] == [
+    assert [(change.kind.value, change.by_unfinished_replacement) for change in found.changes] == [
         ("replace", False),
         ("release", True),
     ]

@@ -1,4 +1,4 @@
-"""Previews that are rare, and what a reviewer sees of them."""
+"""Rare previews, and what a reviewer sees of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from pulumi_coreweave_inference.cli.app import app
 from pulumi_coreweave_inference.cli.review.document import Bullets, Document, Table, Verbatim, document
+from pulumi_coreweave_inference.cli.review.json_report import json_report
 from pulumi_coreweave_inference.cli.review.markdown import markdown
 from pulumi_coreweave_inference.cli.review.plan import Kind, totals
 from pulumi_coreweave_inference.cli.review.preview import CLAIM_TYPE, parse
@@ -42,14 +43,14 @@ def preview(*steps: dict[str, Any], **more: Any) -> str:
     return json.dumps({"steps": list(steps)} | more)
 
 
-def told(*steps: dict[str, Any], **more: Any) -> str:
+def comment(*steps: dict[str, Any], **more: Any) -> str:
     """The comment, without its title and its fingerprint."""
     shown = markdown(document(review(parse(preview(*steps, **more)))))
     return shown.partition("`\n\n")[2].partition("\n\n<sub>")[0]
 
 
 @pytest.mark.parametrize(
-    ("op", "unsaid"),
+    ("op", "unknown"),
     [
         ("create", "after"),
         ("import", "after"),
@@ -59,29 +60,46 @@ def told(*steps: dict[str, Any], **more: Any) -> str:
         ("same", "both"),
     ],
 )
-def test_a_step_without_its_states_says_nothing_and_is_never_taken_for_harmless(op: str, unsaid: str) -> None:
+def test_a_step_without_states_is_never_taken_for_harmless(op: str, unknown: str) -> None:
     plan = parse(preview(step(op)))
     (change,) = plan.changes
-    assert (change.before is not None, change.after is not None) == (unsaid != "after", unsaid != "before")
+    assert (change.before is not None, change.after is not None) == (unknown != "after", unknown != "before")
     (amounts,) = totals(plan).values()
-    assert amounts.peak.more
+    assert amounts.peak.at_least
     assert "unknown" in markdown(document(review(plan)))
-    assert not change.only_noted
+    assert not change.state_only
 
 
 @pytest.mark.parametrize("value", ["[secret]", "3eeb2bf0-c639-47a8-9e75-3b44932eb421"])
-def test_an_update_whose_values_are_not_said_may_change_what_is_reserved(value: str) -> None:
+def test_an_update_with_unknown_values_may_change_what_is_reserved(value: str) -> None:
     old, new = state(resources(value)), state(resources(value))
-    assert "note in the state only" not in told(step("update", old, new))
+    assert "change only the state" not in comment(step("update", old, new))
     (change,) = parse(preview(step("update", old, new))).changes
-    assert (change.kind, change.asks) == (Kind.CHANGE, True)
+    assert (change.kind, change.needs_capacity) == (Kind.CHANGE, True)
 
 
-def test_an_update_that_changes_nothing_of_what_is_reserved_is_a_note_in_the_state() -> None:
-    assert "note in the state only" in told(step("update", state(), state()))
+def test_an_update_that_reserves_the_same_changes_only_the_state() -> None:
+    assert "change only the state" in comment(step("update", state(), state()))
 
 
-def test_a_replacement_that_retains_the_old_claim_holds_both_for_good() -> None:
+def test_the_identity_of_a_claim_is_never_shown() -> None:
+    """A rename by an alias changes the property that only the provider uses."""
+    old, new = state(), state(resources(zones=("US-EAST-04A",)))
+    for held, declaration in ((old, "Claim::training"), (new, "Claim::trainer")):
+        for side in ("inputs", "outputs"):
+            held[side] = held[side] | {"identity": {"declaration": declaration}}
+    paths = {"identity.declaration": {"kind": "update", "inputDiff": True}, "identity": {"kind": "update"}}
+    renamed = step("update", old, old, detailedDiff=paths, diffReasons=list(paths))
+    replaced = step("replace", old, new, replaceReasons=[*paths, "resources.zones"], detailedDiff=paths)
+    for each, reasons in ((renamed, ()), (replaced, ("resources.zones",))):
+        found = review(parse(preview(each)))
+        assert found.plan.changes[0].reasons == reasons
+        shown = markdown(document(found)) + shown_on_a_terminal(document(found)) + json_report(found)
+        assert "identity" not in shown
+    assert "change only the state" in comment(renamed)
+
+
+def test_a_replacement_that_retains_the_old_claim_holds_both_forever() -> None:
     old, new = state(retainOnDelete=True), state(resources(zones=("US-EAST-04A",)))
     steps = [
         step("create-replacement", old, new),
@@ -89,35 +107,35 @@ def test_a_replacement_that_retains_the_old_claim_holds_both_for_good() -> None:
         step("delete-replaced", old),
     ]
     assert [amount.known for amount in totals(parse(preview(*steps)))["gb200-4x"]] == [4, 8, 8, 4]
-    assert told(*steps) == snapshot("""\
+    assert comment(*steps) == snapshot("""\
 **1 replaced**.
 
 - **Instances:** 4 → 8 (+4), at most 8 during the update
-- **Asked for first in:** `US-EAST-04A` 4 × `gb200-4x`
-- **Released before something else is granted:** no
+- **Requested first in:** `US-EAST-04A` 4 × `gb200-4x`
+- **Capacity released before new capacity is granted:** no
 
-| Claim | What | Instances | Peak | Zones, preferred first | If nothing is found |
+| Claim | Change | Instances | Peak | Zones (preferred first) | If no capacity is found |
 |---|---|---|--:|---|---|
-| `training` | **replace**, the old one stays at CoreWeave: zones | 4 × `gb200-4x` | 8 | `US-WEST-04A, US-EAST-04A` → `US-EAST-04A` | keeps the old 4 × `gb200-4x` |
+| `training` | **replace**, old claim stays at CoreWeave: zones | 4 × `gb200-4x` | 8 | `US-WEST-04A, US-EAST-04A` → `US-EAST-04A` | keeps the old 4 × `gb200-4x` |
 
-| Instance type | Before | After | Peak | If nothing is found |
+| Instance type | Before | After | Peak | If no capacity is found |
 |---|--:|--:|--:|--:|
 | `gb200-4x` | 4 | 8 (+4) | 8 | 4 |\
 """)
 
 
-def test_a_claim_that_somebody_has_renamed_is_told_by_its_new_name() -> None:
+def test_a_renamed_claim_shows_its_new_name() -> None:
     renamed = state() | {"outputs": {"resources": resources(), "name": "theirs"}}
     root = step("refresh", {"id": "s"}, {"id": "s"}, ROOT)
     ours = state() | {"outputs": {"resources": resources(), "name": "ours"}}
-    assert told(root, step("refresh", ours, ours), step("update", ours, renamed)) == snapshot("""\
-A refresh, which changes the state only. Claims that differ from it: 1 of 1.
+    assert comment(root, step("refresh", ours, ours), step("update", ours, renamed)) == snapshot("""\
+A refresh, which changes only the state. Claims with drift: 1 of 1.
 
 | Instance type | Before | After | Peak |
 |---|--:|--:|--:|
 | `gb200-4x` | 4 | 4 | 4 |
 
-**Drift:** changed outside Pulumi since the state was written.
+**Drift:** changed outside of Pulumi since the state was written.
 
 | Claim | State | CoreWeave |
 |---|---|---|
@@ -125,10 +143,10 @@ A refresh, which changes the state only. Claims that differ from it: 1 of 1.
 """)
 
 
-def test_a_refresh_that_finds_all_as_it_was_says_so() -> None:
+def test_a_refresh_without_drift_says_so() -> None:
     root = step("refresh", {"id": "s"}, {"id": "s"}, ROOT)
-    assert told(root, step("refresh", state(), state())) == snapshot("""\
-A refresh, which changes the state only. Claims that differ from it: 0 of 1.
+    assert comment(root, step("refresh", state(), state())) == snapshot("""\
+A refresh, which changes only the state. Claims with drift: 0 of 1.
 
 | Instance type | Before | After | Peak |
 |---|--:|--:|--:|
@@ -136,22 +154,22 @@ A refresh, which changes the state only. Claims that differ from it: 0 of 1.
 """)
 
 
-def test_a_refresh_does_not_count_what_was_to_be_deleted_and_is_gone() -> None:
+def test_a_refresh_does_not_count_a_gone_claim_pending_deletion() -> None:
     root = step("refresh", {"id": "s"}, {"id": "s"}, ROOT)
-    assert told(root, step("delete", state(delete=True))) == snapshot(
-        "A refresh, which changes the state only. Claims that differ from it: 0 of 0."
+    assert comment(root, step("delete", state(delete=True))) == snapshot(
+        "A refresh, which changes only the state. Claims with drift: 0 of 0."
     )
 
 
 @pytest.mark.parametrize(("unchanged", "drifted"), [(1, False), (0, True)])
 def test_a_refreshed_claim_without_a_second_step_is_unchanged_or_gone(unchanged: int, drifted: bool) -> None:
-    # Without --show-sames an unchanged claim is counted only; one that is gone is not even counted.
+    # Without --show-sames an unchanged claim is only counted, and a gone one is not even counted.
     plan = parse(preview(step("refresh", state(), state()), changeSummary={"same": unchanged}))
     assert [change.kind for change in plan.changes] == [Kind.SAME] * unchanged
     assert [(drift.name, drift.live) for drift in plan.drift] == [("training", None)] * drifted
 
 
-def test_a_claim_that_is_only_looked_up_is_no_part_of_the_plan() -> None:
+def test_a_claim_that_is_only_looked_up_is_not_part_of_the_plan() -> None:
     plan = parse(preview(step("read", None, state()), step("discard", state())))
     assert (plan.changes, plan.drift, plan.others) == ((), (), 0)
 
@@ -177,9 +195,9 @@ def test_a_terminal_counts_what_it_leaves_out() -> None:
     lines = shown_on_a_terminal(found).splitlines()
     assert [line for line in lines if "more" in line] == snapshot(
         [
-            "… and 1,034 more, not shown here",
-            "… and 1,224 more, not shown here",
-            "… and 1,034 more, not shown here",
+            "… and 1,034 more, not shown",
+            "… and 1,224 more, not shown",
+            "… and 1,034 more, not shown",
         ]
     )
     assert sum("row" in line for line in lines) == 200 + 10 + 200
@@ -202,32 +220,32 @@ def test_a_review_on_a_terminal_looks_like_this() -> None:
 Capacity claims of claims/prod
 1 replaced.
 • Instances: 4 → 4, at most 8 during the update
-• Asked for first in: US-EAST-04A 4 × gb200-4x
-• Released before something else is granted: no
+• Requested first in: US-EAST-04A 4 × gb200-4x
+• Capacity released before new capacity is granted: no
 
-                                                        Zones, preferred
- Claim      What                  Instances      Peak   first                 If nothing is found
+                                                        Zones (preferred      If no capacity is
+ Claim      Change                Instances      Peak   first)                found
  ──────────────────────────────────────────────────────────────────────────────────────────────────
- training   replace, new one      4 × gb200-4x      8   US-WEST-04A,          keeps the old 4 ×
-            first: zone order                           US-EAST-04A →         gb200-4x
-                                                        US-EAST-04A,
+ training   replace, new claim    4 × gb200-4x      8   US-WEST-04A,          keeps the old 4 ×
+            created first: zone                         US-EAST-04A →         gb200-4x
+            order                                       US-EAST-04A,
                                                         US-WEST-04A
 
 
- Instance type   Before   After   Peak   If nothing is found
- ───────────────────────────────────────────────────────────
- gb200-4x             4       4      8                     4
+ Instance type   Before   After   Peak   If no capacity is found
+ ───────────────────────────────────────────────────────────────
+ gb200-4x             4       4      8                         4
 
-The preview warns:
+Warnings of the preview:
 look here
-• An old claim is released when the program has succeeded: after the new one is ready, unless the
+• An old claim is released after the program succeeds. By then the new claim is ready, unless the
 program sets readiness=None, which a preview does not show.
 Fingerprint …\
 """)
 
 
 @pytest.mark.parametrize("option", ["--rules", "--prices"])
-def test_a_file_that_is_no_text_is_refused_in_one_line(option: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_refused_in_one_line(option: str, tmp_path: Path) -> None:
     file = tmp_path / "file.toml"
     file.write_bytes(b"\xff\xfe\xff")
     done = CliRunner().invoke(app, ["review", option, str(file)], input=preview())
@@ -236,19 +254,19 @@ def test_a_file_that_is_no_text_is_refused_in_one_line(option: str, tmp_path: Pa
     assert done.stderr.count("\n") == 1
 
 
-def test_what_is_no_claim_is_counted_whatever_its_urn_and_its_states_look_like() -> None:
+def test_other_resources_are_counted_whatever_their_urn_and_states() -> None:
     odd = step("create", new=state(), urn="not a urn")
     plain = step("update", state(), state(), urn="urn:pulumi:prod::claims::aws:s3/bucket:Bucket::b")
     plan = parse(preview(odd, plain))
     assert (plan.changes, plan.others) == ((), 2)
 
 
-def test_a_state_without_outputs_is_read_from_its_inputs_and_without_either_it_says_nothing() -> None:
+def test_a_state_without_outputs_is_read_from_its_inputs() -> None:
     from_inputs = parse(preview(step("delete", {"id": "id-1", "inputs": {"resources": resources(3)}})))
     assert totals(from_inputs)["gb200-4x"].before.known == 3
     (change,) = parse(preview(step("delete", {"id": "id-1", "inputs": {}, "outputs": {}}))).changes
     assert change.before is not None
-    assert [field for field, _ in change.before.unsaid()] == [
+    assert [field for field, _ in change.before.unknowns()] == [
         "instance type",
         "instance count",
         "zones",

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coreweave_inference import CapacityClaim
-from pulumi_coreweave_inference.cli.findings import Origin, Origins, compare
-from pulumi_coreweave_inference.cli.stacks import Entry, StackState, read_export
+from pulumi_coreweave_inference.cli.pulumi_state import Entry, StackState, read_export
+from pulumi_coreweave_inference.cli.reconcile import Origin, Origins, reconcile
 from pulumi_coreweave_inference.identity import Declaration
 
 TYPE = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
@@ -34,7 +34,7 @@ def claim(
 
 def entry(stack: str, claim_id: str, waits: bool = False, name: str | None = None) -> Entry:
     urn = f"urn:pulumi:{stack}::claims::{TYPE}::{name or claim_id}"
-    return Entry(stack, urn, claim_id, f"{TYPE}::{name or claim_id}", name, waits_for_deletion=waits)
+    return Entry(stack, urn, claim_id, f"{TYPE}::{name or claim_id}", name, pending_deletion=waits)
 
 
 IDS = st.sampled_from([f"claim-{index}" for index in range(6)])
@@ -45,14 +45,14 @@ STATES = st.sampled_from(["STATUS_READY", "STATUS_CREATING", "STATUS_FAILED", "S
     st.dictionaries(IDS, STATES),
     st.lists(st.lists(st.tuples(IDS, st.booleans()), max_size=5), max_size=3),
 )
-def test_what_is_found_is_what_counting_every_pair_finds(
+def test_mismatches_are_those_that_a_count_of_every_pair_finds(
     held: dict[str, str], states: list[list[tuple[str, bool]]]
 ) -> None:
     stacks = [
         StackState(f"s{index}", tuple(entry(f"s{index}", *each) for each in entries))
         for index, entries in enumerate(states)
     ]
-    found = compare([claim(id, state=state) for id, state in held.items()], stacks)
+    found = reconcile([claim(id, state=state) for id, state in held.items()], stacks)
 
     flat = [(f"s{index}", *each) for index, entries in enumerate(states) for each in entries]
     unmanaged = {
@@ -72,35 +72,35 @@ def test_what_is_found_is_what_counting_every_pair_finds(
     }
     assert {each.claim.id for each in found.unmanaged} == unmanaged
     assert {each.claim_id for each in found.managed_twice} == twice
-    assert {each.claim_id for each in found.managed_twice if each.settles_itself} == settling
+    assert {each.claim_id for each in found.managed_twice if each.resolves_itself} == settling
     assert sorted((each.entry.stack, each.entry.claim_id) for each in found.gone) == sorted(gone)
     assert bool(found) == bool(unmanaged or twice or gone)
 
 
 @pytest.mark.parametrize("attempt", [0, 3])
-def test_the_origin_of_a_claim_that_the_state_lost_is_told_from_namespace_and_name(attempt: int) -> None:
+def test_a_lost_claim_is_traced_to_its_stack_by_namespace_and_name(attempt: int) -> None:
     template = claim("x")
     declaration = Declaration(NAMESPACE, f"{TYPE}::Training_EU", template.resources, None)
     lost = claim(declaration.claim_id(attempt), declaration.claim_name(declaration.claim_id(attempt)))
     bystander = StackState("other", namespace=str(uuid.UUID(int=1)))
     known = StackState("prod", (entry("prod", "older", name="Training_EU"),), NAMESPACE)
     assert Origins([bystander, known]).of(lost) == Origin("prod", "Training_EU")
-    interrupted = StackState("prod", namespace=NAMESPACE, cut_off=(f"{TYPE}::Training_EU",))
-    assert Origins([interrupted]).of(lost) == Origin("prod", "Training_EU", cut_off=True)
+    interrupted = StackState("prod", namespace=NAMESPACE, interrupted=(f"{TYPE}::Training_EU",))
+    assert Origins([interrupted]).of(lost) == Origin("prod", "Training_EU", interrupted=True)
     assert Origins([bystander, StackState("empty")]).of(lost) is None
 
 
-def test_the_origin_of_a_claim_with_an_explicit_name_is_told_where_its_key_is_known() -> None:
+def test_a_claim_with_an_explicit_name_is_traced_if_its_key_is_known() -> None:
     declaration = Declaration(NAMESPACE, f"{TYPE}::trainer", claim("x").resources, "training")
     lost = claim(declaration.claim_id(0), "training")
     assert Origins([StackState("prod", namespace=NAMESPACE)]).of(lost) == Origin("prod", None)
-    cut_off = StackState("prod", namespace=NAMESPACE, cut_off=(f"{TYPE}::trainer",))
-    assert Origins([cut_off]).of(lost) == Origin("prod", "trainer", cut_off=True)
+    interrupted = StackState("prod", namespace=NAMESPACE, interrupted=(f"{TYPE}::trainer",))
+    assert Origins([interrupted]).of(lost) == Origin("prod", "trainer", interrupted=True)
 
 
-def test_a_claim_with_a_drawn_id_has_no_origin() -> None:
-    drawn = "5f0a9d38-9c1d-4e53-8a55-7b6f0e1d2c3b"
-    assert Origins([StackState("prod", namespace=NAMESPACE)]).of(claim(drawn)) is None
+def test_a_claim_with_a_random_id_has_no_origin() -> None:
+    random_id = "5f0a9d38-9c1d-4e53-8a55-7b6f0e1d2c3b"
+    assert Origins([StackState("prod", namespace=NAMESPACE)]).of(claim(random_id)) is None
     assert Origins([StackState("prod", namespace=NAMESPACE)]).of(claim("no uuid")) is None
 
 
@@ -113,7 +113,7 @@ def resource(name: str, claim_id: str, **more: Any) -> dict[str, Any]:
     } | more
 
 
-def test_an_export_tells_claims_namespace_and_creates_that_were_cut_off() -> None:
+def test_an_export_yields_claims_namespace_and_interrupted_creates() -> None:
     namespace = {"urn": "u", "type": "pulumi-python:dynamic/claimNamespace:ClaimNamespace", "id": NAMESPACE}
     outputs = {"name": "training-1", "identity": {"declaration": "some::key"}}
     export = {
@@ -135,8 +135,8 @@ def test_an_export_tells_claims_namespace_and_creates_that_were_cut_off() -> Non
     }
     state = read_export(json.dumps(export), "prod")
     assert state.namespace == NAMESPACE
-    assert state.cut_off == (f"{TYPE}::lost",)
-    assert [(e.claim_id, e.resource_name, e.name, e.waits_for_deletion, e.key) for e in state.entries] == [
+    assert state.interrupted == (f"{TYPE}::lost",)
+    assert [(e.claim_id, e.resource_name, e.name, e.pending_deletion, e.key) for e in state.entries] == [
         ("1", "training", "training-1", False, "some::key"),
         ("0", "training", "training-1", True, "some::key"),
         ("3", "secret", None, False, f"{TYPE}::secret"),
@@ -144,7 +144,7 @@ def test_an_export_tells_claims_namespace_and_creates_that_were_cut_off() -> Non
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"resources": []}'])
-def test_what_is_no_export_is_refused(text: str) -> None:
+def test_anything_but_an_export_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"deployment|Expecting value"):
         read_export(text, "x")
 

@@ -1,4 +1,4 @@
-"""What a person sees: tables on a terminal, and what `orphans` finds."""
+"""The output of `capacity-claims orphans`, and tables on a terminal."""
 
 from __future__ import annotations
 
@@ -40,28 +40,28 @@ class Terminal(io.StringIO):
         return True
 
 
-def on_a_terminal(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **more: Any) -> str:
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, titles: table.Row, rows: list[table.Row]) -> str:
     with monkeypatch.context() as patched:
         patched.setenv("COLUMNS", "80")
         patched.setattr("sys.stdout", shown := Terminal())
-        table.show(*arguments, **more)
-    return re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue())  # the table's own bold titles
+        table.write_table(titles, rows)
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue())  # the bold titles of the table
 
 
 def lines(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
-def test_a_terminal_gets_a_table_that_folds_words_and_keeps_ids_whole(
+def test_a_table_on_a_terminal_folds_words_and_keeps_ids_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     claim_id = "6ffb9fce-42ae-4638-add8-09ea8e43ce50"
-    rows = [
+    rows: list[table.Row] = [
         ("[red]training", claim_id, "4/4", "US-WEST-04A, US-EAST-04A"),
         ("b\x1b[31m", claim_id, "0/16", ""),
     ]
     titles = ("NAME", "ID", "ALLOCATED", "ZONES")
-    assert lines(on_a_terminal(monkeypatch, titles, rows, right=frozenset({"ALLOCATED"}))) == snapshot("""\
+    assert lines(on_a_terminal(monkeypatch, titles, rows)) == snapshot("""\
 
  NAME           ID                                     ALLOCATED   ZONES
  ──────────────────────────────────────────────────────────────────────────────
@@ -71,15 +71,15 @@ def test_a_terminal_gets_a_table_that_folds_words_and_keeps_ids_whole(
 """)
 
 
-def test_a_terminal_gets_plain_text_where_there_are_very_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [("training", "4")] * 2_001
-    shown = on_a_terminal(monkeypatch, ("NAME", "COUNT"), rows, right=frozenset({"COUNT"}))
-    assert shown == "NAME      COUNT\n" + "training      4\n" * 2_001
+def test_very_many_rows_are_plain_text_even_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[table.Row] = [("training", "4h")] * 2_001
+    shown = on_a_terminal(monkeypatch, ("NAME", "AGE"), rows)
+    assert shown == "NAME      AGE\n" + "training   4h\n" * 2_001
 
 
 @pytest.fixture
 def ids(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Claims by name at an emulator: what the states below do with them follows from their names."""
+    """Claims at an emulator, by name. The names say what the states below do with them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COREWEAVE_RETRY_DEADLINE", "0")
     posted: dict[str, str | None] = dict.fromkeys(("two-stacks", "replaced", "waiting", "stranger"))
@@ -101,13 +101,13 @@ def entry(stack: str, name: str, claim_id: str, **more: Any) -> dict[str, Any]:
     return {"urn": f"urn:pulumi:{stack}::p::{CLAIM}::{name}", "type": CLAIM, "id": claim_id} | more
 
 
-def export(stack: str, *entries: dict[str, Any], cut_off: str = "") -> str:
+def export(stack: str, *entries: dict[str, Any], interrupted: str = "") -> str:
     namespace = {
         "urn": "n",
         "type": "pulumi-python:dynamic/claimNamespace:ClaimNamespace",
         "id": NAMESPACES[stack],
     }
-    pending = [{"type": "creating", "resource": entry(stack, cut_off, "")}] if cut_off else []
+    pending = [{"type": "creating", "resource": entry(stack, interrupted, "")}] if interrupted else []
     deployment = {"resources": [namespace, *entries], "pending_operations": pending}
     path = Path(f"{stack}.json")
     path.write_text(json.dumps({"version": 3, "deployment": deployment}), encoding="utf-8")
@@ -123,7 +123,7 @@ def orphans(ids: dict[str, str], *arguments: str) -> Result:
         entry("prod", "replaced", ids["replaced"], delete=True),
         entry("prod", "waiting", ids["waiting"], delete=True),
         entry("prod", "gone", gone, outputs={"name": "gone-1"}),
-        cut_off="batch",
+        interrupted="batch",
     )
     dev = export(
         "dev",
@@ -134,21 +134,21 @@ def orphans(ids: dict[str, str], *arguments: str) -> Result:
     return CliRunner().invoke(app, ["orphans", "--state", prod, "--state", dev, *arguments])
 
 
-def the_same_each_time(text: str, ids: dict[str, str]) -> str:
+def normalized(text: str, ids: dict[str, str]) -> str:
     for number, claim_id in enumerate(ids.values()):
         text = text.replace(claim_id, f"(id {number})").replace(claim_id[:7], "1234567")
     text = text.replace(f"{Path.cwd()}/", "")
     return lines(re.sub(r"  +", "  ", re.sub(r"\b\d+s\b", "0s", text)))
 
 
-def test_orphans_are_told_with_where_they_come_from_and_what_settles_itself(ids: dict[str, str]) -> None:
+def test_orphans_show_their_origin_and_what_resolves_itself(ids: dict[str, str]) -> None:
     result = orphans(ids)
     assert result.exit_code == 1
-    assert the_same_each_time(result.stdout, ids) == snapshot("""\
-Claims that none of the stacks manages:
+    assert normalized(result.stdout, ids) == snapshot("""\
+Claims that none of the given stacks manages:
 
 NAME  ID  TYPE  ALLOCATED  STATE  AGE  ORIGIN
-batch-1234567  (id 4)  gb200-4x  2/2  READY  0s  'batch' of prod.json, whose creation was cut off
+batch-1234567  (id 4)  gb200-4x  2/2  READY  0s  'batch' of prod.json (create interrupted)
 eval-1234567  (id 5)  gb200-4x  2/2  READY  0s  'eval' of dev.json
 stranger  (id 3)  gb200-4x  2/2  READY  0s  -
 
@@ -158,11 +158,11 @@ NAME  ID  STACK  RESOURCE  ENTRY
 two-stacks  (id 0)  prod.json  two  in use
 two-stacks  (id 0)  dev.json  twin  in use
 replaced  (id 1)  prod.json  replaced  in use
-replaced  (id 1)  prod.json  replaced  old one of a replacement; the next `pulumi up` removes the entry and keeps the claim
-waiting  (id 2)  prod.json  waiting  waits for its deletion
-waiting  (id 2)  dev.json  waiting  waits for its deletion
+replaced  (id 1)  prod.json  replaced  left by a replacement; the next `pulumi up` removes this entry and keeps the claim
+waiting  (id 2)  prod.json  waiting  pending deletion
+waiting  (id 2)  dev.json  waiting  pending deletion
 
-Claims that a state counts on and the API does not have:
+Claims that a state relies on but the API does not have:
 
 NAME  ID  STACK  RESOURCE  AT THE API
 gone-1  00000000-0000-4000-8000-00000000000a  prod.json  gone  gone
@@ -171,7 +171,7 @@ gone-1  00000000-0000-4000-8000-00000000000a  prod.json  gone  gone
     assert lines(result.stderr) == snapshot("3 unmanaged, 3 managed twice, 2 gone in 6 claims and 2 stacks")
 
 
-def test_orphans_as_json_name_the_same_claims(ids: dict[str, str]) -> None:
+def test_orphans_as_json_hold_the_same_claims(ids: dict[str, str]) -> None:
     result = orphans(ids, "--format", "json")
     assert result.exit_code == 1
     found = json.loads(result.stdout)

@@ -1,6 +1,7 @@
-"""What stacks manage: the claims in their states, from export files or from the `pulumi` command.
+"""The claims in the states of stacks, read from export files or with the `pulumi` command.
 
-Only what names a claim is read. Claims that a program merely reads (`CapacityClaim.get`) are left out.
+Only what identifies a claim is read, and anything unexpected is ignored. Claims that a program only looks
+up (`CapacityClaim.get`) are left out.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,10 @@ from pulumi_coreweave_inference.capacity_claim import TYPE
 from pulumi_coreweave_inference.identity import key_of, resource_name_of
 from pulumi_coreweave_inference.inputs import DECLARATION, identity_of
 
-from .session import Failure, printable, waiting_for
+from .console import CommandError, plural, printable, waiting_for
 
 _NAMESPACE_TYPE: Final = "pulumi-python:dynamic/claimNamespace:ClaimNamespace"
-_AT_ONCE: Final = 4  # exports that run beside each other
+_PARALLEL_EXPORTS: Final = 4
 
 StateFiles = Annotated[
     list[Path] | None,
@@ -34,30 +35,35 @@ StateFiles = Annotated[
         exists=True,
         dir_okay=False,
         metavar="FILE",
-        help="A file that `pulumi stack export` wrote; may be repeated.",
+        help="Compare with the output of `pulumi stack export` in this file. Repeatable.",
     ),
 ]
 StackNames = Annotated[
     list[str] | None,
     typer.Option(
-        "--stack", metavar="NAME", help="A stack, read with `pulumi stack export`; may be repeated."
+        "--stack",
+        metavar="NAME",
+        help="Compare with this stack, read with `pulumi stack export`. Repeatable.",
     ),
 ]
 AllStacks = Annotated[
-    bool, typer.Option("--all-stacks", help="All stacks of the backend that `pulumi` is logged in to.")
+    bool, typer.Option("--all-stacks", help="Compare with all stacks of the current Pulumi backend.")
 ]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim in the state of a stack. One that waits for its deletion is an old one of a replacement."""
+    """A claim in the state of a stack.
+
+    `pending_deletion` marks the old claim of an unfinished replacement.
+    """
 
     stack: str
     urn: str
     claim_id: str
     key: str
     name: str | None = None
-    waits_for_deletion: bool = False
+    pending_deletion: bool = False
 
     @property
     def resource_name(self) -> str:
@@ -67,52 +73,60 @@ class Entry:
 
 @dataclass(frozen=True)
 class StackState:
-    """A stack: the claims it manages, the namespace their ids come from, and creates that were cut off.
+    """A stack: the claims it manages, the namespace of their ids, and the keys of interrupted creates.
 
-    `stack` is what it was asked for as: its name, or a file.
+    `stack` is its name or its file, as the user gave it.
     """
 
     stack: str
     entries: tuple[Entry, ...] = ()
     namespace: str | None = None
-    cut_off: tuple[str, ...] = ()
+    interrupted: tuple[str, ...] = ()
 
 
-def want_stacks(files: object, names: object, everything: bool, otherwise: str = "") -> None:
-    """Raise `Failure` where no stack is given."""
+def require_stacks(files: object, names: object, everything: bool, alternative: str = "") -> None:
+    """Raise `CommandError` if no stack is given."""
     if not (files or names or everything):
-        raise Failure(
-            f"give the stacks to compare with: --stack, --state or --all-stacks{otherwise}; "
-            "without a state every claim looks unmanaged"
+        raise CommandError(
+            f"specify the stacks to compare with: --stack, --state or --all-stacks{alternative}; "
+            "without their states every claim looks unmanaged"
         )
 
 
 def read_stacks(files: Sequence[Path], names: Sequence[str], everything: bool) -> list[StackState]:
-    """The states that are asked for, each once. Raises `Failure` when one of them cannot be read."""
+    """The given stacks, each once. Raises `CommandError` if one of them cannot be read."""
     states = [_from_file(path) for path in dict.fromkeys(path.resolve() for path in files)]
     names = list(dict.fromkeys([*names, *(_all_names() if everything else ())]))
     with (
-        waiting_for(f"the states of {len(names)} stacks from pulumi"),
-        ThreadPoolExecutor(_AT_ONCE) as exports,
+        waiting_for(f"pulumi to export {plural(len(names), 'stack')}"),
+        ThreadPoolExecutor(_PARALLEL_EXPORTS) as exports,
     ):
         return states + list(exports.map(_exported, names))
 
 
+def managed_by(stacks: Iterable[StackState]) -> dict[str, Entry]:
+    """The first entry of each managed claim, by claim id."""
+    managed: dict[str, Entry] = {}
+    for stack in stacks:
+        for entry in stack.entries:
+            managed.setdefault(entry.claim_id, entry)
+    return managed
+
+
 def read_export(text: str, stack: str) -> StackState:
-    """What an export says. Raises ValueError when it is none."""
+    """Read the output of `pulumi stack export`. Raises ValueError for anything else."""
     export = json.loads(text)
-    deployment = export.get("deployment") if isinstance(export, dict) else None
     if not isinstance(export, dict) or "deployment" not in export:
         raise ValueError("it has no deployment")
-    deployment = deployment if isinstance(deployment, dict) else {}
+    deployment = export["deployment"] if isinstance(export["deployment"], dict) else {}
     resources = list(_objects(deployment.get("resources")))
     namespaces = [
         _text(each.get("id"))
         for each in resources
         if each.get("type") == _NAMESPACE_TYPE and not each.get("delete") and _is_uuid(each.get("id"))
     ]
-    cut_off = [
-        _text(resource.get("urn"))
+    interrupted = [
+        key_of(_text(resource.get("urn")))
         for operation in _objects(deployment.get("pending_operations"))
         if operation.get("type") == "creating"
         and isinstance(resource := operation.get("resource"), dict)
@@ -122,7 +136,7 @@ def read_export(text: str, stack: str) -> StackState:
         stack,
         entries=tuple(_entries(resources, stack)),
         namespace=namespaces[0] if namespaces else None,
-        cut_off=tuple(key_of(urn) for urn in cut_off),
+        interrupted=tuple(interrupted),
     )
 
 
@@ -141,7 +155,7 @@ def _entries(resources: Sequence[Mapping[str, Any]], stack: str) -> Iterator[Ent
             claim_id=claim_id,
             key=key if isinstance(key, str) else key_of(urn),
             name=name if isinstance(name, str) else None,
-            waits_for_deletion=resource.get("delete") is True,
+            pending_deletion=resource.get("delete") is True,
         )
 
 
@@ -149,9 +163,9 @@ def _from_file(path: Path) -> StackState:
     try:
         return read_export(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
-        raise Failure(f"{path}: {error.strerror or error}") from None
+        raise CommandError(f"{path}: {error.strerror or error}") from None
     except ValueError as error:
-        raise Failure(f"{path} is no stack export: {error}") from None
+        raise CommandError(f"{path} is not a stack export: {error}") from None
 
 
 def _exported(name: str) -> StackState:
@@ -159,7 +173,7 @@ def _exported(name: str) -> StackState:
     try:
         return read_export(text, name)
     except ValueError as error:
-        raise Failure(f"what `pulumi stack export --stack {name}` prints is no export: {error}") from None
+        raise CommandError(f"`pulumi stack export --stack {name}` did not print an export: {error}") from None
 
 
 def _all_names() -> list[str]:
@@ -167,11 +181,11 @@ def _all_names() -> list[str]:
     try:
         names = [_text(stack["name"]) for stack in json.loads(text)]
     except (ValueError, TypeError, KeyError):
-        raise Failure("what `pulumi stack ls --all --json` prints is no list of stacks") from None
+        raise CommandError("`pulumi stack ls --all --json` did not print a list of stacks") from None
     if not names:
-        raise Failure(
-            "the backend that pulumi is logged in to has no stack, and without a state every claim looks "
-            "unmanaged; `pulumi whoami -v` tells which backend that is"
+        raise CommandError(
+            "the current Pulumi backend has no stacks, so that every claim looks unmanaged; "
+            "run `pulumi whoami -v` to see which backend it is"
         )
     return names
 
@@ -179,7 +193,9 @@ def _all_names() -> list[str]:
 def _pulumi(*arguments: str) -> str:
     program = shutil.which("pulumi")
     if program is None:
-        raise Failure("there is no `pulumi` on PATH; give the state as a file: `pulumi stack export > FILE`")
+        raise CommandError(
+            "`pulumi` is not on PATH; run `pulumi stack export > FILE` elsewhere and use --state FILE"
+        )
     done = subprocess.run(  # noqa: S603 - a program from PATH with arguments of our own, and no shell
         [program, *arguments, "--non-interactive"],
         stdin=subprocess.DEVNULL,
@@ -188,8 +204,8 @@ def _pulumi(*arguments: str) -> str:
         check=False,
     )
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
-        raise Failure(f"`pulumi {' '.join(arguments)}` failed: {printable(said[-1])}")
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
+        raise CommandError(f"`pulumi {' '.join(arguments)}` failed: {printable(lines[-1])}")
     return done.stdout
 
 

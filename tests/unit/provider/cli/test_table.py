@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
 from coreweave_inference import CapacityClaim
-from pulumi_coreweave_inference.cli.list import TITLES, age, row, select, troubles
-from pulumi_coreweave_inference.cli.session import printable
-from pulumi_coreweave_inference.cli.table import plain
+from pulumi_coreweave_inference.cli.console import printable
+from pulumi_coreweave_inference.cli.list import TITLES, row, select
+from pulumi_coreweave_inference.cli.table import age, failing_conditions, plain_table
 from pulumi_coreweave_inference.cli.zones import not_offered, offering
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -35,7 +35,7 @@ def condition(zone: str, status: str, reason: str) -> dict[str, str]:
     return {"type": "Ready", "status": status, "reason": reason, "zone": zone}
 
 
-def test_a_pipe_gets_aligned_text_with_the_zones_in_order_and_the_reasons_of_what_is_not_fine() -> None:
+def test_a_pipe_gets_aligned_rows_with_zones_in_order_and_failing_reasons() -> None:
     short = claim(
         "evaluation",
         status="STATUS_CREATING",
@@ -49,7 +49,7 @@ def test_a_pipe_gets_aligned_text_with_the_zones_in_order_and_the_reasons_of_wha
         ],
     )
     rows = [row(each, NOW) for each in (claim(), short)]
-    assert plain(TITLES, rows, right=frozenset({"ALLOCATED", "AGE"})) == snapshot(
+    assert plain_table(TITLES, rows) == snapshot(
         """\
 NAME        ID                                    TYPE      ZONES                     ALLOCATED  STATE     AGE  CONDITIONS
 training    6ffb9fce-42ae-4638-add8-09ea8e43ce50  gb200-4x  US-WEST-04A, US-EAST-04A        4/4  READY      3h  -
@@ -71,11 +71,11 @@ evaluation  6ffb9fce-42ae-4638-add8-09ea8e43ce50  gb200-4x  US-EAST-04A, US-WEST
         (None, ""),
     ],
 )
-def test_an_age_is_told_in_one_unit_and_an_unknown_one_is_empty(created: str | None, shown: str) -> None:
+def test_an_age_has_one_unit_and_an_unknown_age_is_empty(created: str | None, shown: str) -> None:
     assert age(created, NOW) == shown
 
 
-def test_states_are_found_in_any_spelling_and_names_by_pattern() -> None:
+def test_states_match_in_any_spelling_and_names_by_pattern() -> None:
     claims = [claim("a-1"), claim("a-2", status="STATUS_ERROR"), claim("b", status="STATUS_PAUSED")]
     chosen: Callable[..., list[str]] = lambda **filters: [c.name for c in select(claims, **filters)]  # noqa: E731
     assert chosen() == ["a-1", "a-2", "b"]
@@ -86,22 +86,22 @@ def test_states_are_found_in_any_spelling_and_names_by_pattern() -> None:
     assert chosen(types=["h100"]) == []
 
 
-def test_a_condition_without_a_reason_is_told_by_its_type() -> None:
-    assert troubles(claim(conditions=[condition("RNO2A", "STATUS_FALSE", "")])) == "RNO2A: Ready"
+def test_a_condition_without_a_reason_shows_its_type() -> None:
+    assert failing_conditions(claim(conditions=[condition("RNO2A", "STATUS_FALSE", "")])) == "RNO2A: Ready"
 
 
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=5))
-def test_a_foreign_text_stays_in_its_row_and_commands_no_terminal(rows: list[tuple[str, str]]) -> None:
-    text = plain(("A", "B"), rows)
+def test_a_foreign_text_stays_in_its_row_and_cannot_control_the_terminal(rows: list[tuple[str, str]]) -> None:
+    text = plain_table(("A", "B"), rows)
     assert text.count("\n") == len(rows) + 1
     assert all(line.isprintable() for line in text.split("\n"))
 
 
-def test_what_a_terminal_would_obey_is_not_printed() -> None:
+def test_control_characters_are_not_printed() -> None:
     assert printable("a\x1b[31mb\n  c\u202e") == "a?[31mb c?"
 
 
-def test_zones_are_those_that_offer_one_of_the_types_with_all_that_they_offer() -> None:
+def test_zones_that_offer_a_type_are_shown_with_everything_they_offer() -> None:
     offered = {"RNO2A": ["l40s-8x", "h100-80gb-sxm5"], "US-WEST-04A": ["gb200-4x"]}
     assert json.dumps(offering(offered, [])) == snapshot(
         '{"RNO2A": ["h100-80gb-sxm5", "l40s-8x"], "US-WEST-04A": ["gb200-4x"]}'

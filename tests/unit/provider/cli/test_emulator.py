@@ -1,4 +1,4 @@
-"""`capacity-claims emulator`, as a process of its own."""
+"""`capacity-claims emulator` in a process of its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, st
             if line.startswith("export "):
                 name, _, value = line.removeprefix("export ").strip().partition("=")
                 exported[name] = value
-            if line.startswith("Ctrl-C"):
+            if "Ctrl-C" in line:
                 break
         yield process, exported
     finally:
@@ -46,7 +46,7 @@ def refused(*options: str) -> str:
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-def test_each_request_is_shown_unless_it_is_to_be_quiet(quiet: bool) -> None:
+def test_each_request_is_logged_unless_quiet(quiet: bool) -> None:
     with running(*(["--quiet"] if quiet else [])) as (process, exported):
         with Client(exported["COREWEAVE_API_TOKEN"], endpoint=exported["COREWEAVE_API_ENDPOINT"]) as client:
             client.capacity_claims.list()
@@ -57,7 +57,7 @@ def test_each_request_is_shown_unless_it_is_to_be_quiet(quiet: bool) -> None:
     assert lines == ([] if quiet else [request, "The emulator has stopped."])
 
 
-def test_a_port_that_is_taken_is_named() -> None:
+def test_a_port_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert (
@@ -66,7 +66,7 @@ def test_a_port_that_is_taken_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rules", "told"),
+    ("rules", "message"),
     [
         ('[{"fail": {"code": "gone"}}]', "rule 1: fail.code"),
         ('[{"delay": 1}, {"nth": 0}]', "rule 2: nth: must be at least 1"),
@@ -74,12 +74,12 @@ def test_a_port_that_is_taken_is_named() -> None:
         ("[", "Expecting value"),
     ],
 )
-def test_fault_rules_that_cannot_be_read_are_refused_with_file_rule_and_field(
-    tmp_path: Path, rules: str, told: str
+def test_invalid_fault_rules_are_refused_with_file_rule_and_field(
+    tmp_path: Path, rules: str, message: str
 ) -> None:
     file = tmp_path / "faults.json"
     file.write_text(rules, encoding="utf-8")
-    said = refused("--faults", str(file))
-    assert said.startswith(f"capacity-claims emulator: {file}: ")
-    assert told in said
-    assert said.count("\n") == 1
+    error = refused("--faults", str(file))
+    assert error.startswith(f"capacity-claims emulator: {file}: ")
+    assert message in error
+    assert error.count("\n") == 1

@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 from inline_snapshot import snapshot
 
-from pulumi_coreweave_inference.cli.terraform import NoTerraformState, TerraformClaim, read
+from pulumi_coreweave_inference.cli.terraform_state import (
+    InvalidTerraformState,
+    TerraformClaim,
+    read_terraform_state,
+)
 
 DATA = Path(__file__).resolve().parents[3] / "data"
 TYPE = "coreweave_inference_capacity_claim"
@@ -27,11 +31,11 @@ def instance(claim_id: str, index: object = None, **more: Any) -> dict[str, Any]
 
 
 def names(text: str) -> dict[str, str]:
-    return {claim.address.replace(TYPE, "T"): claim.resource_name for claim in read(text)}
+    return {claim.address.replace(TYPE, "T"): claim.resource_name for claim in read_terraform_state(text)}
 
 
 def test_the_state_of_the_real_provider_is_read() -> None:
-    claims = read((DATA / "terraform.tfstate").read_text(encoding="utf-8"))
+    claims = read_terraform_state((DATA / "terraform.tfstate").read_text(encoding="utf-8"))
     assert [(claim.address, claim.resource_name, claim.claim_id, claim.name) for claim in claims] == snapshot(
         [
             (
@@ -83,8 +87,8 @@ def test_resources_are_named_after_modules_count_and_for_each() -> None:
     )
 
 
-def test_tainted_and_deposed_instances_are_told_apart_from_the_others() -> None:
-    tainted, deposed, current = read(
+def test_tainted_and_deposed_instances_are_marked() -> None:
+    tainted, deposed, current = read_terraform_state(
         state(
             resource(
                 "training",
@@ -101,27 +105,30 @@ def test_tainted_and_deposed_instances_are_told_apart_from_the_others() -> None:
     assert not current.tainted
 
 
-def test_other_resources_and_data_sources_are_passed_over() -> None:
+def test_other_resources_and_data_sources_are_ignored() -> None:
     assert (
-        read(state(resource("a", instance("1"), mode="data"), resource("b", instance("2"), type="x"))) == []
+        read_terraform_state(
+            state(resource("a", instance("1"), mode="data"), resource("b", instance("2"), type="x"))
+        )
+        == []
     )
-    assert read(json.dumps({"version": 4})) == []
+    assert read_terraform_state(json.dumps({"version": 4})) == []
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reason"),
     [
         ("", "it is empty"),
         ("{", "it is not JSON"),
         ("[]", "it is not a JSON object"),
-        ('{"version": 3}', "its version is 3, and only 4 is known"),
+        ('{"version": 3}', "its version is 3, and only version 4 is supported"),
         ("{}", "its version is null"),
         ('{"encrypted_data": "…", "version": 4}', "it is encrypted"),
         (state(resource("a", {"attributes": {}})), f"{TYPE}.a has no id"),
         (state(resource("a", {"attributes": None})), f"{TYPE}.a has no id"),
     ],
 )
-def test_what_is_no_readable_state_is_refused_with_the_reason(text: str, told: str) -> None:
-    with pytest.raises(NoTerraformState) as refusal:
-        read(text)
-    assert told in str(refusal.value)
+def test_an_unreadable_state_is_refused_with_the_reason(text: str, reason: str) -> None:
+    with pytest.raises(InvalidTerraformState) as refusal:
+        read_terraform_state(text)
+    assert reason in str(refusal.value)

@@ -10,14 +10,14 @@ from inline_snapshot import snapshot
 
 from coreweave_inference import CapacityClaim
 from pulumi_coreweave_inference import CapacityClaimProvider
-from pulumi_coreweave_inference.cli.adoption import (
+from pulumi_coreweave_inference.cli.import_file import (
     ZONE_ORDER,
     Candidate,
-    adopt,
+    assign_names,
     candidate,
+    generated_from,
     import_file,
-    obstacles,
-    own_name,
+    import_problems,
     program,
 )
 from pulumi_coreweave_inference.inputs import compare, normalize
@@ -63,10 +63,10 @@ claims = st.lists(
 
 
 def test_the_program_declares_what_the_api_holds() -> None:
-    adoptions = adopt(
+    entries = assign_names(
         [candidate(claim()), candidate(claim("evaluation-0846110", "0846110d-e68c-408c-98a2-047316536c04"))]
     )
-    assert program(adoptions) == snapshot(
+    assert program(entries) == snapshot(
         """\
 import pulumi
 import pulumi_coreweave_inference as inference
@@ -122,9 +122,9 @@ def declared(text: str) -> dict[str, dict[str, Any]]:
 def test_every_claim_is_declared_once_as_the_provider_would_keep_it(
     held: list[CapacityClaim], taken: set[str]
 ) -> None:
-    adoptions = adopt([candidate(each) for each in held], taken)
-    written = import_file(adoptions)["resources"]
-    programmed = declared(program(adoptions))
+    entries = assign_names([candidate(each) for each in held], taken)
+    written = import_file(entries)["resources"]
+    programmed = declared(program(entries))
     assert json.loads(json.dumps(written)) == written
     assert len(programmed) == len(written) == len(held)
     assert taken.isdisjoint(programmed)
@@ -140,56 +140,56 @@ def test_every_claim_is_declared_once_as_the_provider_would_keep_it(
         assert entry["inputs"]["resources"]["zones"] == list(each.resources.zones)
 
 
-def test_names_that_several_claims_have_are_followed_by_digits_of_the_id() -> None:
+def test_names_of_several_claims_get_digits_of_the_id() -> None:
     twins = [claim("a", f"{digit}ffb9fce-42ae-4638-add8-09ea8e43ce50") for digit in "123"]
-    assert [each.resource_name for each in adopt(map(candidate, twins), {"a-2ffb9fc"})] == snapshot(
+    assert [each.resource_name for each in assign_names(map(candidate, twins), {"a-2ffb9fc"})] == snapshot(
         ["a", "a-2ffb9fce", "a-3ffb9fc"]
     )
 
 
-def test_a_claim_that_this_software_has_named_goes_without_an_explicit_name() -> None:
+def test_a_claim_with_a_generated_name_is_declared_without_a_name() -> None:
     own = claim("training-6ffb9fc")
-    assert own_name(own) == "training"
-    (adoption,) = adopt([candidate(own)])
-    assert (adoption.resource_name, adoption.declared_name) == ("training", None)
-    (adoption,) = adopt([Candidate(own, "training", "coreweave_inference_capacity_claim.training")])
-    assert adoption.declared_name == "training-6ffb9fc"
+    assert generated_from(own) == "training"
+    (entry,) = assign_names([candidate(own)])
+    assert (entry.resource_name, entry.declared_name) == ("training", None)
+    (entry,) = assign_names([Candidate(own, "training", "coreweave_inference_capacity_claim.training")])
+    assert entry.declared_name == "training-6ffb9fc"
 
 
-def test_variables_are_identifiers_that_hide_nothing() -> None:
+def test_variables_are_identifiers_that_shadow_nothing() -> None:
     names = ["class", "list", "4x", "a.b", "a-b", "inference", "match", "-"]
-    adoptions = adopt(
+    entries = assign_names(
         [Candidate(claim(claim_id=f"{index}ffb9fce"), name) for index, name in enumerate(names)]
     )
-    assigned = [line.partition(" = ")[0] for line in program(adoptions).splitlines() if " = inf" in line]
+    assigned = [line.partition(" = ")[0] for line in program(entries).splitlines() if " = inf" in line]
     assert assigned == snapshot(
         ["class_claim", "list_claim", "claim_4x", "a_b", "a_b_2", "inference_2", "match_claim", "claim"]
     )
 
 
-def test_the_zones_of_a_claim_from_terraform_are_marked_where_their_order_may_not_be_meant() -> None:
+def test_zones_from_terraform_are_marked_if_their_order_is_uncertain() -> None:
     several = Candidate(claim(), "several", "x.several")
     one = Candidate(claim(resources={"zones": ["RNO2A"]}), "one", "x.one")
-    assert program(adopt([several])).count(ZONE_ORDER) == 1
-    assert ZONE_ORDER not in program(adopt([one]))
-    assert ZONE_ORDER not in program(adopt([candidate(claim())]))
+    assert program(assign_names([several])).count(ZONE_ORDER) == 1
+    assert ZONE_ORDER not in program(assign_names([one]))
+    assert ZONE_ORDER not in program(assign_names([candidate(claim())]))
 
 
-def test_a_claim_that_no_program_can_declare_is_told_with_the_reason() -> None:
-    assert obstacles(claim()) == []
-    assert obstacles(claim(status="STATUS_DELETING")) == ["it is being deleted"]
-    assert obstacles(claim(resources={"capacityType": "CAPACITY_TYPE_CUSTOMER"})) == snapshot(
+def test_a_claim_that_no_program_can_declare_has_a_reason() -> None:
+    assert import_problems(claim()) == []
+    assert import_problems(claim(status="STATUS_DELETING")) == ["it is being deleted"]
+    assert import_problems(claim(resources={"capacityType": "CAPACITY_TYPE_CUSTOMER"})) == snapshot(
         [
             "resources.capacity_type: must be CAPACITY_TYPE_MANAGED, not 'CAPACITY_TYPE_CUSTOMER'; the API accepts no other type since 2026-07-21"
         ]
     )
-    assert obstacles(claim(resources={"capacityType": None})) != []
+    assert import_problems(claim(resources={"capacityType": None})) != []
 
 
 def test_the_import_file_names_the_provider_as_the_sdk_does() -> None:
     from pulumi.dynamic.dynamic import serialize_provider
 
-    (entry,) = import_file(adopt([candidate(claim())]))["resources"]
+    (entry,) = import_file(assign_names([candidate(claim())]))["resources"]
     constant = serialize_provider(CapacityClaimProvider())
     assert entry["inputs"]["__provider"] == entry["outputs"]["__provider"] == constant
     assert "namespace" not in entry["inputs"]["identity"]

@@ -1,7 +1,7 @@
-"""What does not match between the claims at the API and the stacks that manage them.
+"""Compare the claims at the API with the states of the stacks that manage them.
 
-Pure functions. A claim is unmanaged when no state has it, managed twice when two entries have it, and gone
-when a state counts on it and the API no longer has it, or is deleting it.
+Pure functions. A claim is unmanaged if no state has it, managed twice if two entries have it, and gone if a
+state relies on it and the API does not have it or is deleting it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,25 @@ from pulumi_coreweave_inference.capacity_claim import TYPE
 from pulumi_coreweave_inference.identity import Declaration, is_made_by, resource_name_of
 from pulumi_coreweave_inference.inputs import claim_name_from
 
-from .adoption import own_name
-from .stacks import Entry, StackState
+from .import_file import generated_from
+from .pulumi_state import Entry, StackState
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The stack whose namespace a claim's id was computed with, and the declaration it was computed from,
-    where its key is known."""
+    """The stack that created a claim, and the resource if it is known.
+
+    `interrupted` means that the state still lists the create as pending.
+    """
 
     stack: str
     resource_name: str | None
-    cut_off: bool = False
+    interrupted: bool = False
 
 
 @dataclass(frozen=True)
 class Unmanaged:
-    """A living claim that no state has, with its origin where one of the states still tells it."""
+    """A claim that no state has, with its origin if one of the stacks created it."""
 
     claim: CapacityClaim
     origin: Origin | None = None
@@ -39,31 +41,34 @@ class Unmanaged:
 
 @dataclass(frozen=True)
 class ManagedTwice:
-    """A claim id that several entries have; None for `claim` when it is gone as well."""
+    """A claim id that several entries have. `claim` is None if it is gone as well."""
 
     claim_id: str
     claim: CapacityClaim | None
     entries: tuple[Entry, ...]
 
     @property
-    def settles_itself(self) -> bool:
-        """Whether all entries but one wait for their deletion in one stack, as an unfinished replacement
-        leaves them: the next `pulumi up` of the stack keeps the claim and removes the old entry."""
-        living = [entry for entry in self.entries if not entry.waits_for_deletion]
-        return len({entry.stack for entry in self.entries}) == 1 and len(living) <= 1
+    def resolves_itself(self) -> bool:
+        """Whether the next `pulumi up` keeps the claim and removes the other entries.
+
+        It does after an unfinished replacement: all entries are in one stack, and all but one wait for
+        their deletion.
+        """
+        active = [entry for entry in self.entries if not entry.pending_deletion]
+        return len({entry.stack for entry in self.entries}) == 1 and len(active) <= 1
 
 
 @dataclass(frozen=True)
 class Gone:
-    """An entry whose claim the API no longer has; or has, as one that is being deleted."""
+    """An entry whose claim the API does not have, or is deleting: then `claim` is that claim."""
 
     entry: Entry
     claim: CapacityClaim | None = None
 
 
 @dataclass(frozen=True)
-class Findings:
-    """All that does not match."""
+class Mismatches:
+    """Every difference between the API and the states; false if there is none."""
 
     unmanaged: tuple[Unmanaged, ...] = ()
     managed_twice: tuple[ManagedTwice, ...] = ()
@@ -73,8 +78,8 @@ class Findings:
         return bool(self.unmanaged or self.managed_twice or self.gone)
 
 
-def compare(claims: Iterable[CapacityClaim], stacks: Sequence[StackState]) -> Findings:
-    """Compare the claims at the API with the states of stacks."""
+def reconcile(claims: Iterable[CapacityClaim], stacks: Sequence[StackState]) -> Mismatches:
+    """Compare the claims at the API with the states of the stacks."""
     known = {claim.id: claim for claim in claims}
     held: dict[str, list[Entry]] = defaultdict(list)
     for stack in stacks:
@@ -95,36 +100,35 @@ def compare(claims: Iterable[CapacityClaim], stacks: Sequence[StackState]) -> Fi
         Gone(entry, known.get(entry.claim_id))
         for entries in held.values()
         for entry in entries
-        if not entry.waits_for_deletion and _is_gone(known.get(entry.claim_id))
+        if not entry.pending_deletion and _is_gone(known.get(entry.claim_id))
     )
-    return Findings(tuple(unmanaged), tuple(twice), tuple(gone))
+    return Mismatches(tuple(unmanaged), tuple(twice), tuple(gone))
 
 
 class Origins:
-    """Finds the stack that a claim's id comes from, and the declaration where the stack has its key."""
+    """Finds the stack and the resource that a claim's id was computed from."""
 
     def __init__(self, stacks: Iterable[StackState]) -> None:
-        self._stacks = [(stack, stack.namespace, _keys(stack)) for stack in stacks]
+        self._stacks = [(stack, stack.namespace, _keys_by_name(stack)) for stack in stacks]
 
     def of(self, claim: CapacityClaim) -> Origin | None:
-        """The origin of a claim; None where none of the stacks has made it."""
-        name = own_name(claim)
+        """The origin of a claim; None if none of the stacks created it."""
+        name = generated_from(claim) or claim.name
         for stack, namespace, keys in self._stacks:
             if namespace is None or not is_made_by(namespace, claim.id):
                 continue
-            likely = {f"{TYPE}::{name or claim.name}"} | keys[name or claim.name] | keys[None]
-            for key in sorted(likely):
+            for key in sorted({f"{TYPE}::{name}"} | keys[name] | keys[None]):
                 declaration = Declaration(namespace, key, claim.resources)
                 if declaration.has_made(claim):
-                    return Origin(stack.stack, declaration.resource_name, key in stack.cut_off)
+                    return Origin(stack.stack, declaration.resource_name, key in stack.interrupted)
             return Origin(stack.stack, None)
         return None
 
 
-def _keys(stack: StackState) -> Mapping[str | None, set[str]]:
-    """The declarations of a stack by the names that their claims may have; None: any name."""
+def _keys_by_name(stack: StackState) -> Mapping[str | None, set[str]]:
+    """The keys of a stack's declarations by the names that their claims may have; None is any name."""
     keys: dict[str | None, set[str]] = defaultdict(set)
-    keys[None].update(stack.cut_off)
+    keys[None].update(stack.interrupted)
     for entry in stack.entries:
         keys[claim_name_from(resource_name_of(entry.key)) or "claim"].add(entry.key)
         keys[entry.name or ""].add(entry.key)

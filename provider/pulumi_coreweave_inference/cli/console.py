@@ -1,0 +1,182 @@
+"""What the commands share: an API client from the environment, error reports, messages and JSON output.
+
+Exit codes of every command: 0 success; 1 success with a result that needs attention (each command's help
+says when); 2 failure. Results go to stdout, everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import typer
+
+from coreweave_inference import (
+    ApiError,
+    CapacityClaim,
+    Client,
+    CoreweaveError,
+    MissingToken,
+)
+from coreweave_inference.settings import format_duration
+from pulumi_coreweave_inference.errors import ClaimError, meaning
+from pulumi_coreweave_inference.provider import outputs_of
+from pulumi_coreweave_inference.settings import Settings, settings_from
+
+EXIT_FINDINGS: Final = 1
+EXIT_ERROR: Final = 2
+
+_OPERATIONS: Final = {"list": "listing the claims", "parameters": "reading the available zones and types"}
+_SLOW: Final = 2.0  # seconds before a message says what the command is waiting for
+_MANY: Final = 10_000  # claims that take a noticeable time to print
+
+
+class OutputFormat(StrEnum):
+    """How a command writes its result."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+FormatOption = Annotated[OutputFormat, typer.Option("--format", help="Output format.")]
+
+
+class CommandError(Exception):
+    """Ends a command with a message and an exit code."""
+
+    def __init__(self, message: str, code: int = EXIT_ERROR) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@contextmanager
+def report_errors() -> Iterator[None]:
+    """Report an error of the user, a file or the API on stderr, and exit with its code."""
+    try:
+        yield
+    except CommandError as error:
+        note(f"capacity-claims: {error}")
+        raise typer.Exit(error.code) from None
+    except MissingToken:
+        note("capacity-claims: no API token: set COREWEAVE_API_TOKEN (or CW_API_TOKEN) in the environment")
+        raise typer.Exit(EXIT_ERROR) from None
+    except (CoreweaveError, ClaimError) as error:
+        note(f"capacity-claims: {printable(_message(error))}")
+        if step := advice(error):
+            note(f"  Next: {step}")
+        raise typer.Exit(EXIT_ERROR) from None
+
+
+def _message(error: Exception) -> str:
+    operation = error.operation if isinstance(error, ApiError) else None
+    if operation in _OPERATIONS:
+        return _OPERATIONS[operation] + str(error).removeprefix(operation)
+    return str(error)
+
+
+def advice(error: Exception) -> str:
+    """What the user of a command can do about an error; empty if nothing."""
+    return meaning(error).on_command_line if isinstance(error, CoreweaveError) else ""
+
+
+@contextmanager
+def connected() -> Iterator[tuple[Client, Settings]]:
+    """A client configured by the environment. The config of a stack is not read."""
+    settings = settings_from(lambda key: None)
+    logger, retries = logging.getLogger("coreweave_inference"), _RetryNotes(settings.retry_deadline)
+    level = logger.level
+    logger.addHandler(retries)
+    logger.setLevel(logging.INFO)
+    try:
+        with settings.client() as client:
+            yield client, settings
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(retries)
+
+
+class _RetryNotes(logging.Handler):
+    """Reports why the client retries a call; each reason once."""
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__()
+        self._deadline = format_duration(deadline)
+        self._reported: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.args[0] if isinstance(record.args, tuple) and record.args else None
+        if isinstance(error, ApiError) and error.message not in self._reported:
+            self._reported.add(error.message)
+            reason = printable(error.message or error.code)
+            note(f"{reason}; retrying for up to {self._deadline} (COREWEAVE_RETRY_DEADLINE) …")
+
+
+def all_claims(client: Client) -> list[CapacityClaim]:
+    """All claims of the organization, sorted by name and then id."""
+    with waiting_for(f"all claims from {client.endpoint}"):
+        claims = client.capacity_claims.list()
+    if len(claims) >= _MANY:
+        note(f"{len(claims):,} claims")
+    return sorted(claims, key=lambda claim: (claim.name, claim.id))
+
+
+@contextmanager
+def waiting_for(what: str) -> Iterator[None]:
+    """Say what the command is waiting for if it takes long."""
+    timer = threading.Timer(_SLOW, note, [f"waiting for {what} …"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def note(line: str) -> None:
+    """Write a message to stderr."""
+    typer.echo(line, err=True)
+
+
+def write_json(value: object) -> None:
+    """Write a result to stdout as JSON."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def claim_json(claim: CapacityClaim) -> dict[str, Any]:
+    """A claim as JSON: its id and the outputs of a resource."""
+    status = claim.status
+    return {
+        "id": claim.id,
+        **outputs_of(claim, {}),
+        "status": str(status.status),
+        "allocatedInstances": status.allocated_instances,
+        "pendingInstances": status.pending_instances,
+        "conditions": [
+            {
+                "type": condition.type,
+                "status": str(condition.status),
+                "reason": condition.reason,
+                "message": condition.message,
+                "zone": condition.zone,
+                "lastUpdateTime": condition.last_update_time,
+            }
+            for condition in status.conditions
+        ],
+    }
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun: "1 claim", "2 claims"."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def printable(text: str) -> str:
+    """Text from outside on one line, without characters that control a terminal."""
+    line = " ".join(text.split())
+    return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
