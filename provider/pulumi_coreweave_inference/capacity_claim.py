@@ -1,4 +1,4 @@
-"""What a program declares: a capacity claim, its resources, and what the program gets to know about it."""
+"""What a program declares: a capacity claim and its resources, and what it can read back."""
 
 from __future__ import annotations
 
@@ -173,15 +173,16 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             )
         self._resource_name = resource_name
         self._readiness = readiness
-        run = _run()
+        program = _program()
         if isinstance(resources, Mapping):
             resources = api_spelling(resources)
         outputs = (*_KEPT, *mocks.REPORTED) if mocks.are_active() else _KEPT
         props: dict[str, Any] = {"resources": resources, "name": name, **dict.fromkeys(outputs)}
         if opts is None or opts.id is None:
-            props[IDENTITY] = {DECLARATION: _key(resource_name, opts), NAMESPACE: run.namespace.id}
+            # The namespace's id as an input makes the claim depend on it, so a destroy deletes it last.
+            props[IDENTITY] = {DECLARATION: _key(resource_name, opts), NAMESPACE: program.namespace.id}
         super().__init__(CapacityClaimProvider(), resource_name, props, opts)
-        self._observed = self._live_output(self._mocked() if mocks.are_active() else self._observe(run))
+        self._observed = self._live_output(self._mocked() if mocks.are_active() else self._observe(program))
 
     @classmethod
     def get(
@@ -268,7 +269,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
 
         return pulumi.Output({self}, value(), known, secret)
 
-    async def _observe(self, run: _Run) -> _Observed | None:
+    async def _observe(self, program: _Program) -> _Observed | None:
         claim_id, resources = await self.id.future(), await self.resources.future()
         if resources is not None and self._readiness is not None:
             self._refuse_what_is_never_ready(claim_id, resources, self._readiness)
@@ -279,12 +280,12 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             claim_id=claim_id,
             resources=api.CapacityClaimResources.model_validate(dict(resources)),
             readiness=self._readiness,
-            updated_at=await self.__dict__["updatedAt"].future(),
+            updated_at=await self.__dict__["updatedAt"].future(),  # as in the state; `updated_at` is live
             urn=await self.urn.future(),
         )
         if pulumi.runtime.is_dry_run():
-            return await _peek(run, goal)
-        claim = await run.poller.wait(
+            return await _peek(program, goal)
+        claim = await program.poller.wait(
             goal,
             show=lambda line: pulumi.log.info(line, resource=self, ephemeral=True),
             warn=lambda line: pulumi.log.warn(line, resource=self),
@@ -325,10 +326,11 @@ class _Observed:
         self.conditions = CapacityClaimCondition.of(claim)
 
 
-class _Run:
-    """What all claims of one run of a program share: the namespace, the client, the poller.
+class _Program:
+    """What all claims of one running program share: the namespace, the client, the poller.
 
-    It is kept at the run's root resource: one process may run several stacks, one after the other.
+    The provider process has its counterpart in operation.py. This one is kept at the program's root resource:
+    one process may run the programs of several stacks, one after the other.
     """
 
     def __init__(self) -> None:
@@ -337,11 +339,11 @@ class _Run:
 
     @cached_property
     def namespace(self) -> ClaimNamespace:
-        """The namespace, made with the first claim that is not only read."""
+        """The namespace, declared with the first claim that is not only read."""
         return ClaimNamespace("claims")
 
-    def client(self) -> api.AsyncClient:
-        """The client that all claims of the run read with."""
+    def _reader(self) -> api.AsyncCapacityClaims:
+        """The calls of the client that all claims of the program read with."""
         if self._client is None:
             settings = program_settings()
             self._client = api.AsyncClient(
@@ -351,24 +353,21 @@ class _Run:
                 retry=_ONE_LOOK,
                 user_agent=USER_AGENT,
             )
-        return self._client
-
-    def _reader(self) -> Any:
-        return self.client().capacity_claims
+        return self._client.capacity_claims
 
 
-_RUN: Final = "_coreweave_inference_run"
+_PROGRAM: Final = "_coreweave_inference_program"
 
 
-def _run() -> _Run:
-    """What the claims of the current run share; made with the first of them."""
-    # Under `set_mocks` there is no root resource; there the mocks stand for the run.
+def _program() -> _Program:
+    """What the claims of the running program share; made with the first of them."""
+    # Under `set_mocks` there is no root resource; the mocks take its place.
     anchor: Any = pulumi.runtime.get_root_resource() or pulumi.runtime.settings.get_monitor()
-    run: _Run | None = getattr(anchor, _RUN, None)
-    if run is None:
-        run = _Run()
-        setattr(anchor, _RUN, run)
-    return run
+    program: _Program | None = getattr(anchor, _PROGRAM, None)
+    if program is None:
+        program = _Program()
+        setattr(anchor, _PROGRAM, program)
+    return program
 
 
 def _key(resource_name: str, opts: pulumi.ResourceOptions | None) -> pulumi.Input[str]:
@@ -384,12 +383,12 @@ async def _key_below(resource_name: str, parent: pulumi.Resource) -> str:
     return key_of(await pulumi.create_urn(resource_name, TYPE, parent=parent).future() or "")
 
 
-async def _peek(run: _Run, goal: Goal) -> _Observed | None:
+async def _peek(program: _Program, goal: Goal) -> _Observed | None:
     """What a preview shows of an existing claim: what the API holds, unless that is about to change."""
     try:
-        claim = await run.poller.peek(goal)
+        claim = await program.poller.peek(goal)
     except ClaimError:
-        return None  # a setting that makes no sense; the provider says which
+        return None  # an invalid setting; the provider says which
     if claim is None or claim.resources.to_wire() != goal.resources.to_wire():
         return None
     return _Observed(claim)

@@ -1,12 +1,14 @@
 """Create a claim, or adopt the one that an earlier, unfinished create has made.
 
+    id(attempt 0) held by another declaration ────────────────► next attempt, a new id
     POST id(attempt 0)
       ├─ created ─────────────────────────────────────────────► done
       └─ already_exists → GET id
            ├─ alive, same content ────────────────────────────► adopt: PATCH the declared resources
            │    └─ PATCH refused: look again for a grace period
            │         ├─ being deleted, or gone ───────────────► POST the same id again
-           │         └─ still alive, same count ──────────────► adopt
+           │         ├─ still alive, same count ──────────────► adopt
+           │         └─ still alive, another count ───────────► the refusal
            ├─ being deleted: wait until it is gone ───────────► POST the same id again
            ├─ failed, nothing allocated: delete it ───────────► POST the same id again
            ├─ other content
@@ -24,8 +26,9 @@ create that dies after posting the next id would, when repeated, find the first 
 A claim is always written to before it is adopted, even without a change: reads may show a claim that is
 being deleted as alive, and lists may show one that is gone; a write meets the truth.
 
-An id that this operation has seen in the hands of another declaration is passed over: after a rename by
-alias, a new declaration with the old name computes the id of the renamed claim.
+An id that another declaration holds in this operation is not even posted: after a rename by alias, a new
+declaration with the old name computes the id of the renamed claim. A failed claim that still has instances
+counts as alive.
 """
 
 from __future__ import annotations
@@ -89,7 +92,7 @@ class AttemptsExhausted(ClaimError):
 def create_or_adopt(op: Operation, declaration: Declaration) -> Created:
     """Post the declared claim, or adopt the one that an earlier, unfinished create has made.
 
-    Raises `ClaimError`: one of the classes above, or what the API answered.
+    Raises `ClaimError`: a class of this module, or the API's error as text.
     """
     try:
         return Creation(op, declaration).run()
@@ -123,7 +126,8 @@ class Creation:
             outcome = self._attempt(self._declaration.claim_id(attempt))
             if isinstance(outcome, Created):
                 return outcome
-            attempt += outcome is _Then.NEXT_ID
+            if outcome is _Then.NEXT_ID:
+                attempt += 1
         raise AttemptsExhausted(
             text(
                 f"creating {labelled(self._declaration.resource_name, None)} failed: none of the "
@@ -173,7 +177,7 @@ class Creation:
 
     def _find(self, claim_id: str) -> CapacityClaim | None:
         """The claim with this id, even if it becomes readable late; None when the id cannot be reused."""
-        for _ in self._clock.looks(self._clock.now() + self._grace, LOOK_EVERY):
+        for _ in self._clock.poll_until(self._clock.now() + self._grace, LOOK_EVERY):
             try:
                 return self._claims.get(claim_id)
             except NotFound:
@@ -215,7 +219,7 @@ class Creation:
         return self._wait_until_gone(claim)
 
     def _wait_until_gone(self, claim: CapacityClaim) -> _Then:
-        for _ in self._clock.looks(self._until, LOOK_EVERY):
+        for _ in self._clock.poll_until(self._until, LOOK_EVERY):
             try:
                 claim = self._claims.get(claim.id)
             except NotFound:
@@ -232,7 +236,7 @@ class Creation:
         except FailedPrecondition as error:
             refusal = error
         seen: CapacityClaim | None = None
-        for _ in self._clock.looks(self._clock.now() + self._grace, LOOK_EVERY):
+        for _ in self._clock.poll_until(self._clock.now() + self._grace, LOOK_EVERY):
             try:
                 seen = self._claims.get(claim.id)
             except NotFound:
@@ -243,7 +247,7 @@ class Creation:
             return self._on_its_way_out(claim)
         if seen.resources.instance_count != declared.instance_count:
             raise refusal
-        return Created(seen, adopted=True, scaled=scaled)
+        return Created(seen, adopted=True)
 
     def _on_its_way_out(self, claim: CapacityClaim) -> _Then:
         if self._clock.now() >= self._until:

@@ -1,11 +1,11 @@
-"""Which entry of the state may delete a claim.
+"""Which entry of the state may delete a claim, and which declaration holds it.
 
 Each create writes a fresh random `incarnation` into the state. When a replacement adopts a claim that is
 alive, the state holds two entries with one id, an older one and the current one. The engine then deletes
 the older entry, and the claim must stay. Which entry is current follows from the calls of the engine:
 
     create             the entry that it writes is current
-    read, then diff    a refresh has met the entry; whether the program declares it is open
+    read, then diff    a refresh has read the entry; whether the program declares it is not known yet
     diff alone         the program declares the entry, so it is current
     delete             of the current entry: the claim is released; of a superseded one: the claim stays
 """

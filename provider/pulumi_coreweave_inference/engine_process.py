@@ -4,8 +4,8 @@
     raise_worker_limit   more than four calls run at a time: a few slow deletions would block all others
     exit_with_engine     the process ends when its engine is gone: it could still be posting a claim
 
-The plugin belongs to the SDK. Each change was written against version 3.272.0; where the SDK looks different,
-nothing is changed and the process behaves as if the change did not exist.
+The plugin belongs to the SDK. Each change was written against version 3.272.0; if the SDK differs, the change
+is skipped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Final
 
 from .errors import ClaimError
 
-WORKERS: Final = 512  # calls at a time; the engine's own limit (`pulumi up --parallel`) is what counts then
+WORKERS: Final = 512  # calls at a time, so that the engine's own limit (`pulumi up --parallel`) applies
 
 
 def prepare_process(abandon: Callable[[], None]) -> None:

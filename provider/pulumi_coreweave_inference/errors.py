@@ -1,7 +1,7 @@
 """The errors that a person sees: what failed on which claim, what is still reserved, what to do next.
 
     ClaimError                  a text for people, shown without a traceback
-    ├── InvalidSetting          an environment variable or config key with a value that makes no sense
+    ├── InvalidSetting          an environment variable or config key with an invalid value
     ├── InvalidReadiness        a `Readiness` that can never be met
     ├── WrongOrganization       the token belongs to another organization than the claim     (operation.py)
     ├── DuplicateOwnership      two declarations hold one claim                           (delete_guard.py)
@@ -57,7 +57,7 @@ class ClaimError(pulumi.RunError):
 
 
 class InvalidSetting(ClaimError):
-    """An environment variable or config key with a value that makes no sense."""
+    """An environment variable or config key with an invalid value."""
 
     def __init__(self, source: str, reason: str) -> None:
         super().__init__(f"{source}: {reason}")
@@ -98,7 +98,7 @@ MEANINGS: Final = (
     Meaning(
         (ConnectionFailed,),
         "the API cannot be reached",
-        "run `pulumi up` again when the API responds; nothing is done twice",
+        "run the same command again when the API responds; nothing is done twice",
         "check COREWEAVE_API_ENDPOINT; the default is the real API",
     ),
     Meaning(
@@ -126,7 +126,7 @@ MEANINGS: Final = (
     Meaning(
         (ResourceExhausted,),
         "a quota or rate limit of the API is exhausted",
-        "run `pulumi up` again when the API responds; nothing is done twice",
+        "run the same command again when the API responds; nothing is done twice",
         "try again later; COREWEAVE_RETRY_DEADLINE sets how long a command retries",
     ),
     Meaning(
@@ -137,7 +137,7 @@ MEANINGS: Final = (
     Meaning(
         (Unavailable,),
         "the API is not available",
-        "run `pulumi up` again when the API responds; nothing is done twice",
+        "run the same command again when the API responds; nothing is done twice",
         "try again later; COREWEAVE_RETRY_DEADLINE sets how long a command retries",
     ),
     Meaning(
@@ -176,10 +176,10 @@ def api_failure(
     return ClaimError(text(headline, said=_said(error), held=held, then=[_advice(error)]))
 
 
-def lookup_failure(doing: str, error: CoreweaveError) -> ClaimError:
+def lookup_failure(doing: str, error: CoreweaveError, *ways_out: str) -> ClaimError:
     """An API error of a call that only reads. `doing` names what was looked for."""
     headline = f"{doing} failed: {meaning(error).summary}."
-    return ClaimError(text(headline, said=_said(error), then=[_advice(error)]))
+    return ClaimError(text(headline, said=_said(error), then=[_advice(error), *ways_out]))
 
 
 def held_resources(claim: CapacityClaim) -> str:
@@ -199,7 +199,7 @@ def described(resources: CapacityClaimResources) -> str:
 
 def _advice(error: CoreweaveError) -> str:
     if isinstance(error, ResourceExhausted) and error.retry_after:
-        return f"wait {error.retry_after:.0f} seconds and run `pulumi up` again"
+        return f"wait {error.retry_after:.0f} seconds and run the same command again"
     return meaning(error).in_program
 
 

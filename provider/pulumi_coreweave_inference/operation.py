@@ -1,7 +1,7 @@
 """What one run of the engine needs: settings, clock, client, and what it has seen of the claims so far.
 
-The two providers have no state of their own, as the engine makes a new one for each call. Their process keeps
-one `Operation`, from `configure` to its end.
+The two provider classes have no state of their own. Their process keeps one `Operation`, from `configure` to
+its end. The program has its counterpart in capacity_claim.py (`_Program`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from coreweave_inference.errors import CoreweaveError, Unauthenticated
 from .delete_guard import DeleteGuard
 from .errors import ClaimError, labelled, lookup_failure, text
 from .orphans import claims_of_stack, recently_listed
-from .reads import BulkReader, DeletionWaiter, Once, SingleFlight
+from .reads import BulkReader, DeletionWaiter, Once
 from .rounds import Clock
 from .settings import Settings
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from coreweave_inference.retry import RetryPolicy
 
-BRIEF: Final = 5.0  # seconds for which a call is retried whose failure is only a warning
+BRIEF: Final = 5.0  # seconds of retries for calls whose failure is only a warning
 
 
 class WrongOrganization(ClaimError):
@@ -65,14 +65,13 @@ class Operation:
         self.guard = DeleteGuard()
         self.reads = BulkReader(self._get, self._list, clock, settings.read_grace)
         self.deletions = DeletionWaiter(self._get, self._list, clock)
-        self._questions = SingleFlight(clock)
-        self.offered = Once(self._ask_what_is_offered, self._questions)
+        self.offered = Once(self._ask_what_is_offered, clock)
         """What the API offers; None if it does not say. Raises `ClaimError` if the settings insist."""
         self.state_organization = ""
         """The organization of a claim in the state; empty until the operation meets one."""
         self.token_organization = ""
-        """The organization of the token; empty until it has shown a claim."""
-        self._any_organization = Once(self._ask_for_organization, self._questions)
+        """The organization of the token; empty until a list of this object has shown one of its claims."""
+        self._any_organization = Once(self._ask_for_organization, clock)
         self._recent: dict[str, Once[list[CapacityClaim]]] = {}
         self._connect = connect
         self._client: Client | None = None
@@ -92,7 +91,7 @@ class Operation:
 
     @property
     def brief(self) -> RetryPolicy:
-        """How a call is retried whose failure is only a warning."""
+        """The retry policy of calls whose failure is only a warning."""
         return replace(self.settings.retry, deadline=BRIEF)
 
     def close(self) -> None:
@@ -102,18 +101,18 @@ class Operation:
             if self._client is not None:
                 self._client.close()
 
-    def warn_once(self, line: str) -> None:
-        """Show a warning, but only once in this operation."""
+    def warn(self, text: str) -> None:
+        """Show a warning, the same one only once."""
         with self._lock:
-            if line in self._said:
+            if text in self._said:
                 return
-            self._said.add(line)
-        self.say(f"warning: {line}")
+            self._said.add(text)
+        self.say(f"warning: {text}")
 
     def namespace_created(self, namespace: str) -> None:
         """A namespace is new, so no claim can have been made with it before."""
         with self._lock:
-            self._recent[namespace] = Once(list, self._questions)
+            self._recent[namespace] = Once(list, self.clock)
 
     def recently_created(self, namespace: str) -> list[CapacityClaim]:
         """The living claims that the stack made shortly before this operation; asked for once.
@@ -123,14 +122,14 @@ class Operation:
         if self.settings.orphans == "leave":
             return []
         with self._lock:
-            once = Once(partial(self._ask_for_recent, namespace), self._questions)
+            once = Once(partial(self._ask_for_recent, namespace), self.clock)
             ask = self._recent.setdefault(namespace, once)
         return ask()
 
     def refuse_wrong_organization(
         self, doing: str, resource_name: str, claim_id: str, props: Mapping[str, Any]
     ) -> None:
-        """Raise `WrongOrganization` if the API does not know a claim because the token is of another one."""
+        """Raise `WrongOrganization` if a claim is not found because the token is another organization's."""
         expected = props.get("organizationId")
         actual = (self.token_organization or self._any_organization()) if expected else ""
         if actual and expected != actual:
@@ -172,7 +171,7 @@ class Operation:
             refused = self.settings.catalogue is None and isinstance(error, Unauthenticated)
             if self.settings.catalogue == "error" or refused:
                 raise failure from None
-            self.warn_once(f"zones and instance types are not checked: {failure}")
+            self.warn(f"zones and instance types are not checked: {failure}")
             return None
 
     def _ask_for_organization(self) -> str:
@@ -185,7 +184,7 @@ class Operation:
             claims = recently_listed(self)
         except CoreweaveError as error:
             failure = lookup_failure("looking for claims that a cut-off create has left", error)
-            self.warn_once(str(failure))
+            self.warn(str(failure))
             return []
         if claims:
             self.token_organization = claims[0].spec.organization_id

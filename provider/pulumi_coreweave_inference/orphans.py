@@ -49,30 +49,33 @@ def claims_of_stack(namespace: str, claims: Iterable[CapacityClaim]) -> list[Cap
 def refuse_to_leave_orphans(op: Operation, namespace: str) -> None:
     """Raise `OrphansRemain` if the stack has living claims that its state does not hold."""
     grace = op.settings.read_grace
-    # If the state held no claim, everything the stack ever began may have been cut off a moment ago.
+    # What was created before this operation is soon in every list. A stack whose state held no claim gets
+    # more time: its only create may have been cut off just before this operation began.
     lag = min(LIST_LAG, grace) if op.guard.released else grace
     try:
         orphans = find_orphans(op, namespace, op.began + lag)
     except CoreweaveError as error:
-        failure = lookup_failure("looking for claims of this stack that its state does not hold", error)
-        raise OrphanCheckFailed(
-            f"{failure}\n        or set COREWEAVE_ORPHANS=leave to let the stack end without this check"
-        ) from None
+        failure = lookup_failure(
+            "looking for claims of this stack that its state does not hold",
+            error,
+            "or set COREWEAVE_ORPHANS=leave to let the stack end without this check",
+        )
+        raise OrphanCheckFailed(str(failure)) from None
     if orphans:
         raise OrphansRemain(_orphans_remain(orphans))
 
 
-def find_orphans(op: Operation, namespace: str, not_before: float) -> list[CapacityClaim]:
-    """The living claims of a stack that is done with all the claims in its state.
+def find_orphans(op: Operation, namespace: str, lists_complete_at: float) -> list[CapacityClaim]:
+    """The living claims of a stack, once every claim in its state has been released.
 
     All claims of the organization are listed, since no clock says when the stack made its first one.
 
-    Lists may lag behind a create. A list counts if it was asked for after `not_before`, or if it knows that
-    a claim has been released which an earlier list had shown. Reads may lag behind a deletion: a claim that
-    looks alive is read again for the grace period.
+    Lists may lag behind a create. A list counts if it was asked for after `lists_complete_at`, or if it no
+    longer shows a claim that this operation released and that an earlier list had shown. Reads may lag behind
+    a deletion: a claim that looks alive is read again for the grace period.
     """
     listed = op.claims.list()
-    wait = not_before - op.clock.now()
+    wait = lists_complete_at - op.clock.now()
     if wait > 0 and not _reflects_a_release(listed, op.guard.released):
         if wait > LIST_LAG:
             op.say(
@@ -84,7 +87,7 @@ def find_orphans(op: Operation, namespace: str, not_before: float) -> list[Capac
     orphans = [
         claim for claim in claims_of_stack(namespace, listed) if not op.guard.is_accounted_for(claim.id)
     ]
-    for _ in op.clock.looks(op.clock.now() + op.settings.read_grace):
+    for _ in op.clock.poll_until(op.clock.now() + op.settings.read_grace):
         orphans = [claim for each in orphans if (claim := _alive(op.claims, each.id)) is not None]
         if not orphans:
             break

@@ -80,6 +80,7 @@ class CapacityClaimProvider(ResourceProvider):
         op = operation.current()
         inputs, problems = normalize(news)
         token = op.settings.token
+        # A misspelt zone and a type that is not offered are reported together; other errors make no call.
         if token and all(problem.property.startswith("resources.zones[") for problem in problems):
             problems += _not_offered(op, olds, inputs, {problem.property for problem in problems})
         # The engine would print the value of a failure's property, and knows only those of the first level.
@@ -108,7 +109,7 @@ class CapacityClaimProvider(ResourceProvider):
         """Post the claim, or adopt the one that an unfinished create has left."""
         op = operation.current()
         declaration = _declaration(props)
-        recent = op.recently_created(declaration.namespace)
+        recent = op.recently_created(declaration.namespace)  # also shows the token's organization
         op.refuse_second_organization(declaration.resource_name)
         created = create_or_adopt(op, declaration)
         claim = created.claim
@@ -120,7 +121,7 @@ class CapacityClaimProvider(ResourceProvider):
                 and not op.guard.is_accounted_for(other.id)
                 and declaration.has_made(other)
             ):
-                op.say(f"warning: {orphan_warning(declaration, other)}")
+                op.warn(orphan_warning(declaration, other))
         identity = identity_of(props) | {
             INCARNATION: uuid.uuid4().hex,
             EXPLICIT_NAME: declaration.name is not None,
@@ -134,12 +135,12 @@ class CapacityClaimProvider(ResourceProvider):
         """The claim as the API holds it now; after drift, with the inputs that would declare it so."""
         op = operation.current()
         try:
-            claim = _find(op, id, props)
+            claim = _read_or_none(op, id, props)
         except CoreweaveError as error:
             raise api_failure(
                 "reading", _resource_name(props), id, error, held="as before; the state is unchanged."
             ) from None
-        if claim is None or claim.state == "STATUS_DELETING":
+        if claim is None or claim.state == api.ClaimState.DELETING:
             return _gone(id, props)
         op.guard.on_read(id)
         identity = identity_of(props)
@@ -196,7 +197,9 @@ class CapacityClaimProvider(ResourceProvider):
                 op.refuse_wrong_organization("releasing", resource_name, id, props)
             else:
                 op.reads.invalidate(id)
-                last = op.deletions.wait(id, updated_at, listed_before, op.settings.delete_timeout)
+                last = op.deletions.wait(
+                    id, updated_at, listed_before=listed_before, timeout=op.settings.delete_timeout
+                )
         except CoreweaveError as error:
             raise api_failure(
                 "releasing", resource_name, id, error,
@@ -219,7 +222,7 @@ class ClaimNamespaceProvider(ResourceProvider):
     """Gives a stack its namespace: a random UUID from which the ids of its claims are derived.
 
     The state holds the namespace from before the first claim is posted until the last one is released. It
-    does not go while a claim is alive that was made with it and that the state does not hold.
+    cannot be deleted while a claim that was made with it is alive but missing from the state.
     """
 
     serialize_as_secret_always = False
@@ -283,7 +286,7 @@ def _not_offered(
     if op.settings.catalogue == "warn":
         problems, warnings = [], problems + warnings
     for warning in warnings:
-        op.warn_once(f"{labelled(_resource_name(inputs), None)}: {warning.property}: {warning.reason}")
+        op.warn(f"{labelled(_resource_name(inputs), None)}: {warning.property}: {warning.reason}")
     return problems
 
 
@@ -327,7 +330,7 @@ def outputs_of(claim: CapacityClaim, identity: Mapping[str, Any]) -> Properties:
     return outputs | ({IDENTITY: known} if known else {})
 
 
-def _find(op: Operation, claim_id: str, props: Mapping[str, Any]) -> CapacityClaim | None:
+def _read_or_none(op: Operation, claim_id: str, props: Mapping[str, Any]) -> CapacityClaim | None:
     """The claim, or None if it is gone. Raises `WrongOrganization` if the token cannot see it."""
     try:
         return op.reads.read(claim_id, props.get("updatedAt"))
@@ -337,7 +340,7 @@ def _find(op: Operation, claim_id: str, props: Mapping[str, Any]) -> CapacityCla
 
 
 def _gone(claim_id: str, props: Mapping[str, Any]) -> ReadResult:
-    if "organizationId" in props:
+    if "organizationId" in props:  # an entry of the state, not a lookup
         return ReadResult("", {})
     raise ClaimError(
         text(

@@ -20,7 +20,7 @@ import shlex
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import pulumi
@@ -37,7 +37,7 @@ from coreweave_inference.errors import (
 from coreweave_inference.settings import format_duration, parse_duration
 
 from .errors import InvalidReadiness, described, labelled, text
-from .reads import CLOCK_SKEW
+from .reads import reaching_back_to
 from .rounds import FIRST_LOOK, Rounds
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: st
         return text(
             f"{label} is being deleted outside of Pulumi.",
             said=said,
-            held="nothing for long; the claim stays in the state until the next refresh.",
+            held="its instances, until the deletion completes; the claim stays in the state.",
             then=["run `pulumi refresh` to record it, then `pulumi up` to create a new claim"],
         )
     if claim.state == api.ClaimState.FAILED:
@@ -274,8 +274,8 @@ class Poller:
         self._rounds = Rounds()
         self._listed: dict[str, CapacityClaim] = {}  # what the last list of this run has shown
         self._listed_at = 0.0
-        self._peeking: dict[str, Goal] = {}
-        self._peek: asyncio.Task[Mapping[str, CapacityClaim]] | None = None
+        self._to_peek_at: dict[str, Goal] = {}  # by those who wait for the next task
+        self._peek_task: asyncio.Task[Mapping[str, CapacityClaim]] | None = None
 
     async def wait(
         self, goal: Goal, show: Callable[[str], None], warn: Callable[[str], None]
@@ -310,18 +310,18 @@ class Poller:
         known = self._from_list(goal)
         if known is not None:
             return known
-        self._peeking[goal.claim_id] = goal
-        while goal.claim_id in self._peeking:
-            if self._peek is None:
-                self._peek = asyncio.get_running_loop().create_task(self._peek_at_all())
-            found = await asyncio.shield(self._peek)
+        self._to_peek_at[goal.claim_id] = goal
+        while goal.claim_id in self._to_peek_at:
+            if self._peek_task is None:
+                self._peek_task = asyncio.get_running_loop().create_task(self._peek_at_all())
+            found = await asyncio.shield(self._peek_task)
             if goal.claim_id in found:
                 return found[goal.claim_id]
         return None
 
     async def _peek_at_all(self) -> Mapping[str, CapacityClaim]:
         await self._pause(asyncio.Event(), FIRST_LOOK)
-        goals, self._peeking, self._peek = list(self._peeking.values()), {}, None
+        goals, self._to_peek_at, self._peek_task = list(self._to_peek_at.values()), {}, None
         try:
             return await self._read(self._reader(), goals)
         except CoreweaveError as error:
@@ -336,9 +336,9 @@ class Poller:
     async def _look_until_all_are_ready(self) -> None:
         try:
             reader = self._reader()
-            while self._open():
+            while self._pending():
                 await self._until_the_next_look()
-                active = self._open()
+                active = self._pending()
                 self._rounds.look(self._clock())
                 outage, fatal = await self._look(reader, active)
                 for wait in active:
@@ -350,13 +350,13 @@ class Poller:
             if failures:
                 self._end(pulumi.RunError("\n\n".join(failures)))
 
-    def _open(self) -> list[_Wait]:
+    def _pending(self) -> list[_Wait]:
         return [wait for wait in self._waits if not wait.failure]
 
     async def _until_the_next_look(self) -> None:
         while True:
             self._joined.clear()
-            end = min(wait.started + wait.timeout for wait in self._open())
+            end = min(wait.started + wait.timeout for wait in self._pending())
             last_look = max(end, self._rounds.looked_at + FIRST_LOOK)
             seconds = min(self._rounds.due(), last_look) - self._clock()
             if seconds < _INSTANT:
@@ -402,9 +402,10 @@ class Poller:
         wanted = {goal.claim_id for goal in goals}
         if len(wanted) == 1:
             return await _get(reader, wanted)
-        self._listed_at = self._clock()
-        listed = await reader.list(updated_after=_since(goals))
-        self._listed = {claim.id: claim for claim in listed}
+        asked_at = self._clock()
+        since = reaching_back_to([api.parse_timestamp(goal.updated_at) for goal in goals])
+        listed = await reader.list(updated_after=since)
+        self._listed, self._listed_at = {claim.id: claim for claim in listed}, asked_at
         found = {claim_id: self._listed[claim_id] for claim_id in wanted & self._listed.keys()}
         return found | await _get(reader, sorted(wanted - found.keys()))
 
@@ -413,13 +414,13 @@ class Poller:
         goal, claim = wait.goal, wait.seen
         waited = now - wait.started
         if fatal:
-            self._fail(wait, not_ready(None, goal, waited, fatal))
+            self._keep_failure(wait, not_ready(None, goal, waited, fatal))
             return
         verdict = judge(claim, goal) if claim is not None and not outage else Verdict.WAITING
         if verdict is Verdict.READY and claim is not None:
             self._done(wait, claim)
         elif verdict is Verdict.FAILED or _unexpected_for_long(wait, now):
-            self._fail(wait, not_ready(claim, goal, waited, outage))
+            self._keep_failure(wait, not_ready(claim, goal, waited, outage))
         elif wait.left(now) <= 0:
             failure = not_ready(claim, goal, waited, outage)
             lenient = goal.readiness is None or goal.readiness.on_timeout == "warn"
@@ -427,7 +428,7 @@ class Poller:
                 wait.warn(failure)
                 self._done(wait, claim)
             else:
-                self._fail(wait, failure)
+                self._keep_failure(wait, failure)
         else:
             self._show(wait, outage, now)
 
@@ -435,9 +436,11 @@ class Poller:
         if wait.shown:
             wait.show(f"{claim.state.short}, {_allocated(claim)}")
         self._waits.remove(wait)
-        wait.result.set_result(claim)
+        if not wait.result.done():
+            wait.result.set_result(claim)
 
-    def _fail(self, wait: _Wait, failure: str) -> None:
+    def _keep_failure(self, wait: _Wait, failure: str) -> None:
+        """Show the failure on the claim's row; the program hears of it when no other wait is left."""
         wait.failure = failure
         wait.show(failure.partition("\n")[0])
 
@@ -480,13 +483,6 @@ async def _get(reader: Reader, ids: Iterable[str]) -> dict[str, CapacityClaim]:
 async def _pause(joined: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(joined.wait(), seconds)
-
-
-def _since(goals: Iterable[Goal]) -> datetime | None:
-    """What LIST may leave out: claims last changed before all of these, by the server's own clock."""
-    times = [api.parse_timestamp(goal.updated_at) for goal in goals]
-    known = [time for time in times if time is not None]
-    return min(known).astimezone(UTC) - CLOCK_SKEW if len(known) == len(times) else None
 
 
 def _same_resources(ours: CapacityClaimResources, theirs: CapacityClaimResources) -> bool:

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 MARGINS: Final = (timedelta(minutes=5), timedelta(hours=6), None)
 """How much further than the claim in question the first, second and third list reach back."""
-CLOCK_SKEW: Final = timedelta(seconds=10)  # a list reaches back so much further than its oldest claim
+CLOCK_SKEW: Final = timedelta(seconds=10)  # how far a list reaches back beyond its oldest claim
 MAXIMUM_AGE: Final = 30.0  # seconds for which a list answers
 SHORTEST_PAUSE: Final = 0.01  # seconds
 
@@ -49,7 +49,7 @@ class SingleFlight:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._failure: CoreweaveError | ClaimError | None = None
+        self._failure: CoreweaveError | ClaimError | None = None  # of the last caller
         self._failed_at = float("-inf")
 
     @contextlib.contextmanager
@@ -64,22 +64,24 @@ class SingleFlight:
             except (CoreweaveError, ClaimError) as error:
                 self._failure, self._failed_at = error, self._clock.now()
                 raise
+            self._failure = None
 
 
 class Once(Generic[T]):
     """A value that the API is asked for at most once, however many callers need it."""
 
-    def __init__(self, ask: Callable[[], T], flight: SingleFlight) -> None:
+    def __init__(self, ask: Callable[[], T], clock: Clock) -> None:
         self._ask = ask
-        self._flight = flight
+        self._flight = SingleFlight(clock)
         self._answers: list[T] = []
 
     def __call__(self) -> T:
         """The value. Raises whatever asking for it raises; the next caller then asks again."""
-        with self._flight.hold():
-            if not self._answers:
-                self._answers.append(self._ask())
-            return self._answers[0]
+        if not self._answers:
+            with self._flight.hold():
+                if not self._answers:
+                    self._answers.append(self._ask())
+        return self._answers[0]
 
 
 class BulkReader:
@@ -102,8 +104,9 @@ class BulkReader:
         self._listed_at = float("-inf")  # when the list was asked for
 
     def read(self, claim_id: str, updated_at: str | None) -> CapacityClaim:
-        """The claim, at most half a minute old. `updated_at`: its last change as the state knows it.
+        """The claim, from a list of the last half minute or by GET.
 
+        `updated_at` is its last change as the state knows it.
         An answer that is older than that is returned only after the grace period. Raises `NotFound` when GET
         says that the claim is gone, and any other error of the API.
         """
@@ -128,7 +131,7 @@ class BulkReader:
         self._written_at[claim_id] = self._clock.now()  # takes no lock: a list may be under way
 
     def _get_fresh(self, claim_id: str, changed: datetime | None) -> CapacityClaim:
-        for _ in self._clock.looks(self._clock.now() + self._grace):
+        for _ in self._clock.poll_until(self._clock.now() + self._grace):
             claim = self._get(claim_id)
             if not is_stale(claim, changed):
                 break
@@ -171,15 +174,15 @@ class DeletionWaiter:
         self._list = list_
         self._clock = clock
         self._flight = SingleFlight(clock)
-        self._deletes_at_once: bool | None = None
-        # These two need no lock: whoever joins while a list is under way is covered by the next one.
+        self._deletes_at_once: bool | None = None  # None: not known yet; once False, it stays so
+        # Joining takes no lock: whoever joins while a list is under way is covered by the next one.
         self._deleting: dict[str, datetime | None] = {}  # by id: the last change as the state knows it
         self._rounds = Rounds()
         self._listed: frozenset[str] = frozenset()
         self._listed_at = float("-inf")
 
     def wait(
-        self, claim_id: str, updated_at: str | None, listed_before: bool, timeout: float
+        self, claim_id: str, updated_at: str | None, *, listed_before: bool, timeout: float
     ) -> CapacityClaim | None:
         """None once the claim is gone, or the claim as it is after `timeout` seconds.
 
@@ -210,11 +213,14 @@ class DeletionWaiter:
         if self._deletes_at_once is None:
             with self._flight.hold():  # one GET answers for all that are deleted at the same time
                 if self._deletes_at_once is None:
-                    self._deletes_at_once = self._is_unknown(claim_id)
-                    return self._deletes_at_once
-        if self._deletes_at_once:
-            self._deletes_at_once = self._is_unknown(claim_id)
-        return self._deletes_at_once
+                    is_gone = self._deletes_at_once = self._is_unknown(claim_id)
+                    return is_gone
+        if not self._deletes_at_once:
+            return False
+        is_gone = self._is_unknown(claim_id)
+        if not is_gone:
+            self._deletes_at_once = False
+        return is_gone
 
     def _is_unknown(self, claim_id: str) -> bool:
         try:
@@ -229,7 +235,7 @@ class DeletionWaiter:
             asked_at = self._clock.now()
             if self._rounds.due() <= asked_at:
                 self._rounds.look(asked_at)
-                since = _reaching_back_to(tuple(self._deleting.copy().values()))
+                since = reaching_back_to(self._deleting.copy().values())
                 self._listed = frozenset(claim.id for claim in self._list(since))
                 self._listed_at = asked_at
             return self._listed_at > joined and claim_id not in self._listed
@@ -239,7 +245,7 @@ class DeletionWaiter:
 
     def _wait_by_get(self, claim_id: str, until: float) -> CapacityClaim | None:
         claim = None
-        for _ in self._clock.looks(until):
+        for _ in self._clock.poll_until(until):
             try:
                 claim = self._get(claim_id)
             except NotFound:
@@ -247,7 +253,8 @@ class DeletionWaiter:
         return claim
 
 
-def _reaching_back_to(changes: Collection[datetime | None]) -> datetime | None:
+def reaching_back_to(changes: Collection[datetime | None]) -> datetime | None:
+    """Since when a list must show changes to include claims with these last changes; None: since ever."""
     known = [changed for changed in changes if changed is not None]
     return min(known) - CLOCK_SKEW if len(known) == len(changes) else None
 

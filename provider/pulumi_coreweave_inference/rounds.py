@@ -48,10 +48,11 @@ class Rounds:
 
     def due(self) -> float:
         """When to look next."""
-        if self._first_joined is None:
+        first = self._first_joined
+        if first is None:
             return self.looked_at + PAUSES[min(self._looks, len(PAUSES)) - 1]
-        if self._first_joined - self.looked_at > LONGEST:
-            return self._first_joined + FIRST_LOOK
+        if first - self.looked_at > LONGEST:
+            return first + FIRST_LOOK
         return min(self._last_joined + SETTLED, self.looked_at + LONGEST)
 
 
@@ -65,7 +66,7 @@ class Clock:
     today: Callable[[], datetime] = lambda: datetime.now(UTC)
     """The date and time in UTC."""
 
-    def looks(self, until: float, pauses: Sequence[float] = PAUSES) -> Iterator[None]:
+    def poll_until(self, until: float, pauses: Sequence[float] = PAUSES) -> Iterator[None]:
         """Yield once for each look: now, after each pause, and for the last time at `until`."""
         for pause in itertools.chain(pauses, itertools.repeat(pauses[-1])):
             yield

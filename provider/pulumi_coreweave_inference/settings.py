@@ -142,7 +142,7 @@ SETTINGS: Final = (
 def settings_from(config: Config, environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings of a stack.
 
-    Raises `InvalidSetting`, which names the variable or config key whose value makes no sense.
+    Raises `InvalidSetting`, which names the variable or config key whose value is invalid.
     """
     settings = Settings()
     for setting in SETTINGS:

@@ -121,7 +121,7 @@ def _release(client: Client, claim: CapacityClaim, timeout: float) -> None:
 def _wait_until_gone(client: Client, claim_id: str, timeout: float) -> CapacityClaim | None:
     """None once the claim is gone, or the claim as it is after `timeout` seconds."""
     claim = None
-    for _ in Clock().looks(time.monotonic() + timeout):
+    for _ in Clock().poll_until(time.monotonic() + timeout):
         try:
             claim = client.capacity_claims.get(claim_id)
         except NotFound:

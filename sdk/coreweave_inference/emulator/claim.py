@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
@@ -68,7 +68,7 @@ class Claim:
 class _PartialEdit(StrictModel):
     """A partial change: a field left out stays as it is, and null is not a value."""
 
-    model_config = ConfigDict(alias_generator=to_camel)
+    model_config: ClassVar[ConfigDict] = ConfigDict(alias_generator=to_camel)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -90,7 +90,7 @@ class ResourcesEdit(_PartialEdit):
 class SpecEdit(_PartialEdit):
     """A change of `spec`. Fields that the API does not have are kept, and shown as they are."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
     name: str | None = None
     organization_id: str | None = None

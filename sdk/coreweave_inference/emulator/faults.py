@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from email.utils import formatdate
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
@@ -195,7 +195,7 @@ class RandomFaults(StrictModel):
 class FaultProfile(StrictModel):
     """Rules, tried in order, and random faults for the requests that no rule hits."""
 
-    model_config = ConfigDict(populate_by_name=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(populate_by_name=True)
 
     rules: Annotated[tuple[FaultRule, ...], Field(strict=False)] = ()
     random_faults: RandomFaults | None = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
@@ -12,7 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 class StrictModel(BaseModel):
     """Refuses unknown fields and converts nothing: `"1"` is not a number, `true` is not 1."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False
+    )
 
     @classmethod
     def parse(cls, value: object) -> Self:

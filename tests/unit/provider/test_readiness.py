@@ -193,7 +193,7 @@ capacity claim 'training' (id c1) could not be read for 1m.
 def test_the_text_of_a_claim_being_deleted() -> None:
     assert not_ready(claim("STATUS_DELETING", 4), goal(), 60) == snapshot("""\
 capacity claim 'training' (id c1) is being deleted outside of Pulumi.
-  Still reserved: nothing for long; the claim stays in the state until the next refresh.
+  Still reserved: its instances, until the deletion completes; the claim stays in the state.
   Next: run `pulumi refresh` to record it, then `pulumi up` to create a new claim\
 """)
 

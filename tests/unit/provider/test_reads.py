@@ -237,7 +237,7 @@ def test_a_shared_read_answers_as_a_get_would(
 
 def leave(api: Api, ids: list[str], known: bool = True, timeout: float = 60.0) -> list[CapacityClaim | None]:
     deletions = api.deletions()
-    return [deletions.wait(claim_id, at(0), known, timeout) for claim_id in ids]
+    return [deletions.wait(claim_id, at(0), listed_before=known, timeout=timeout) for claim_id in ids]
 
 
 def test_a_claim_that_lists_have_shown_is_gone_when_they_lack_it() -> None:
@@ -260,10 +260,10 @@ def test_a_slow_deletion_does_not_slow_down_the_next_one() -> None:
     api = many(2)
     deletions = api.deletions()
     api.gone_at = {"c0": 900.0}
-    assert deletions.wait("c0", at(0), True, 1200) is None
+    assert deletions.wait("c0", at(0), listed_before=True, timeout=1200) is None
     began = api.now
     api.gone_at["c1"] = began + 5
-    assert deletions.wait("c1", at(0), True, 1200) is None
+    assert deletions.wait("c1", at(0), listed_before=True, timeout=1200) is None
     assert api.now < began + 15
 
 
@@ -306,7 +306,9 @@ def test_many_deletions_share_their_lists() -> None:
 
     deletions = DeletionWaiter(get, list_, clock)
     with ThreadPoolExecutor(len(api.changed)) as waiting:
-        ends = waiting.map(lambda claim_id: deletions.wait(claim_id, at(0), True, 60), api.changed)
+        ends = waiting.map(
+            lambda claim_id: deletions.wait(claim_id, at(0), listed_before=True, timeout=60), api.changed
+        )
         assert list(ends) == [None] * len(api.changed)
     assert len(api.calls) < len(api.changed) / 4  # by itself each would look several times
 
@@ -330,7 +332,7 @@ def test_deletions_that_begin_one_by_one_share_ever_fewer_lists() -> None:
         ends = []
         for claim_id in api.changed:  # twenty a second, and each is there for five seconds more
             api.gone_at[claim_id] = clock.now() + 5
-            ends.append(waiting.submit(deletions.wait, claim_id, at(0), True, 60))
+            ends.append(waiting.submit(deletions.wait, claim_id, at(0), listed_before=True, timeout=60))
             clock.sleep(0.05)
         assert [end.result() for end in ends] == [None] * len(api.changed)
     assert api.calls.count("GET") == 1

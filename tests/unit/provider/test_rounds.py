@@ -74,4 +74,4 @@ def test_the_last_of_several_looks_is_at_the_very_end(until: float, expected: li
         nonlocal now
         now += seconds
 
-    assert [now for _ in Clock(now=lambda: now, sleep=sleep).looks(until)] == expected
+    assert [now for _ in Clock(now=lambda: now, sleep=sleep).poll_until(until)] == expected

@@ -50,7 +50,10 @@ def test_claims_deleted_together_wait_for_one_get(at_once: bool) -> None:
     scout = Counted()
     deletions._flight._lock = scout  # type: ignore[assignment]
     with ThreadPoolExecutor(3) as threads:
-        waits = [threads.submit(deletions.wait, f"c{number}", None, True, 600) for number in range(3)]
+        waits = [
+            threads.submit(deletions.wait, f"c{number}", None, listed_before=True, timeout=600)
+            for number in range(3)
+        ]
         assert all(scout.came.acquire(timeout=30) for _ in waits)
         assert len(asked) == 1  # two have come, and have not asked
         may_answer.set()
@@ -83,9 +86,11 @@ def test_a_list_proves_nothing_about_a_claim_that_joins_meanwhile() -> None:
     scout = Counted()
     deletions._flight._lock = scout  # type: ignore[assignment]
     with ThreadPoolExecutor(2) as threads:
-        late = threads.submit(deletions.wait, "late", "2026-05-14T05:30:00Z", True, 60)
+        late = threads.submit(deletions.wait, "late", "2026-05-14T05:30:00Z", listed_before=True, timeout=60)
         assert asked.wait(30)
-        early = threads.submit(deletions.wait, "early", "2026-05-14T05:00:00Z", True, 60)
+        early = threads.submit(
+            deletions.wait, "early", "2026-05-14T05:00:00Z", listed_before=True, timeout=60
+        )
         assert all(scout.came.acquire(timeout=30) for _ in range(2))
         may_answer.set()
         assert early.result(30) is None

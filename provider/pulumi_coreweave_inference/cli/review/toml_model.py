@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from decimal import Decimal
-from typing import Final, TypeVar, cast
+from typing import ClassVar, Final, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -24,7 +24,9 @@ class InvalidToml(ValueError):
 class TomlModel(BaseModel):
     """A file, or a table in it: every key is known, and no value is converted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", frozen=True, strict=True, defer_build=True
+    )
 
 
 _Model = TypeVar("_Model", bound=TomlModel)

@@ -180,7 +180,7 @@ def test_a_claim_that_no_program_can_declare_has_a_reason() -> None:
     assert import_problems(claim(status="STATUS_DELETING")) == ["it is being deleted"]
     assert import_problems(claim(resources={"capacityType": "CAPACITY_TYPE_CUSTOMER"})) == snapshot(
         [
-            "resources.capacity_type: must be CAPACITY_TYPE_MANAGED, not 'CAPACITY_TYPE_CUSTOMER'; the API accepts no other type since 2026-07-21"
+            "resources.capacity_type: must be CAPACITY_TYPE_MANAGED, not 'CAPACITY_TYPE_CUSTOMER'; since 2026-07-21 the API accepts no other type"
         ]
     )
     assert import_problems(claim(resources={"capacityType": None})) != []
