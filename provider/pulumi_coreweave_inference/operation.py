@@ -61,15 +61,15 @@ class Operation:
         self.settings = settings
         self.clock = clock
         self.say = say
-        self.began = clock.now()
-        self.guard = DeleteGuard()
-        self.reads = BulkReader(self._get, self._list, clock, settings.read_grace)
-        self.deletions = DeletionWaiter(self._get, self._list, clock)
-        self.offered = Once(self._ask_what_is_offered, clock)
+        self.began: float = clock.now()
+        self.guard: DeleteGuard = DeleteGuard()
+        self.reads: BulkReader = BulkReader(self._get, self._list, clock, settings.read_grace)
+        self.deletions: DeletionWaiter = DeletionWaiter(self._get, self._list, clock)
+        self.offered: Once[CapacityClaimParameters | None] = Once(self._ask_what_is_offered, clock)
         """What the API offers; None if it does not say. Raises `ClaimError` if the settings insist."""
-        self.state_organization = ""
+        self.state_organization: str = ""
         """The organization of a claim in the state; empty until the operation meets one."""
-        self.token_organization = ""
+        self.token_organization: str = ""
         """The organization of the token; empty until a list of this object has shown one of its claims."""
         self._any_organization = Once(self._ask_for_organization, clock)
         self._recent: dict[str, Once[list[CapacityClaim]]] = {}

@@ -28,7 +28,7 @@ class Rounds:
     """When to look next. All times are seconds of one monotonic clock."""
 
     def __init__(self) -> None:
-        self.looked_at = float("-inf")
+        self.looked_at: float = float("-inf")
         self._first_joined: float | None = None  # of those who have not been looked at
         self._last_joined = float("-inf")
         self._looks = 0  # since somebody joined

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -56,8 +55,3 @@ def test_importing_the_client_leaves_out_the_command_line_of_httpx() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["[]", "httpx._main"]
-
-
-def test_the_version_is_the_published_one() -> None:
-    project = tomllib.loads((SDK.parent / "pyproject.toml").read_text())["project"]
-    assert coreweave_inference.__version__ == project.get("version", coreweave_inference.__version__)
