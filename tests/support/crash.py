@@ -132,17 +132,27 @@ def state_of(stack: Stack) -> dict[str, Any]:
 
 
 def mend_torn_state(stack: Stack) -> bool:
-    """Put the state before the last write back, if the CLI died in the middle of that write.
+    """Repair the state if the CLI died while writing it.
 
-    The engine does not write a state in a folder atomically, but keeps the one before in `*.json.bak`.
+    The engine does not write a state in a folder atomically. It keeps the previous one in `*.json.bak`, and
+    can do without the attributes next to it, `*.json.attrs`.
     """
     file = state_file(stack)
+    attributes = file.with_name(f"{file.name}.attrs")
+    torn = [each for each in (file, attributes) if each.exists() and not _is_json(each)]
+    if file in torn:
+        shutil.copyfile(file.with_name(f"{file.name}.bak"), file)
+    if torn:
+        attributes.unlink(missing_ok=True)
+    return bool(torn)
+
+
+def _is_json(file: Path) -> bool:
     try:
         json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
-        shutil.copyfile(file.with_name(f"{file.name}.bak"), file)
-        return True
-    return False
+        return False
+    return True
 
 
 def state_file(stack: Stack) -> Path:
