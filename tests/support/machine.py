@@ -86,16 +86,16 @@ _EXPECTED: Final = (
     "is not available",
     "cannot be reached",
     "rate limit of the API is exhausted",
-    "answered with an error",
+    "responded with an error",
     "is taken",
-    "was changed by somebody else",
+    "was changed outside of Pulumi",
     "does not know the claim",
-    "in the claim's present state",
+    "in the claim's current state",
     "refused the request as invalid",
     "is not what is declared",
-    "does not answer for it",
+    "does not return it",
     "is not finished",
-    "is held by the resource",
+    "is already held by the resource",
     "namespace is kept",
 )
 
@@ -474,7 +474,7 @@ class Histories(RuleBasedStateMachine):
                 self._release(claim_id)
         for name in list(self.program):
             declared = self.program[name]
-            if "is held by the resource" in self.error and name != "r":
+            if "is already held by the resource" in self.error and name != "r":
                 self.engine.forget(name)
             elif f"'{name}'" in self.error and ("is taken" in self.error or "STATUS_FAILED" in self.error):
                 if "STATUS_FAILED" in self.error and self.engine.state.current(name) is not None:
