@@ -24,7 +24,6 @@ from support.crash import (
     locked,
     mend_torn_state,
     pending,
-    state_file,
     until,
 )
 from support.stack import BACKWARD, FORWARD, ROOT, Stack, claim
@@ -375,7 +374,7 @@ def test_from_the_backup_of_a_torn_state_an_up_takes_over_what_was_made_since(st
     stack.emulator.clear_faults()
     (made,) = live(stack)
     assert [entry["id"] for entry in entries(stack)] == [made]
-    state_file(stack).write_bytes(b"")  # as the engine's death while it writes leaves it
+    stack.state_file.write_bytes(b"")  # as the engine's death while it writes leaves it
     stack.pulumi("cancel", "--yes", check=False)
     assert stack.pulumi(*UP, check=False).returncode != 0
     assert "failed to load checkpoint" in stack.output

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-from pulumi import automation
 from support import invariants
 from support.crash import Operation, assert_settled, entries
 from support.stack import BACKWARD, FORWARD, Stack, claim
@@ -185,7 +183,7 @@ def test_where_names_are_unique_a_replacement_under_an_explicit_name_says_what_t
     up(stack, training=claim(4, FORWARD, name="train"))
     (old,) = stack.emulator.claims()
     assert up(stack, check=False, training=claim(4, BACKWARD, name="train")) != 0
-    for part in ("the name 'train' is taken", old.id, "delete_before_replace=True", "leave `name` out"):
+    for part in ("the name 'train' is taken", old.id, "delete_before_replace=True", "leave out `name`"):
         assert part in stack.output
     assert "Traceback" not in stack.output
     assert stack.emulator.claims() == [old]
@@ -219,9 +217,7 @@ def test_a_lost_deletion_of_the_old_claim_is_made_up_for(start: Start) -> None:
     up(stack, training=claim(4, FORWARD))
     wanted = {"training": claim(4, BACKWARD)}
     stack.emulator.set_faults([{"path": "delete", "fail": {"code": "unavailable"}}])
-    with pytest.raises(automation.CommandError):
-        stack.declare(**wanted)
-        stack.up()
+    assert up(stack, check=False, **wanted) != 0
     assert len(stack.emulator.claims()) == 2
     stack.emulator.clear_faults()
     up(stack, **wanted)

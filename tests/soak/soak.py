@@ -25,7 +25,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from support import invariants
-from support.crash import Operation, assert_settled, entries, locked, mend_torn_state, state_of, until
+from support.crash import Operation, assert_settled, entries, locked, mend_torn_state, until
 from support.stack import Stack
 
 from coreweave_inference.emulator import ClaimRecord, Emulator, EmulatorSettings, FaultProfile
@@ -235,7 +235,7 @@ class Soak:
             if status:
                 raise Violation(f"the second `pulumi destroy` ended with {status}:\n{output}")
         try:
-            invariants.nothing_alive(self._emulator.claims(), state_of(self._stack).get("resources", []))
+            invariants.nothing_alive(self._emulator.claims(), self._stack.export().get("resources", []))
         except AssertionError as error:
             raise Violation(str(error)) from error
 

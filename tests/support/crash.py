@@ -126,17 +126,12 @@ def locked(stack: Stack) -> bool:
     return any(file.is_file() for file in locks.rglob(f"{stack.name}/*"))
 
 
-def state_of(stack: Stack) -> dict[str, Any]:
-    """The stack's state as it lies on the disk, which needs no command and no lock."""
-    return json.loads(state_file(stack).read_text(encoding="utf-8"))["checkpoint"]["latest"] or {}
-
-
 def mend_torn_state(stack: Stack) -> bool:
     """Put the state before the last write back, if the CLI died in the middle of that write.
 
     The engine does not write a state in a folder atomically, but keeps the one before in `*.json.bak`.
     """
-    file = state_file(stack)
+    file = stack.state_file
     try:
         json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
@@ -145,21 +140,15 @@ def mend_torn_state(stack: Stack) -> bool:
     return False
 
 
-def state_file(stack: Stack) -> Path:
-    """Where the engine keeps the stack's state."""
-    (file,) = (stack.folder.parent / "state" / ".pulumi" / "stacks").rglob(f"{stack.name}.json")
-    return file
-
-
 def entries(stack: Stack) -> list[dict[str, Any]]:
     """All claims in the state, those that wait for their deletion included."""
-    resources = state_of(stack).get("resources", [])
+    resources = stack.export().get("resources", [])
     return [entry for entry in resources if entry["type"].endswith(":CapacityClaim")]
 
 
 def pending(stack: Stack) -> list[str]:
     """The kinds of the operations that the state calls interrupted."""
-    return [operation["type"] for operation in state_of(stack).get("pending_operations", [])]
+    return [operation["type"] for operation in stack.export().get("pending_operations", [])]
 
 
 def assert_settled(
@@ -170,7 +159,7 @@ def assert_settled(
     `others` are the ids of claims that do not belong to the stack.
     """
     claims = [claim for claim in stack.emulator.claims() if claim.id not in others]
-    state = state_of(stack)
+    state = stack.export()
     invariants.settled(claims, state.get("resources", []), declared)
     # Creates stay pending until `pulumi refresh --clear-pending-creates`, even when they are made up for.
     assert set(pending(stack)) <= {"creating"}
@@ -201,7 +190,5 @@ __all__ = [
     "locked",
     "mend_torn_state",
     "pending",
-    "state_file",
-    "state_of",
     "until",
 ]
