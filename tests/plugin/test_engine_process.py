@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,13 @@ atexit.register(lambda: print("watchers:", started.count("exit-with-engine")))
 """
 
 
+@pytest.fixture
+def plugin(emulator: Emulator) -> Iterator[Plugin]:
+    """A process that starts as the engine starts it."""
+    with Plugin(emulator.environment(), fork=False) as running:
+        yield running
+
+
 def end_the_engine(plugin: Plugin) -> None:
     """What the provider process sees when its engine is killed: its standard input ends."""
     assert plugin._process.stdin is not None
@@ -34,7 +42,10 @@ def end_the_engine(plugin: Plugin) -> None:
 
 
 def test_more_than_four_calls_run_at_a_time(namespace: str) -> None:
-    with Emulator(EmulatorSettings(delete_delay=1)) as emulator, Plugin(emulator.environment()) as plugin:
+    with (
+        Emulator(EmulatorSettings(delete_delay=1)) as emulator,
+        Plugin(emulator.environment(), fork=False) as plugin,
+    ):
         entries = []
         for index in range(24):
             inputs = plugin.check(
@@ -79,7 +90,7 @@ def test_a_process_without_an_engine_ends(plugin: Plugin) -> None:
 def test_a_background_process_ends_without_an_engine(emulator: Emulator) -> None:
     interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        plugin = Plugin(emulator.environment())
+        plugin = Plugin(emulator.environment(), fork=False)
     finally:
         signal.signal(signal.SIGINT, interrupted)
     plugin.check({}, claim_inputs())
@@ -112,7 +123,7 @@ def test_an_engine_that_dies_during_a_call_leaves_no_traceback(
 ) -> None:
     """Both provider classes are configured, as in every stack: only one thread may watch for the engine."""
     (tmp_path / "sitecustomize.py").write_text(COUNT_WATCHERS)
-    with Plugin(emulator.environment() | {"PYTHONPATH": str(tmp_path)}) as plugin:
+    with Plugin(emulator.environment() | {"PYTHONPATH": str(tmp_path)}, fork=False) as plugin:
         plugin.of(ClaimNamespaceProvider).diff(namespace, {}, {})
         inputs = plugin.check({}, claim_inputs(namespace)).inputs
         emulator.set_faults([{"path": "create", "hold": "after"}])

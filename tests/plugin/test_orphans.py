@@ -166,8 +166,8 @@ def test_a_namespace_waits_for_reads_that_lag_behind_a_deletion(emulator: Emulat
 
 
 def test_a_namespace_waits_for_lists_that_lag_behind_a_create() -> None:
-    with Emulator(EmulatorSettings(list_lag=3)) as emulator:
-        environment = emulator.environment() | {"COREWEAVE_READ_GRACE": "4s"}
+    with Emulator(EmulatorSettings(list_lag=1)) as emulator:
+        environment = emulator.environment() | {"COREWEAVE_READ_GRACE": "2s"}
         with Plugin(environment) as plugin:
             namespace, _ = plugin.of(ClaimNamespaceProvider).create({})
             claim_id, outputs = create(plugin, namespace)
@@ -195,10 +195,10 @@ def test_a_list_that_knows_what_was_released_is_believed_at_once(
 def test_the_end_of_a_stack_that_held_no_claim_waits_long_and_says_so(
     emulator: Emulator, namespace: str
 ) -> None:
-    with Plugin(emulator.environment() | {"COREWEAVE_READ_GRACE": "5.9s"}) as plugin:
+    with Plugin(emulator.environment() | {"COREWEAVE_READ_GRACE": "6.4s"}) as plugin:
         plugin.of(ClaimNamespaceProvider).delete(namespace, {})
         assert printed(plugin) == snapshot(
-            "waiting 5 s before looking for claims that a cut-off create may have left: lists may not show them yet\n"
+            "waiting 6 s before looking for claims that a cut-off create may have left: lists may not show them yet\n"
         )
 
 

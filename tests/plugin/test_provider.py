@@ -41,15 +41,16 @@ def test_the_serialized_providers_are_constant_and_refer_to_classes_by_name() ->
     )
 
 
-def test_a_namespace_is_a_random_uuid_that_never_changes(plugin: Plugin) -> None:
-    namespaces = plugin.of(ClaimNamespaceProvider)
-    first, outputs = namespaces.create({})
-    second, _ = namespaces.create({})
-    assert first != second
-    assert len(first) == 36
-    assert namespaces.diff(first, outputs, {}).changes == "none"
-    assert namespaces.read(first, outputs)[0] == first
-    namespaces.delete(first, outputs)
+def test_a_namespace_is_a_random_uuid_that_never_changes(emulator: Emulator) -> None:
+    with Plugin(emulator.environment() | {"COREWEAVE_READ_GRACE": "0"}) as plugin:
+        namespaces = plugin.of(ClaimNamespaceProvider)
+        first, outputs = namespaces.create({})
+        second, _ = namespaces.create({})
+        assert first != second
+        assert len(first) == 36
+        assert namespaces.diff(first, outputs, {}).changes == "none"
+        assert namespaces.read(first, outputs)[0] == first
+        namespaces.delete(first, outputs)
 
 
 def test_both_kinds_of_provider_share_what_the_process_knows(plugin: Plugin, namespace: str) -> None:
