@@ -57,7 +57,7 @@ def test_zones_keep_their_order_from_program_to_api_to_state_and_back(start: Sta
     assert stack.preview() == {}
 
 
-def test_a_count_scales_in_place_and_a_new_order_of_zones_replaces_new_before_old(start: Start) -> None:
+def test_a_count_scales_in_place_and_reordered_zones_replace_the_claim(start: Start) -> None:
     stack = start(allocation_delay=0.3)
     stack.declare(training=claim(4))
     stack.up()
@@ -100,7 +100,7 @@ def test_drift_shows_as_the_drifted_property_and_is_undone_in_place(start: Start
     assert stack.emulator.claims()[0].instance_count == 4
 
 
-def test_a_claim_released_behind_pulumis_back_is_made_anew(start: Start) -> None:
+def test_a_claim_released_outside_of_pulumi_is_created_again(start: Start) -> None:
     stack = start()
     stack.declare(training=claim(4))
     stack.up()
@@ -112,7 +112,7 @@ def test_a_claim_released_behind_pulumis_back_is_made_anew(start: Start) -> None
     assert len(stack.emulator.claims()) == 1
 
 
-def test_a_claim_that_cannot_be_allocated_fails_in_one_message_and_the_next_up_goes_on(start: Start) -> None:
+def test_a_claim_without_capacity_fails_once_and_the_next_up_continues(start: Start) -> None:
     stack = start(inventory={"US-WEST-04A": {"gb200-4x": 1}, "US-EAST-04A": {"gb200-4x": 0}})
     stack.declare(training=claim(4, readiness={"timeout": "3s"}))
     with pytest.raises(CommandFailed):

@@ -35,7 +35,7 @@ def plugin(emulator: Emulator) -> Iterator[Plugin]:
 
 
 def end_the_engine(plugin: Plugin) -> None:
-    """What the provider process sees when its engine is killed: its standard input ends."""
+    """Do what the death of the engine does to its provider process: end its standard input."""
     assert plugin._process.stdin is not None
     plugin._process.stdin.close()
     plugin._process.stdin = None
@@ -65,7 +65,7 @@ def test_more_than_four_calls_run_at_a_time(namespace: str) -> None:
     assert len(reads) < len(entries)  # alone, each would have read its claim several times
 
 
-def test_the_limit_is_raised_in_the_worker_that_asks_and_nowhere_else() -> None:
+def test_the_limit_is_raised_in_the_calling_executor_and_nowhere_else() -> None:
     raise_worker_limit()
     with futures.ThreadPoolExecutor(1) as untouched, futures.ThreadPoolExecutor(1) as executor:
         executor.submit(raise_worker_limit).result()
@@ -99,9 +99,7 @@ def test_a_background_process_ends_without_an_engine(emulator: Emulator) -> None
     plugin.close()
 
 
-def test_a_process_without_an_engine_ends_its_call_and_does_not_retry_it(
-    emulator: Emulator, plugin: Plugin
-) -> None:
+def test_a_process_without_an_engine_does_not_retry_its_call(emulator: Emulator, plugin: Plugin) -> None:
     inputs = plugin.check({}, claim_inputs()).inputs
     emulator.set_faults([{"path": "create", "hold": "before", "fail": {"code": "unavailable"}}])
     with futures.ThreadPoolExecutor(1) as pool:
