@@ -1,4 +1,4 @@
-"""Claims that exist already, on the real engine: imported, looked up, and found when nobody manages them."""
+"""Claims that exist already, on the real engine: imported, looked up, and found if no stack manages them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(stack: Stack, *arguments: str) -> Result:
 def post(
     stack: Stack, name: str, zones: list[str], count: int = 1, id: str | None = None, **more: Any
 ) -> str:
-    """Make a claim without Pulumi; its id."""
+    """Create a claim without Pulumi; its id."""
     resources = {
         "instanceId": "gb200-4x",
         "instanceCount": count,
@@ -38,8 +38,8 @@ def post(
         return client.capacity_claims.create(name, resources | more, id=id).id
 
 
-def take_over(stack: Stack, *arguments: str) -> str:
-    """Import claims into a stack as the texts say; the program that was printed for it."""
+def import_claims(stack: Stack, *arguments: str) -> str:
+    """Import claims into a stack as the command line explains; the program that it printed."""
     written = stack.folder / "claims.import.json"
     result = run(stack, "import", *arguments, "--out", str(written))
     assert result.exit_code == 0, result.stderr
@@ -48,12 +48,12 @@ def take_over(stack: Stack, *arguments: str) -> str:
     return result.stdout
 
 
-def test_ten_claims_are_imported_without_a_change_and_then_scaled_in_place(start: Start) -> None:
+def test_ten_claims_are_imported_unchanged_and_then_scaled_in_place(start: Start) -> None:
     stack = start()
     ids = {post(stack, f"team-{index}", FORWARD if index % 2 else BACKWARD) for index in range(8)}
     ids |= {post(stack, "twin", FORWARD), post(stack, "twin", FORWARD)}
     stack.emulator.clear_requests()
-    program = take_over(stack, "--all")
+    program = import_claims(stack, "--all")
     assert {state["id"] for state in stack.resources().values()} == ids
     assert list(stack.preview()) == ["claims"]  # the namespace, which only the state has
     stack.pulumi("up", "--yes", "--skip-preview")
@@ -69,21 +69,21 @@ def test_ten_claims_are_imported_without_a_change_and_then_scaled_in_place(start
     assert {state["id"] for state in stack.resources().values() if state["protect"]} == ids
 
 
-def test_the_claims_of_a_terraform_state_are_imported_without_a_change(start: Start) -> None:
+def test_the_claims_of_a_terraform_state_are_imported_unchanged(start: Start) -> None:
     stack = start()
     for held in json.loads((DATA / "terraform-claims.json").read_text(encoding="utf-8"))["capacityClaims"]:
         spec = held["spec"]
         with Client(stack.emulator.token, endpoint=stack.emulator.url) as client:
             client.capacity_claims.create(spec["name"], spec["resources"], id=spec["id"])
     stack.emulator.clear_requests()
-    take_over(stack, "--terraform-state", str(DATA / "terraform.tfstate"))
+    import_claims(stack, "--terraform-state", str(DATA / "terraform.tfstate"))
     assert list(stack.preview()) == ["claims"]
     assert sorted(stack.resources()) == ["evaluation-this", "serving-eu", "serving-us", "training"]
     assert stack.resources()["training"]["inputs"]["resources"]["zones"] == BACKWARD
     assert stack.writes() == []
 
 
-def test_orphans_twins_and_lost_claims_are_found(
+def test_orphans_claims_managed_twice_and_missing_claims_are_found(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = start("kept")
@@ -156,18 +156,20 @@ def test_a_claim_that_is_only_read_is_never_released(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("id", "told"),
+    ("id", "reason"),
     [
-        (" ", "is no claim's id"),
+        (" ", "is not a claim id"),
         ("00000000-0000-4000-8000-000000000000", "there is no capacity claim with the id"),
     ],
 )
-def test_a_lookup_of_nothing_fails_the_preview_with_a_reason(start: Start, id: str, told: str) -> None:
+def test_a_lookup_that_finds_nothing_fails_the_preview_with_a_reason(
+    start: Start, id: str, reason: str
+) -> None:
     stack = start()
     (stack.folder / "__main__.py").write_text(
         f"import pulumi_coreweave_inference as inference\ninference.CapacityClaim.get('looked-up', {id!r})\n",
         encoding="utf-8",
     )
     assert stack.pulumi("preview", check=False).returncode != 0
-    assert told in stack.output
+    assert reason in stack.output
     assert "Traceback" not in stack.output

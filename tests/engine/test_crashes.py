@@ -1,4 +1,4 @@
-"""Death at every point of a claim's life: the next `pulumi up` brings everything right.
+"""Death at every point of a claim's life: the next `pulumi up` repairs everything.
 
 The emulator holds a call, so every point is exact. `docs/reference/crash-matrix.md` records what these tests saw.
 `CRASH_MATRIX=write` runs every death at every point and writes the page; `CRASH_MATRIX=all` runs the same and
@@ -24,7 +24,6 @@ from support.crash import (
     locked,
     mend_torn_state,
     pending,
-    state_file,
     until,
 )
 from support.stack import BACKWARD, FORWARD, ROOT, Stack, claim
@@ -158,7 +157,7 @@ def is_run(life: str, point: Point, death: str) -> bool:
 
 
 @pytest.mark.parametrize(("first", "points", "death"), cases())
-def test_after_any_death_the_next_up_brings_everything_right(
+def test_the_next_up_repairs_everything_after_any_death(
     start: Start, first: Claims, points: tuple[Point, ...], death: str
 ) -> None:
     stack = start(environment={"COREWEAVE_HTTP_TIMEOUT": "120s"})
@@ -234,7 +233,7 @@ def left_behind(stack: Stack, before: Counter[str]) -> str:
 
 
 def recover(stack: Stack) -> str:
-    """Run what a person must run to have everything right again."""
+    """Run the commands that a person has to run to repair everything."""
     commands = []
     if locked(stack):
         stack.pulumi("cancel", "--yes")
@@ -364,7 +363,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def test_from_the_backup_of_a_torn_state_an_up_takes_over_what_was_made_since(start: Start) -> None:
+def test_an_up_from_a_backup_of_the_state_adopts_the_claims_created_since(start: Start) -> None:
     stack = start()
     wanted = {"a": claim(1)}
     stack.declare(**wanted)
@@ -375,7 +374,7 @@ def test_from_the_backup_of_a_torn_state_an_up_takes_over_what_was_made_since(st
     stack.emulator.clear_faults()
     (made,) = live(stack)
     assert [entry["id"] for entry in entries(stack)] == [made]
-    state_file(stack).write_bytes(b"")  # as the engine's death while it writes leaves it
+    stack.state_file.write_bytes(b"")  # as the engine's death while it writes leaves it
     stack.pulumi("cancel", "--yes", check=False)
     assert stack.pulumi(*UP, check=False).returncode != 0
     assert "failed to load checkpoint" in stack.output
@@ -387,12 +386,12 @@ def test_from_the_backup_of_a_torn_state_an_up_takes_over_what_was_made_since(st
 
 
 def test_the_matrix_has_a_row_for_every_point_and_death() -> None:
-    told = {
+    expected = {
         (point.title, text)
         for life in LIVES.values()
         for point in life.points
         for death, text in DEATHS.items()
         if not point.frozen or death == "kill"
     }
-    assert rows(MATRIX).keys() == told
+    assert rows(MATRIX).keys() == expected
     assert MATRIX.read_text(encoding="utf-8").startswith(HEAD)

@@ -76,7 +76,7 @@ def pulumi(tmp_path: Path, emulator: Emulator) -> Iterator[Callable[[Path], Run]
 
 
 @pytest.mark.parametrize("name", sorted(OUTPUTS))
-def test_an_example_goes_up_changes_nothing_the_second_time_and_comes_down(
+def test_an_example_goes_up_has_nothing_left_to_do_and_comes_down(
     pulumi: Callable[[Path], Run], emulator: Emulator, name: str
 ) -> None:
     run = pulumi(EXAMPLES / name)
@@ -92,7 +92,7 @@ def test_an_example_goes_up_changes_nothing_the_second_time_and_comes_down(
     assert emulator.claims() == []
 
 
-def test_the_unit_tests_of_the_example_pass_where_no_api_is() -> None:
+def test_the_unit_tests_of_the_example_pass_without_an_api() -> None:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("COREWEAVE_", "PYTEST_"))
     }

@@ -1,4 +1,4 @@
-"""A claim that no state holds, because its create was cut off and it was then declared otherwise."""
+"""A claim that no state holds: its create was cut off, and then its declaration changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Start = Callable[..., Stack]
 UP = ("up", "--yes", "--skip-preview")
 
 
-def test_a_stack_ends_only_when_the_claim_that_its_state_does_not_hold_is_released(start: Start) -> None:
+def test_destroy_fails_until_the_orphan_of_the_stack_is_released(start: Start) -> None:
     stack = start(environment={"COREWEAVE_READ_GRACE": "1s"})
     emulator = stack.emulator
     stack.declare(a=claim(1))
@@ -29,7 +29,7 @@ def test_a_stack_ends_only_when_the_claim_that_its_state_does_not_hold_is_releas
     emulator.clear_faults()
     emulator.release()
 
-    # Declared otherwise, so that the next `up` makes another claim and leaves this one alone.
+    # With another declaration, the next `up` creates another claim and leaves this one alone.
     (held,) = stack.resources().values()
     (left,) = (each.id for each in emulator.live_claims() if each.id != held["id"])
     stack.declare(a=claim(1), b=claim(2, BACKWARD))
@@ -56,14 +56,14 @@ def test_a_stack_ends_only_when_the_claim_that_its_state_does_not_hold_is_releas
 
 
 def orphans(stack: Stack) -> dict[str, object]:
-    """The origins of unmanaged claims by their ids, as `capacity-claims orphans` tells them."""
+    """The origins of unmanaged claims by their ids, as `capacity-claims orphans` shows them."""
     file = stack.folder / "test"
     file.write_text(stack.pulumi("stack", "export").stdout, encoding="utf-8")
-    told = CliRunner().invoke(
+    found = CliRunner().invoke(
         app, ["orphans", "--state", str(file), "--format", "json"], env=stack.environment
     )
-    assert told.exit_code == 1, told.output
-    origins = {each["id"]: each["origin"] for each in json.loads(told.stdout)["unmanaged"]}
+    assert found.exit_code == 1, found.output
+    origins = {each["id"]: each["origin"] for each in json.loads(found.stdout)["unmanaged"]}
     return {claim_id: origin | {"stack": "test"} for claim_id, origin in origins.items()}
 
 

@@ -19,7 +19,7 @@ LONG: Final = float(os.environ.get("OUTAGE_SECONDS", "6"))
 DOWN = [{"name": "down", "fail": {"code": "unavailable", "form": "html"}}]
 
 
-def test_fifty_claims_come_out_as_fifty_when_every_third_call_fails(start: Start) -> None:
+def test_fifty_claims_become_fifty_when_every_third_call_fails(start: Start) -> None:
     stack = start(allocation_delay=1.0)
     wanted = {f"team-{index}": claim(1) for index in range(50)}
     stack.declare(**wanted)
@@ -50,7 +50,7 @@ def test_an_outage_in_the_middle_of_an_up_is_waited_out(start: Start) -> None:
     assert_settled(stack, wanted)
 
 
-def test_an_outage_longer_than_the_deadline_fails_cleanly_and_the_next_up_goes_on(start: Start) -> None:
+def test_an_outage_beyond_the_deadline_fails_and_the_next_up_continues(start: Start) -> None:
     stack = start(environment={"COREWEAVE_RETRY_DEADLINE": f"{LONG / 3}s"})
     wanted = {f"team-{index}": claim(1) for index in range(8)}
     stack.declare(**wanted)
@@ -78,7 +78,7 @@ def test_an_outage_while_the_program_waits_is_waited_through(start: Start) -> No
     assert_settled(stack, wanted)
 
 
-def test_a_lost_answer_to_the_post_makes_one_claim(start: Start) -> None:
+def test_a_lost_response_to_the_post_creates_one_claim(start: Start) -> None:
     stack = start()
     wanted = {"training": claim(4)}
     stack.declare(**wanted)

@@ -27,7 +27,7 @@ def look(event, arguments):
 
 sys.addaudithook(look)
 """
-"""A `sitecustomize`: every Python process tells from where it loads the two packages."""
+"""A `sitecustomize`: every Python process records from where it loads the two packages."""
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from soak.soak import soak
 
 
 def test_random_work_with_random_deaths_keeps_one_claim_per_declaration() -> None:
-    told: list[str] = []
+    log: list[str] = []
     try:
-        counts = soak(seed=404, say=told.append, maximum=4)
+        counts = soak(seed=404, say=log.append, maximum=4)
     finally:
-        print("\n".join(told))  # shown when it fails: the steps to replay
+        print("\n".join(log))  # shown when it fails: the steps to replay
     assert counts["deaths"] >= 1
     assert counts["clean ups"] >= 2

@@ -29,6 +29,6 @@ def namespace() -> str:
 
 @pytest.fixture
 def client(emulator: Emulator) -> Iterator[Client]:
-    """Somebody else who uses the API."""
+    """Another user of the API."""
     with Client(emulator.token, endpoint=emulator.url) as connected:
         yield connected

@@ -16,7 +16,7 @@ def asked(emulator: Emulator) -> int:
     return sum(record.operation == "parameters" for record in emulator.requests())
 
 
-def test_a_preview_says_what_was_meant_and_asks_the_api_once(plugin: Plugin, emulator: Emulator) -> None:
+def test_a_preview_suggests_the_right_name_and_asks_the_api_once(plugin: Plugin, emulator: Emulator) -> None:
     for _ in range(3):
         (failure,) = plugin.check({}, claim_inputs(**TYPO)).failures
         assert 'did you mean "gb200-4x"?' in failure
@@ -59,7 +59,7 @@ def test_the_check_can_be_a_warning_or_off(emulator: Emulator, setting: str) -> 
         ({"fail": {"code": "permission_denied"}}, "the token may not do this"),
     ],
 )
-def test_an_api_that_does_not_tell_is_a_warning_unless_the_setting_insists(
+def test_a_failed_lookup_is_a_warning_unless_the_setting_insists(
     emulator: Emulator, fault: dict[str, Any], reason: str
 ) -> None:
     emulator.set_faults([{"path": "parameters", **fault}])
@@ -75,20 +75,20 @@ def test_an_api_that_does_not_tell_is_a_warning_unless_the_setting_insists(
             plugin.check({}, claim_inputs())
 
 
-def test_a_setting_that_is_none_of_the_three_is_named(emulator: Emulator) -> None:
+def test_an_unknown_value_of_the_setting_is_an_error_that_names_it(emulator: Emulator) -> None:
     with Plugin(emulator.environment(), {"coreweave:catalogueCheck": "maybe"}) as plugin:
         with pytest.raises(PluginError, match="coreweave:catalogueCheck: must be error, warn or off"):
             plugin.check({}, claim_inputs())
 
 
-def test_what_is_misspelt_and_what_is_not_offered_are_said_together(plugin: Plugin) -> None:
+def test_misspelt_and_unavailable_values_are_reported_together(plugin: Plugin) -> None:
     zones, instance = plugin.check({}, claim_inputs(zones=["us-west-04a", "US-EAST-04A"], **TYPO)).failures
     assert 'resources.zones[0]: "us-west-04a" is not a zone name' in zones
     assert 'resources.instance_id: "gb200-4" is not an instance type' in instance
 
 
 @pytest.mark.parametrize("setting", ["error", "warn"])
-def test_a_misspelt_zone_is_told_once_whatever_the_api_says(emulator: Emulator, setting: str) -> None:
+def test_a_misspelt_zone_is_reported_once_whatever_the_api_says(emulator: Emulator, setting: str) -> None:
     for token in (emulator.token, "refused"):
         config = {"coreweave:catalogueCheck": setting}
         with Plugin(emulator.environment() | {"COREWEAVE_API_TOKEN": token}, config) as plugin:

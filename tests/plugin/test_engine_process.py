@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 from types import ModuleType
@@ -26,15 +27,25 @@ atexit.register(lambda: print("watchers:", started.count("exit-with-engine")))
 """
 
 
+@pytest.fixture
+def plugin(emulator: Emulator) -> Iterator[Plugin]:
+    """A process that starts as the engine starts it."""
+    with Plugin(emulator.environment(), fork=False) as running:
+        yield running
+
+
 def end_the_engine(plugin: Plugin) -> None:
-    """What the provider process sees when its engine is killed: its standard input ends."""
+    """Do what the death of the engine does to its provider process: end its standard input."""
     assert plugin._process.stdin is not None
     plugin._process.stdin.close()
     plugin._process.stdin = None
 
 
 def test_more_than_four_calls_run_at_a_time(namespace: str) -> None:
-    with Emulator(EmulatorSettings(delete_delay=1)) as emulator, Plugin(emulator.environment()) as plugin:
+    with (
+        Emulator(EmulatorSettings(delete_delay=1)) as emulator,
+        Plugin(emulator.environment(), fork=False) as plugin,
+    ):
         entries = []
         for index in range(24):
             inputs = plugin.check(
@@ -54,7 +65,7 @@ def test_more_than_four_calls_run_at_a_time(namespace: str) -> None:
     assert len(reads) < len(entries)  # alone, each would have read its claim several times
 
 
-def test_the_limit_is_raised_in_the_worker_that_asks_and_nowhere_else() -> None:
+def test_the_limit_is_raised_in_the_calling_executor_and_nowhere_else() -> None:
     raise_worker_limit()
     with futures.ThreadPoolExecutor(1) as untouched, futures.ThreadPoolExecutor(1) as executor:
         executor.submit(raise_worker_limit).result()
@@ -79,7 +90,7 @@ def test_a_process_without_an_engine_ends(plugin: Plugin) -> None:
 def test_a_background_process_ends_without_an_engine(emulator: Emulator) -> None:
     interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        plugin = Plugin(emulator.environment())
+        plugin = Plugin(emulator.environment(), fork=False)
     finally:
         signal.signal(signal.SIGINT, interrupted)
     plugin.check({}, claim_inputs())
@@ -88,9 +99,7 @@ def test_a_background_process_ends_without_an_engine(emulator: Emulator) -> None
     plugin.close()
 
 
-def test_a_process_without_an_engine_ends_its_call_and_does_not_retry_it(
-    emulator: Emulator, plugin: Plugin
-) -> None:
+def test_a_process_without_an_engine_does_not_retry_its_call(emulator: Emulator, plugin: Plugin) -> None:
     inputs = plugin.check({}, claim_inputs()).inputs
     emulator.set_faults([{"path": "create", "hold": "before", "fail": {"code": "unavailable"}}])
     with futures.ThreadPoolExecutor(1) as pool:
@@ -112,7 +121,7 @@ def test_an_engine_that_dies_during_a_call_leaves_no_traceback(
 ) -> None:
     """Both provider classes are configured, as in every stack: only one thread may watch for the engine."""
     (tmp_path / "sitecustomize.py").write_text(COUNT_WATCHERS)
-    with Plugin(emulator.environment() | {"PYTHONPATH": str(tmp_path)}) as plugin:
+    with Plugin(emulator.environment() | {"PYTHONPATH": str(tmp_path)}, fork=False) as plugin:
         plugin.of(ClaimNamespaceProvider).diff(namespace, {}, {})
         inputs = plugin.check({}, claim_inputs(namespace)).inputs
         emulator.set_faults([{"path": "create", "hold": "after"}])

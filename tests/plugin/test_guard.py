@@ -1,5 +1,5 @@
-"""The delete guard on the real provider process: a claim that lives on is never released by a delete that
-was meant for an earlier entry of it, and every other delete is a real one."""
+"""The delete guard in a provider process: deleting an earlier entry of a claim that is still in use keeps the
+claim, and every other delete releases it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DELETE_FIRST = Declared(FORWARD, delete_before_replace=True)
 
 @dataclass
 class Stack:
-    """One claim named `training`, and what the API has been asked to do for it."""
+    """One claim named `training`, and the calls that changed something for it."""
 
     emulator: Emulator
     start: Start
@@ -83,7 +83,7 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture
 def quick_stack() -> Iterator[Stack]:
-    """The same with the provider in this process, for what varies a case."""
+    """The same with the provider in this process, for variations of a case."""
     time = Time()
     with Emulator(clock=time.time_ns) as emulator, httpx.HTTPTransport(verify=False) as http:
         yield Stack(emulator, lambda death: InProcess(emulator, time, http, death))
@@ -119,7 +119,7 @@ def test_a_forced_replacement_of_an_unchanged_claim_keeps_it(stack: Stack, how: 
 
 
 @pytest.mark.parametrize("how", ["--replace", "taint"])
-def test_a_forced_replacement_that_releases_first_really_makes_the_claim_anew(stack: Stack, how: str) -> None:
+def test_a_forced_replacement_that_deletes_first_creates_a_new_claim(stack: Stack, how: str) -> None:
     stack.up(DELETE_FIRST)
     if how == "taint":
         stack.engine.taint("training")
@@ -128,7 +128,7 @@ def test_a_forced_replacement_that_releases_first_really_makes_the_claim_anew(st
     stack.assert_settled()
 
 
-def test_a_replacement_that_did_not_get_ready_is_undone_by_reverting(stack: Stack) -> None:
+def test_reverting_undoes_a_replacement_that_did_not_become_ready(stack: Stack) -> None:
     first = stack.up(CREATE_FIRST)
     capacity = stack.emulator.claims()[0].allocation
     stack.fail(Declared(BACKWARD))
@@ -139,7 +139,7 @@ def test_a_replacement_that_did_not_get_ready_is_undone_by_reverting(stack: Stac
     stack.assert_settled()
 
 
-def test_a_replacement_that_did_not_get_ready_is_undone_though_the_first_try_of_it_was_killed(
+def test_reverting_undoes_a_replacement_whose_first_attempt_was_killed(
     quick_stack: Stack,
 ) -> None:
     first = quick_stack.up(CREATE_FIRST)
@@ -151,7 +151,7 @@ def test_a_replacement_that_did_not_get_ready_is_undone_though_the_first_try_of_
 
 
 @pytest.mark.parametrize("targets", [None, {"training"}])
-def test_a_claim_the_state_holds_twice_after_a_crash_is_kept_by_the_next_up(
+def test_the_next_up_keeps_a_claim_that_the_state_holds_twice(
     double: Stack, targets: set[str] | None
 ) -> None:
     claim_id = double.id
@@ -160,7 +160,7 @@ def test_a_claim_the_state_holds_twice_after_a_crash_is_kept_by_the_next_up(
     double.assert_settled()
 
 
-def test_a_claim_the_state_holds_twice_is_kept_when_it_is_replaced_once_more(quick_double: Stack) -> None:
+def test_replacing_a_claim_that_the_state_holds_twice_keeps_it(quick_double: Stack) -> None:
     claim_id = quick_double.id
     assert quick_double.up(CREATE_FIRST, replaced={"training"}) == claim_id
     assert "DELETE" not in quick_double.writes
@@ -176,14 +176,12 @@ def test_destroy_releases_a_claim_the_state_holds_twice(double: Stack, refresh: 
 
 
 @pytest.mark.parametrize("refresh", [False, True])
-def test_a_claim_the_state_holds_twice_is_released_when_the_program_drops_it(
-    quick_double: Stack, refresh: bool
-) -> None:
+def test_dropping_a_claim_that_the_state_holds_twice_releases_it(quick_double: Stack, refresh: bool) -> None:
     quick_double.engine.up({}, refresh=refresh)
     invariants.nothing_alive(quick_double.emulator.claims(), quick_double.engine.state.exported())
 
 
-def test_an_imported_claim_has_no_incarnation_and_is_released_like_any_other(stack: Stack) -> None:
+def test_an_imported_claim_has_no_incarnation_and_can_be_released(stack: Stack) -> None:
     with Client(stack.emulator.token, endpoint=stack.emulator.url) as client:
         client.capacity_claims.create("legacy", FORWARD | {"capacityType": "CAPACITY_TYPE_MANAGED"})
     (record,) = stack.emulator.claims()
@@ -204,7 +202,7 @@ def test_an_imported_claim_is_replaced_and_then_released(quick_stack: Stack) -> 
     quick_stack.assert_settled()
 
 
-def test_the_last_word_is_the_programs_when_a_refresh_comes_first(double: Stack) -> None:
+def test_a_claim_held_twice_is_kept_by_an_up_that_refreshes_first(double: Stack) -> None:
     claim_id = double.id
     # A refresh goes through the state from its beginning: now the entry that waits comes last.
     double.engine.state.entries.sort(key=lambda entry: entry.delete)
@@ -213,7 +211,7 @@ def test_the_last_word_is_the_programs_when_a_refresh_comes_first(double: Stack)
     double.assert_settled()
 
 
-def test_a_refresh_that_meets_the_waiting_entry_last_does_not_release_the_reverted_claim(
+def test_a_reverted_claim_survives_a_refresh_that_reads_the_old_entry_last(
     quick_stack: Stack,
 ) -> None:
     first = quick_stack.up(CREATE_FIRST)
@@ -224,7 +222,7 @@ def test_a_refresh_that_meets_the_waiting_entry_last_does_not_release_the_revert
     quick_stack.assert_settled()
 
 
-def test_a_delete_that_was_killed_after_it_took_effect_is_finished_by_the_next_up(quick_stack: Stack) -> None:
+def test_the_next_up_finishes_a_delete_killed_after_it_took_effect(quick_stack: Stack) -> None:
     quick_stack.up(CREATE_FIRST)
     quick_stack.die(Declared(BACKWARD), Death("delete", when="after"))
     assert len(quick_stack.ids) == 2
@@ -233,7 +231,7 @@ def test_a_delete_that_was_killed_after_it_took_effect_is_finished_by_the_next_u
 
 
 @pytest.mark.parametrize("when", ["before", "after", "answered"])
-def test_a_create_that_was_killed_is_taken_over_by_the_next_up(stack: Stack, when: str) -> None:
+def test_the_next_up_adopts_a_claim_whose_create_was_killed(stack: Stack, when: str) -> None:
     stack.die(CREATE_FIRST, Death("create", when=when))
     stack.up(CREATE_FIRST)
     stack.assert_settled()
@@ -241,7 +239,7 @@ def test_a_create_that_was_killed_is_taken_over_by_the_next_up(stack: Stack, whe
     invariants.nothing_alive(stack.emulator.claims(), stack.engine.state.exported())
 
 
-def test_a_delete_is_not_over_because_a_list_lags_behind_it() -> None:
+def test_a_delete_does_not_trust_a_list_that_lags_behind() -> None:
     with Emulator(EmulatorSettings(list_lag=1.5, delete_delay=0.6)) as emulator:
         with Plugin(emulator.environment()) as plugin:
             keys = [f"x::{name}" for name in ("a", "b", "c")]

@@ -1,5 +1,5 @@
 """How a claim gets its id, against the emulator: the three meanings of `already_exists` and then 404, two
-declarations that must not share a claim, and what a person is told."""
+declarations that must not share a claim, and the texts of the errors."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ def start(running: ExitStack, again: Callable[..., Plugin]) -> Start:
 
 
 def create(plugin: Plugin, namespace: str, **changes: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """The id, the inputs and the outputs of a claim as the engine creates it."""
+    """Create a claim as the engine does: its id, inputs and outputs."""
     checked = plugin.check({}, claim_inputs(namespace, **changes))
     assert checked.failures == []
     claim_id, outputs = plugin.create(checked.inputs)
     return claim_id, checked.inputs, outputs
 
 
-def told(plugin: Plugin, namespace: str, **changes: Any) -> str:
-    """The text of the error that a create ends with, ids by order of appearance."""
+def create_error(plugin: Plugin, namespace: str, **changes: Any) -> str:
+    """The text of the error that a create ends with; ids are numbered by order of appearance."""
     with pytest.raises(PluginError) as error:
         create(plugin, namespace, **changes)
     return plain(str(error.value))
@@ -79,7 +79,7 @@ def posts(emulator: Emulator) -> list[str | None]:
 
 
 @pytest.mark.parametrize("reads", ["get", "list", "both"])
-def test_a_stale_read_after_a_lost_answer_makes_no_second_claim(
+def test_a_stale_read_after_a_lost_response_creates_no_second_claim(
     start: Start, namespace: str, reads: str
 ) -> None:
     emulator, plugin = start(grace="20s")
@@ -90,10 +90,10 @@ def test_a_stale_read_after_a_lost_answer_makes_no_second_claim(
     assert outputs["resources"]["instanceCount"] == 4
 
 
-def test_a_taken_name_is_told_with_its_holder_and_the_ways_out(start: Start, namespace: str) -> None:
+def test_the_error_about_a_taken_name_shows_its_holder_and_the_ways_out(start: Start, namespace: str) -> None:
     emulator, plugin = start(unique_names=True)
     claim_id, _, _ = create(plugin, namespace, name="training")
-    assert told(plugin, namespace, name="training", zones=["US-WEST-04A"]) == snapshot("""\
+    assert create_error(plugin, namespace, name="training", zones=["US-WEST-04A"]) == snapshot("""\
 creating capacity claim 'training' failed: the name 'training' is taken.
   it belongs to the claim <id 1> (4 of 4 gb200-4x instances, STATUS_READY)
   Still reserved: nothing new.
@@ -103,13 +103,13 @@ creating capacity claim 'training' failed: the name 'training' is taken.
     assert [claim.id for claim in emulator.claims()] == [claim_id]
 
 
-def test_a_claim_that_cannot_be_taken_over_yet_is_told_to_be_held(
+def test_a_claim_that_cannot_be_adopted_yet_is_said_to_be_reserved(
     start: Start, again: Again, namespace: str
 ) -> None:
     emulator, plugin = start()
     claim_id, _, _ = create(plugin, namespace)
     emulator.set_faults([{"path": "update", "fail": {"code": "resource_exhausted"}}])
-    text = told(again(emulator), namespace, instanceCount=8.0)
+    text = create_error(again(emulator), namespace, instanceCount=8.0)
     assert "Still reserved: the claim that already has this id, and that is not in the state" in text
     assert "Still reserved: nothing" not in text
     assert [claim.id for claim in emulator.claims()] == [claim_id]
@@ -133,14 +133,12 @@ def test_an_id_is_used_again_where_it_may_be(start: Start, namespace: str) -> No
     assert [claim.id for claim in emulator.claims()] == [first]
 
 
-def test_a_claim_that_is_gone_and_that_the_list_still_shows_is_not_taken_over(
-    start: Start, namespace: str
-) -> None:
+def test_a_deleted_claim_that_the_list_still_shows_is_not_adopted(start: Start, namespace: str) -> None:
     emulator, plugin = start(reuse_ids=False, list_lag=3600)
     first, inputs, outputs = create(plugin, namespace)
     emulator.advance_clock(3601)
     plugin.delete(first, outputs)
-    assert told(plugin, namespace) == snapshot("""\
+    assert create_error(plugin, namespace) == snapshot("""\
 creating capacity claim 'training' (id <id 1>) failed: a claim with this id exists, and the API does not return it.
   the list of claims shows it as 'training-<digits>': 4 of 4 gb200-4x instances, STATUS_READY
   Still reserved: that claim, if the list is right; nothing new.
@@ -151,7 +149,7 @@ creating capacity claim 'training' (id <id 1>) failed: a claim with this id exis
     assert len(emulator.claims()) == 1
 
 
-def test_a_claim_that_is_leaving_and_reads_alive_is_not_taken_over(
+def test_a_claim_that_is_being_deleted_but_reads_alive_is_not_adopted(
     start: Start, namespace: str, client_of: Callable[[Emulator], Client]
 ) -> None:
     emulator, plugin = start(delete_delay=1.0, stale_status_for=0.5)
@@ -164,13 +162,13 @@ def test_a_claim_that_is_leaving_and_reads_alive_is_not_taken_over(
     assert [claim.id for claim in emulator.live_claims()] == [first]
 
 
-def test_a_deletion_that_does_not_end_is_told_and_no_other_claim_is_made(
+def test_a_deletion_that_does_not_end_is_reported_and_creates_nothing(
     start: Start, namespace: str, client_of: Callable[[Emulator], Client]
 ) -> None:
     emulator, plugin = start(delete_delay=3600)
     first, _, _ = create(plugin, namespace)
     client_of(emulator).capacity_claims.delete(first)
-    assert told(plugin, namespace) == snapshot("""\
+    assert create_error(plugin, namespace) == snapshot("""\
 creating capacity claim 'training' (id <id 1>) has to wait: the claim that had this id is still being deleted.
   the API shows it as 4 of 4 gb200-4x instances, STATUS_DELETING
   Still reserved: nothing new.
@@ -209,7 +207,7 @@ def test_a_rename_by_an_alias_is_no_difference_and_no_call(
     assert emulator.requests() == []
 
 
-def test_a_new_claim_with_a_name_that_is_free_again_leaves_the_renamed_one_alone(
+def test_a_new_claim_with_a_freed_name_leaves_the_renamed_claim_alone(
     start: Start, namespace: str, again: Again
 ) -> None:
     emulator, plugin = start()
@@ -223,13 +221,13 @@ def test_a_new_claim_with_a_name_that_is_free_again_leaves_the_renamed_one_alone
     assert [claim.id for claim in emulator.claims()] == [first]
 
 
-def test_a_renamed_claim_that_a_new_one_took_over_is_told_of_until_that_is_put_right(
+def test_a_renamed_claim_that_a_new_one_adopted_is_an_error_until_repaired(
     start: Start, namespace: str, again: Again
 ) -> None:
     emulator, plugin = start()
     first, inputs, outputs = create(plugin, namespace)
     plugin = again(emulator)
-    # The new one comes before the renamed one, or without it, so nothing is known of that yet.
+    # The new claim comes first, so the process does not know about the rename yet.
     _, new_inputs, new_outputs = create(plugin, namespace)
     renamed = plugin.check(inputs, claim_inputs(namespace, key=f"{TYPE}::renamed"))
     with pytest.raises(PluginError) as error:
@@ -243,7 +241,7 @@ capacity claim 'renamed' (id <id 1>) is already held by the resource 'training'.
     assert [claim.id for claim in emulator.claims()] == [first]
 
     plugin = again(emulator)
-    for entry in (outputs, new_outputs):  # a refresh meets both, and does not mind
+    for entry in (outputs, new_outputs):  # a refresh reads both, which is no error
         _, read, _ = plugin.read(first, entry)
         plugin.diff(first, read, inputs)
     plugin.diff(first, new_outputs, new_inputs)
@@ -251,14 +249,14 @@ capacity claim 'renamed' (id <id 1>) is already held by the resource 'training'.
         plugin.diff(first, outputs, renamed.inputs)
 
 
-def test_a_claim_with_our_id_and_other_content_is_told_of_and_left_alone(
+def test_a_claim_with_our_id_and_other_content_is_reported_and_unchanged(
     start: Start, namespace: str, again: Again
 ) -> None:
     emulator, plugin = start()
     claim_id, _, _ = create(plugin, namespace)
     emulator.edit_claim(claim_id, spec={"resources": {"zones": ["US-EAST-04A"]}})
     emulator.clear_requests()
-    assert told(again(emulator), namespace) == snapshot("""\
+    assert create_error(again(emulator), namespace) == snapshot("""\
 creating capacity claim 'training' (id <id 1>) failed: a claim with this id exists and is not what is declared.
   it is named 'training-<digits>': 4 of 4 gb200-4x instances, STATUS_READY, zones US-EAST-04A
   Still reserved: that claim, unchanged.
@@ -268,9 +266,7 @@ creating capacity claim 'training' (id <id 1>) failed: a claim with this id exis
     assert [record.operation for record in emulator.requests()] == ["list", "create", "get"]
 
 
-def test_a_namespace_removed_by_hand_changes_nothing_for_a_claim_that_exists(
-    start: Start, namespace: str
-) -> None:
+def test_a_namespace_removed_by_hand_does_not_change_existing_claims(start: Start, namespace: str) -> None:
     _, plugin = start()
     claim_id, inputs, outputs = create(plugin, namespace)
     other = "0" * 8 + namespace[8:]
@@ -283,9 +279,9 @@ def test_a_namespace_removed_by_hand_changes_nothing_for_a_claim_that_exists(
 
 
 @pytest.mark.parametrize("form", ["connect", "status"])
-def test_a_refused_field_is_told_in_the_programs_spelling(start: Start, namespace: str, form: str) -> None:
+def test_a_refused_field_is_named_in_the_programs_spelling(start: Start, namespace: str, form: str) -> None:
     emulator, plugin = start(error_form=form, max_zones=1)
-    assert told(plugin, namespace, instanceId="b300-8x") == snapshot("""\
+    assert create_error(plugin, namespace, instanceId="b300-8x") == snapshot("""\
 creating capacity claim 'training' (id <id 1>) failed: the API refused the request as invalid.
   invalid_argument: validation error: resources.zones: value must contain no more than 1 item(s)
   resources.zones: value must contain no more than 1 item(s)
@@ -296,10 +292,10 @@ creating capacity claim 'training' (id <id 1>) failed: the API refused the reque
     assert emulator.claims() == []
 
 
-def test_an_outage_tells_that_nothing_is_done_twice(start: Start, namespace: str) -> None:
+def test_the_error_of_an_outage_says_that_nothing_is_done_twice(start: Start, namespace: str) -> None:
     emulator, plugin = start()
     emulator.set_faults([{"path": "create", "fail": {"when": "after", "message": "try later"}}])
-    assert told(plugin, namespace) == snapshot("""\
+    assert create_error(plugin, namespace) == snapshot("""\
 creating capacity claim 'training' (id <id 1>) failed: the API is not available.
   unavailable: try later
   (<n> attempts, request id <request>)
@@ -311,11 +307,11 @@ creating capacity claim 'training' (id <id 1>) failed: the API is not available.
     assert len(emulator.claims()) == 1
 
 
-def test_an_exhausted_quota_tells_how_long_to_wait(start: Start, namespace: str) -> None:
+def test_the_error_of_an_exhausted_quota_says_how_long_to_wait(start: Start, namespace: str) -> None:
     emulator, plugin = start()
     refusal = {"code": "resource_exhausted", "message": "quota of gb200-4x", "retry_after": 300}
     emulator.set_faults([{"path": "create", "fail": refusal}])
-    assert told(plugin, namespace) == snapshot("""\
+    assert create_error(plugin, namespace) == snapshot("""\
 creating capacity claim 'training' (id <id 1>) failed: a quota or rate limit of the API is exhausted.
   resource_exhausted: quota of gb200-4x
   (<n> attempts, request id <request>)
@@ -324,11 +320,11 @@ creating capacity claim 'training' (id <id 1>) failed: a quota or rate limit of 
 """)
 
 
-def test_a_viewers_token_is_told_to_be_one(namespace: str) -> None:
+def test_the_error_of_a_viewers_token_names_the_role_it_needs(namespace: str) -> None:
     with Emulator() as emulator:
         token = {"COREWEAVE_API_TOKEN": emulator.settings.viewer_token}
         with Plugin(emulator.environment() | token) as plugin:
-            assert told(plugin, namespace) == snapshot("""\
+            assert create_error(plugin, namespace) == snapshot("""\
 creating capacity claim 'training' (id <id 1>) failed: the token may not do this.
   permission_denied: create a capacity claim: needs the role "Inference Admin"
   (<n> attempts, request id <request>)
@@ -337,7 +333,7 @@ creating capacity claim 'training' (id <id 1>) failed: the token may not do this
 """)
 
 
-def test_a_claim_that_is_gone_cannot_be_scaled_and_refresh_is_named(start: Start, namespace: str) -> None:
+def test_scaling_a_deleted_claim_fails_and_suggests_a_refresh(start: Start, namespace: str) -> None:
     emulator, plugin = start()
     claim_id, inputs, outputs = create(plugin, namespace)
     emulator.edit_claim(claim_id, delete=True)
@@ -371,6 +367,6 @@ releasing capacity claim 'training' (id <id 1>) failed: the API refused it in th
 
 @pytest.fixture
 def client_of() -> Iterator[Callable[[Emulator], Client]]:
-    """Somebody else who uses an emulator's API."""
+    """Another user of an emulator's API."""
     with ExitStack() as running:
         yield lambda emulator: running.enter_context(Client(emulator.token, endpoint=emulator.url))

@@ -1,4 +1,4 @@
-"""An organization that holds fifty thousand claims of others: what is read for one's own, and what for all."""
+"""An organization that holds fifty thousand claims of others: which operations read only the stack's own, and which read all."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def answered(emulator: Emulator) -> int:
     return sum(record.bytes_out for record in emulator.requests())
 
 
-def test_ten_claims_are_made_awaited_scaled_and_released_without_reading_those_of_others(
+def test_the_life_of_ten_claims_does_not_read_the_claims_of_others(
     emulator: Emulator,
 ) -> None:
     emulator.clear_requests()
@@ -92,7 +92,7 @@ def wait_for(emulator: Emulator, created: list[tuple[str, dict[str, object]]]) -
     return asyncio.run(main())
 
 
-def test_list_and_orphans_read_all_of_them_and_say_how_many(
+def test_list_and_orphans_read_all_claims_and_say_how_many(
     emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in emulator.environment().items():

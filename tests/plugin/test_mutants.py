@@ -1,4 +1,4 @@
-"""The random histories find the bugs that were put into the provider on purpose."""
+"""The random histories find deliberate bugs in the provider."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.mutants import MUTANTS
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_bug_put_in_on_purpose_is_found(mutant: str) -> None:
+def test_a_deliberate_bug_is_found(mutant: str) -> None:
     before = Histories.steps
     with MUTANTS[mutant](), pytest.raises(AssertionError) as found:
         run_state_machine_as_test(

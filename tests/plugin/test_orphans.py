@@ -1,4 +1,4 @@
-"""Claims that a stack has made and its state does not hold: told of when another one is made, and at its end."""
+"""Orphans: a create warns about them, and the end of a stack refuses to leave them behind."""
 
 from __future__ import annotations
 
@@ -18,26 +18,24 @@ def create(plugin: Plugin, namespace: str, **changes: Any) -> tuple[str, dict[st
 
 
 def cut_off(emulator: Emulator, namespace: str, **resources: Any) -> str:
-    """A claim that was posted by a process which died of it."""
+    """Leave a claim that no state holds, as a create does that was cut off; its id."""
     with Plugin(emulator.environment()) as plugin:
         claim_id, _ = create(plugin, namespace, **resources)
     return claim_id
 
 
 def printed(plugin: Plugin) -> str:
-    """What a process has shown to the user by its end."""
+    """End a process; what it has shown to the user."""
     plugin.close()
     return plugin.printed
 
 
-# When another claim is made for the same declaration
+# When another claim is created for the same declaration
 
 EAST = ["US-EAST-04A"]
 
 
-def test_a_claim_that_is_made_beside_one_that_was_cut_off_is_told_of(
-    emulator: Emulator, namespace: str
-) -> None:
+def test_a_create_beside_a_claim_that_was_cut_off_warns_about_it(emulator: Emulator, namespace: str) -> None:
     left = cut_off(emulator, namespace, zones=EAST)
     cut_off(emulator, str(uuid.uuid4()), zones=EAST)  # of another stack
     cut_off(
@@ -57,7 +55,7 @@ warning: another claim that was made for capacity claim 'training' is alive.
     assert claim_id not in said
 
 
-def test_a_claim_that_is_replaced_or_was_released_is_not_told_of(
+def test_a_claim_being_replaced_or_released_causes_no_warning(
     emulator: Emulator, plugin: Plugin, namespace: str
 ) -> None:
     old, outputs = create(plugin, namespace)
@@ -69,16 +67,16 @@ def test_a_claim_that_is_replaced_or_was_released_is_not_told_of(
         assert "alive" not in printed(later)
 
 
-def test_nobody_is_told_where_claims_are_meant_to_live_on(emulator: Emulator, namespace: str) -> None:
+def test_no_warning_is_shown_where_orphans_are_meant_to_stay_alive(
+    emulator: Emulator, namespace: str
+) -> None:
     cut_off(emulator, namespace, zones=EAST)
     with Plugin(emulator.environment() | {"COREWEAVE_ORPHANS": "leave"}) as plugin:
         create(plugin, namespace)
         assert printed(plugin) == ""
 
 
-def test_claims_are_listed_once_for_all_creates_and_not_where_the_stack_is_new(
-    emulator: Emulator, namespace: str
-) -> None:
+def test_all_creates_share_one_list_and_a_new_stack_needs_none(emulator: Emulator, namespace: str) -> None:
     keys = [f"{claim_inputs()['identity']['declaration']}{index}" for index in range(3)]
     with Plugin(emulator.environment()) as plugin:
         for key in keys:
@@ -94,7 +92,7 @@ def test_claims_are_listed_once_for_all_creates_and_not_where_the_stack_is_new(
     assert {record.operation for record in emulator.requests()} <= {"create", "parameters"}
 
 
-def test_a_claim_is_made_though_the_api_does_not_tell_which_claims_live(
+def test_a_claim_is_created_even_if_the_api_refuses_to_list_claims(
     emulator: Emulator, namespace: str
 ) -> None:
     emulator.set_faults([{"path": "list", "fail": {"code": "permission_denied", "message": "not yours"}}])
@@ -114,7 +112,7 @@ warning: looking for claims that a cut-off create has left failed: the token may
 # When the stack ends
 
 
-def test_a_namespace_is_kept_while_a_claim_lives_that_the_state_does_not_hold(
+def test_a_namespace_is_kept_while_an_orphan_is_alive(
     emulator: Emulator, plugin: Plugin, client: Client, namespace: str
 ) -> None:
     left = cut_off(emulator, namespace, zones=["US-EAST-04A"])
@@ -137,7 +135,7 @@ the claim namespace is kept: 1 capacity claim of this stack is alive and not in 
         namespaces.delete(namespace, {})
 
 
-def test_the_text_names_ten_claims_that_are_left_and_tells_how_many_more(
+def test_the_error_names_ten_orphans_and_counts_the_others(
     emulator: Emulator, plugin: Plugin, namespace: str
 ) -> None:
     for index in range(12):
@@ -149,7 +147,9 @@ def test_the_text_names_ten_claims_that_are_left_and_tells_how_many_more(
     assert "and 2 more" in str(refused.value)
 
 
-def test_a_namespace_goes_where_claims_are_meant_to_live_on(emulator: Emulator, namespace: str) -> None:
+def test_a_namespace_is_deleted_where_orphans_are_meant_to_stay_alive(
+    emulator: Emulator, namespace: str
+) -> None:
     left = cut_off(emulator, namespace)
     with Plugin(emulator.environment() | {"COREWEAVE_ORPHANS": "leave"}) as plugin:
         plugin.of(ClaimNamespaceProvider).delete(namespace, {})
@@ -166,8 +166,8 @@ def test_a_namespace_waits_for_reads_that_lag_behind_a_deletion(emulator: Emulat
 
 
 def test_a_namespace_waits_for_lists_that_lag_behind_a_create() -> None:
-    with Emulator(EmulatorSettings(list_lag=3)) as emulator:
-        environment = emulator.environment() | {"COREWEAVE_READ_GRACE": "4s"}
+    with Emulator(EmulatorSettings(list_lag=1)) as emulator:
+        environment = emulator.environment() | {"COREWEAVE_READ_GRACE": "2s"}
         with Plugin(environment) as plugin:
             namespace, _ = plugin.of(ClaimNamespaceProvider).create({})
             claim_id, outputs = create(plugin, namespace)
@@ -180,7 +180,7 @@ def test_a_namespace_waits_for_lists_that_lag_behind_a_create() -> None:
                     later.of(ClaimNamespaceProvider).delete(namespace, {})
 
 
-def test_a_list_that_knows_what_was_released_is_believed_at_once(
+def test_a_list_that_reflects_a_release_is_trusted_at_once(
     emulator: Emulator, plugin: Plugin, namespace: str
 ) -> None:
     claim_id, outputs = create(plugin, namespace)
@@ -192,17 +192,15 @@ def test_a_list_that_knows_what_was_released_is_believed_at_once(
     assert [record.operation for record in emulator.requests()] == ["list", "delete", "get", "list"]
 
 
-def test_the_end_of_a_stack_that_held_no_claim_waits_long_and_says_so(
-    emulator: Emulator, namespace: str
-) -> None:
-    with Plugin(emulator.environment() | {"COREWEAVE_READ_GRACE": "5.9s"}) as plugin:
+def test_the_end_of_a_stack_without_claims_says_that_it_waits(emulator: Emulator, namespace: str) -> None:
+    with Plugin(emulator.environment() | {"COREWEAVE_READ_GRACE": "6.4s"}) as plugin:
         plugin.of(ClaimNamespaceProvider).delete(namespace, {})
         assert printed(plugin) == snapshot(
-            "waiting 5 s before looking for claims that a cut-off create may have left: lists may not show them yet\n"
+            "waiting 6 s before looking for claims that a cut-off create may have left: lists may not show them yet\n"
         )
 
 
-def test_a_namespace_made_anew_by_force_lets_the_claims_of_the_stack_live(
+def test_a_forced_replacement_of_the_namespace_keeps_the_stacks_claims(
     emulator: Emulator, plugin: Plugin, namespace: str
 ) -> None:
     claim_id, outputs = create(plugin, namespace)
@@ -212,9 +210,7 @@ def test_a_namespace_made_anew_by_force_lets_the_claims_of_the_stack_live(
     assert [claim.id for claim in emulator.live_claims()] == [claim_id]
 
 
-def test_a_namespace_does_not_go_unless_the_api_tells_which_claims_live(
-    emulator: Emulator, namespace: str
-) -> None:
+def test_a_namespace_is_kept_if_the_api_refuses_to_list_claims(emulator: Emulator, namespace: str) -> None:
     emulator.set_faults([{"path": "list", "fail": {"code": "permission_denied", "message": "not yours"}}])
     with (
         Plugin(emulator.environment() | {"COREWEAVE_READ_GRACE": "0"}) as plugin,

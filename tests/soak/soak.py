@@ -3,7 +3,7 @@
     python tests/soak/soak.py --minutes 20 --seed 1
 
 Every step is drawn from the seed alone, so a run is replayed by its seed and number of steps. After each
-step that ends in a clean `pulumi up`, what must always hold is checked; the first violation ends the run
+step that ends in a clean `pulumi up`, the invariants are checked; the first violation ends the run
 with the list of all steps.
 """
 
@@ -25,7 +25,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from support import invariants
-from support.crash import Operation, assert_settled, entries, locked, mend_torn_state, state_of, until
+from support.crash import Operation, assert_settled, entries, locked, mend_torn_state, until
 from support.stack import Stack
 
 from coreweave_inference.emulator import ClaimRecord, Emulator, EmulatorSettings, FaultProfile
@@ -125,7 +125,7 @@ def steps(seed: int) -> Any:
             ("up", "up with preview", "up --replace", "refresh", "preview", "destroy"), (60, 12, 10, 6, 4, 8)
         )[0]
         if command == "up --replace":
-            command += f" {draw.choice(sorted(program.claims))}" if program.claims else " nobody"
+            command += f" {draw.choice(sorted(program.claims))}" if program.claims else " nothing"
         yield Step(
             changes,
             {name: dict(claim) for name, claim in program.claims.items()},
@@ -210,7 +210,9 @@ class Soak:
         left = self._cut_off().keys()
         self.counts["claims seen left by a change after a death"] += len(left)
         try:
-            assert left <= self._left, f"claims live that nobody declared otherwise: {left - self._left}"
+            assert left <= self._left, (
+                f"claims are alive whose declaration did not change: {left - self._left}"
+            )
             assert_settled(self._stack, self._declared, left)
             invariants.no_second_post(self._emulator.requests(), self._left)
             self._nothing_was_lost()
@@ -235,7 +237,7 @@ class Soak:
             if status:
                 raise Violation(f"the second `pulumi destroy` ended with {status}:\n{output}")
         try:
-            invariants.nothing_alive(self._emulator.claims(), state_of(self._stack).get("resources", []))
+            invariants.nothing_alive(self._emulator.claims(), self._stack.export().get("resources", []))
         except AssertionError as error:
             raise Violation(str(error)) from error
 
@@ -245,7 +247,7 @@ class Soak:
         left = self._cut_off()
         unnamed = [claim_id for claim_id in left if claim_id not in self._output]
         if unnamed or not left.keys() <= self._left:
-            raise Violation(f"{left.keys()} live that the state does not hold; told was:\n{self._output}")
+            raise Violation(f"{left.keys()} are alive and not in the state; the output was:\n{self._output}")
         for claim_id in left:
             self._say(f"      released: {claim_id}")
             self._emulator.edit_claim(claim_id, delete=True)
@@ -278,7 +280,7 @@ class Soak:
         self._stack.declare(**{n: c | {"readiness": {"timeout": patience}} for n, c in claims.items()})
 
     def _cut_off(self) -> dict[str, ClaimRecord]:
-        """The claims that were posted and are not in the state: the next `up` has to take them over."""
+        """The claims that were posted and are not in the state: the next `up` has to adopt them."""
         known = {entry["id"] for entry in entries(self._stack)}
         return {claim.id: claim for claim in self._emulator.live_claims() if claim.id not in known}
 

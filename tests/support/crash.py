@@ -126,18 +126,13 @@ def locked(stack: Stack) -> bool:
     return any(file.is_file() for file in locks.rglob(f"{stack.name}/*"))
 
 
-def state_of(stack: Stack) -> dict[str, Any]:
-    """The stack's state as it lies on the disk, which needs no command and no lock."""
-    return json.loads(state_file(stack).read_text(encoding="utf-8"))["checkpoint"]["latest"] or {}
-
-
 def mend_torn_state(stack: Stack) -> bool:
     """Repair the state if the CLI died while writing it.
 
     The engine does not write a state in a folder atomically. It keeps the previous one in `*.json.bak`, and
     can do without the attributes next to it, `*.json.attrs`.
     """
-    file = state_file(stack)
+    file = stack.state_file
     attributes = file.with_name(f"{file.name}.attrs")
     torn = [each for each in (file, attributes) if each.exists() and not _is_json(each)]
     if file in torn:
@@ -155,21 +150,15 @@ def _is_json(file: Path) -> bool:
     return True
 
 
-def state_file(stack: Stack) -> Path:
-    """Where the engine keeps the stack's state."""
-    (file,) = (stack.folder.parent / "state" / ".pulumi" / "stacks").rglob(f"{stack.name}.json")
-    return file
-
-
 def entries(stack: Stack) -> list[dict[str, Any]]:
     """All claims in the state, those that wait for their deletion included."""
-    resources = state_of(stack).get("resources", [])
+    resources = stack.export().get("resources", [])
     return [entry for entry in resources if entry["type"].endswith(":CapacityClaim")]
 
 
 def pending(stack: Stack) -> list[str]:
     """The kinds of the operations that the state calls interrupted."""
-    return [operation["type"] for operation in state_of(stack).get("pending_operations", [])]
+    return [operation["type"] for operation in stack.export().get("pending_operations", [])]
 
 
 def assert_settled(
@@ -180,7 +169,7 @@ def assert_settled(
     `others` are the ids of claims that do not belong to the stack.
     """
     claims = [claim for claim in stack.emulator.claims() if claim.id not in others]
-    state = state_of(stack)
+    state = stack.export()
     invariants.settled(claims, state.get("resources", []), declared)
     # Creates stay pending until `pulumi refresh --clear-pending-creates`, even when they are made up for.
     assert set(pending(stack)) <= {"creating"}
@@ -211,7 +200,5 @@ __all__ = [
     "locked",
     "mend_torn_state",
     "pending",
-    "state_file",
-    "state_of",
     "until",
 ]

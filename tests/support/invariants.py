@@ -39,7 +39,7 @@ def settled(
 ) -> None:
     """After the last clean `up`: the live claims are the declared ones, one to one, under the state's ids.
 
-    `declared` holds the names of the resources the program declares. `left` tells, by claim id, for which
+    `declared` holds the names of the resources the program declares. `left` says, by claim id, for which
     resource a create was cut off; those that are declared otherwise by now may live, too. So may those
     whose namespace was removed by hand: the ids of another one do not lead to them. `foreign` are the ids of
     claims that somebody else has changed, so that a claim was made beside them and not needed later.
@@ -57,7 +57,7 @@ def settled(
     lost = {name: id for name, id in held.items() if id not in alive}
     assert not lost, f"declared claims are not alive: {lost}{evidence}"
     twins = [claim for id, claim in alive.items() if id not in held.values() and id not in left]
-    assert not twins, f"claims live that nobody declares: {_shown(twins)}{evidence}"
+    assert not twins, f"undeclared claims are alive: {_shown(twins)}{evidence}"
     doubled = [
         alive[id] for id, of in left.items()
         if id in alive and of in held and id != held[of] and held[of] not in foreign
@@ -74,8 +74,8 @@ def one_claim_each(
     """At any time: no two live claims stand for one declaration, except old and new of a replacement.
 
     The old one is what the state holds marked for deletion, or what a create that was cut off is to
-    replace. `cut_off` tells, by claim id, for which resource a create was cut off before the state was
-    written; the next `up` has to take them over, if they are declared so still.
+    replace. `cut_off` says, by claim id, for which resource a create was cut off before the state was
+    written; the next `up` has to adopt them, if their declaration is unchanged.
     """
     cut_off = cut_off or {}
     entries = claims_of(state)
@@ -163,7 +163,7 @@ def _declares(claim: ClaimRecord) -> tuple[str, ...]:
 
 
 def _stack(claim_id: str) -> str:
-    """The half of a claim's id that tells the namespace."""
+    """The half of a claim's id that shows the namespace."""
     return claim_id[18:]
 
 

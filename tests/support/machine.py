@@ -47,7 +47,7 @@ api = st.fixed_dictionaries(
         "allocation_delay": st.sampled_from([0.0, 4.0]),
     }
 )
-"""What nobody outside CoreWeave knows about the API."""
+"""What only CoreWeave knows about the API."""
 _TIMES: Final = ("stale_status_for", "list_lag", "delete_delay", "allocation_delay")
 
 contents = st.builds(
@@ -86,16 +86,16 @@ _EXPECTED: Final = (
     "is not available",
     "cannot be reached",
     "rate limit of the API is exhausted",
-    "answered with an error",
+    "responded with an error",
     "is taken",
-    "was changed by somebody else",
+    "was changed outside of Pulumi",
     "does not know the claim",
-    "in the claim's present state",
+    "in the claim's current state",
     "refused the request as invalid",
     "is not what is declared",
-    "does not answer for it",
+    "does not return it",
     "is not finished",
-    "is held by the resource",
+    "is already held by the resource",
     "namespace is kept",
 )
 
@@ -132,7 +132,7 @@ class Histories(RuleBasedStateMachine):
         self.before: list[dict[str, Declared]] = []
         self.touched: set[str] = set()  # claims somebody else has changed or released
         self.lists_lag = settings["list_lag"] > 0
-        self.faulty = False  # whether the API fails at random or as told
+        self.faulty = False  # whether the API fails, at random or by a rule
         self.stale = False  # whether reads may be behind what was written
         self.error = ""  # what the last operation ended with
 
@@ -177,7 +177,7 @@ class Histories(RuleBasedStateMachine):
             renamed = Declared(declared.resources, declared.name, old, declared.delete_before_replace)
             self.program = {"r": renamed, **self.program} if first else {**self.program, "r": renamed}
             self.touched.add(entry.id)
-            # What was made for it before is nobody's now: neither the old name's nor the new one's.
+            # Claims left by its earlier creates now belong to neither name.
             self.engine.cut_off |= {
                 id: f"{of}, renamed" for id, of in self.engine.cut_off.items() if of == old
             }
@@ -275,6 +275,14 @@ class Histories(RuleBasedStateMachine):
         self.program = earlier
         self._up(death=death)
         self.emulator.advance_clock(seconds)
+        self._up()
+
+    @rule(name=st.sampled_from(NAMES), first=contents, second=contents)
+    def abandon(self, name: str, first: dict[str, Any], second: dict[str, Any]) -> None:
+        """Be killed while a claim is being posted, and declare another one instead."""
+        self.declare(name, first, 2)
+        self._up(death=Death("create"))
+        self.declare(name, second, 2)
         self._up()
 
     @rule(replaced=st.sets(st.sampled_from(NAMES), max_size=1))
@@ -375,7 +383,7 @@ class Histories(RuleBasedStateMachine):
             state, left = self.engine.state.exported(), self.engine.cut_off
             invariants.settled(self.emulator.claims(), state, self.program, left, self.touched)
         if shown:
-            assert not self.engine.untold, f"nobody was told that these live: {self.engine.untold}"
+            assert not self.engine.unnamed, f"no warning names these living claims: {self.engine.unnamed}"
         return ended
 
     def _operate(self, operation: Callable[[], object], *, reads: bool = False) -> bool:
@@ -383,7 +391,7 @@ class Histories(RuleBasedStateMachine):
         Histories.operations += 1
         if reads or (self.stale and not self.engine.cut_off):
             # Only a repeated create meets reads that miss what was written a moment ago: a claim that
-            # has just been made and cannot be read yet is not told from one that is gone.
+            # has just been created and cannot be read yet looks like one that is gone.
             self.emulator.advance_clock(_STALE_FOR)
         self.stale, self.error = False, ""
         try:
@@ -474,7 +482,7 @@ class Histories(RuleBasedStateMachine):
                 self._release(claim_id)
         for name in list(self.program):
             declared = self.program[name]
-            if "is held by the resource" in self.error and name != "r":
+            if "is already held by the resource" in self.error and name != "r":
                 self.engine.forget(name)
             elif f"'{name}'" in self.error and ("is taken" in self.error or "STATUS_FAILED" in self.error):
                 if "STATUS_FAILED" in self.error and self.engine.state.current(name) is not None:

@@ -131,7 +131,7 @@ class Process(Protocol):
 
 
 Start = Callable[[Death | None], Process]
-"""Starts a provider process that dies as told."""
+"""Starts a provider process that dies as the argument says."""
 
 
 class Time:
@@ -344,7 +344,7 @@ class Engine:
         self.replaced: set[str] = set()
         """Claims that a create-first replacement was begun for, or that were renamed: their content may be
         posted again."""
-        self.untold: set[str] = set()
+        self.unnamed: set[str] = set()
         """Cut-off claims that the last operation made another claim beside, and did not name."""
         self._start = start
         self._watch = watch
@@ -451,7 +451,7 @@ class Engine:
 
     @contextmanager
     def _process(self, death: Death | None) -> Iterator[Process]:
-        self._death, self._answers, self._replacing, self.untold = death, 0, [], set()
+        self._death, self._answers, self._replacing, self.unnamed = death, 0, [], set()
         process = self._start(death)
         try:
             yield process
@@ -462,7 +462,7 @@ class Engine:
             raise Failed(str(error)) from None
         finally:
             said = process.close()
-            self.untold = {claim_id for claim_id in self.untold if claim_id not in said}
+            self.unnamed = {claim_id for claim_id in self.unnamed if claim_id not in said}
             self._note()
 
     def _answered(self, operation: str, process: Process) -> None:
@@ -551,7 +551,7 @@ class Engine:
             self.cut_off |= dict.fromkeys(self._alive() - before, name)
             raise
         assert id in self._alive(), f"the provider answered that '{name}' is {id}, which does not live"
-        self.untold |= {each for each, of in self.cut_off.items() if of == name and each in before} - {id}
+        self.unnamed |= {each for each, of in self.cut_off.items() if of == name and each in before} - {id}
         self.released.discard(id)
         if old is not None and old.pending_replacement:
             self.state.entries.remove(old)

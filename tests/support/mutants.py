@@ -1,4 +1,4 @@
-"""Bugs that are put into the provider on purpose: a test suite that does not find them proves nothing."""
+"""Deliberate bugs in the provider: a test suite that does not find them proves nothing."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from pulumi.runtime import rpc
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 
 from pulumi_coreweave_inference import CapacityClaimProvider, ClaimNamespaceProvider
+from support.forked import ForkedPlugin
 
 UNKNOWN: Final = rpc.UNKNOWN
 """How a value that is not known yet is written in properties sent to the plugin."""
@@ -50,23 +51,34 @@ class Checked:
 
 
 class Plugin:
-    """One provider process, from its start to its end."""
+    """One provider process, from its start to its end.
+
+    `fork`: start it from a process that has made its imports. Otherwise it starts as the engine starts it.
+    """
 
     def __init__(
         self,
         environment: Mapping[str, str] | None = None,
         config: Mapping[str, str] | None = None,
         provider: type[ResourceProvider] = CapacityClaimProvider,
+        *,
+        fork: bool = True,
     ) -> None:
         self.printed = ""
         """What the process has shown to the user, once it has ended."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("COREWEAVE", "CW_"))}
-        self._process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "pulumi.dynamic"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=inherited | dict(environment or {}),
+        environment = inherited | dict(environment or {})
+        # Only a process of its own is measured by coverage.
+        self._process = (
+            ForkedPlugin(environment)
+            if fork and "COVERAGE_PROCESS_CONFIG" not in os.environ
+            else subprocess.Popen(
+                [sys.executable, "-u", "-m", "pulumi.dynamic"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+            )
         )
         assert self._process.stdout
         port = int(self._process.stdout.readline())

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pulumi import automation
-
 from coreweave_inference.emulator import Emulator
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
+PROJECT: Final = "claims"
 PROGRAM: Final = """
 import json
 
@@ -56,28 +55,31 @@ def claim(count: int = 4, zones: list[str] | None = None, **arguments: Any) -> d
     return {"resources": resources, "readiness": {"timeout": "60s"}} | arguments
 
 
+class CommandFailed(AssertionError):
+    """A command of the CLI ended with an error, which is the text of this one."""
+
+
 @dataclass
 class Stack:
-    """One stack with a folder of its own. Its operations raise `automation.CommandError`."""
+    """One stack with a folder of its own. Its operations raise `CommandFailed`."""
 
     folder: Path
     emulator: Emulator
     environment: dict[str, str] = field(default_factory=dict)
     name: str = "test"
-    output: str = ""  # what the last operation printed
+    output: str = ""  # what the last command printed
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        state, home = self.folder.parent / "state", self.folder.parent / "home"
-        state.mkdir(exist_ok=True)
+        self._backend = self.folder.parent / "state"
+        self._backend.mkdir(exist_ok=True)
         self.environment = {
-            "PULUMI_HOME": str(home),
-            "PULUMI_BACKEND_URL": state.as_uri(),
+            "PULUMI_HOME": str(self.folder.parent / "home"),
+            "PULUMI_BACKEND_URL": self._backend.as_uri(),
             "PULUMI_CONFIG_PASSPHRASE": "test",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
-            "PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK": "true",
             "PULUMI_SKIP_CONFIRMATIONS": "true",
             "COREWEAVE_READ_GRACE": "2s",
             **self.emulator.environment(),
@@ -85,34 +87,30 @@ class Stack:
         }
         (self.folder / "__main__.py").write_text(PROGRAM, encoding="utf-8")
         (self.folder / "Pulumi.yaml").write_text(
-            f"name: claims\nruntime: {{name: python, options: {{virtualenv: {ROOT / '.venv'}}}}}\n",
+            f"name: {PROJECT}\nruntime: {{name: python, options: {{virtualenv: {ROOT / '.venv'}}}}}\n",
             encoding="utf-8",
         )
         self.declare()
-        self._stack = automation.create_or_select_stack(
-            self.name,
-            work_dir=str(self.folder),
-            opts=automation.LocalWorkspaceOptions(env_vars=self.environment),
-        )
+        self.pulumi("stack", "init")
 
     def declare(self, **claims: Mapping[str, Any]) -> None:
         """Make the program declare exactly these claims."""
         (self.folder / "claims.json").write_text(json.dumps(claims), encoding="utf-8")
 
-    def up(self, **options: Any) -> automation.UpResult:
-        """`pulumi up`."""
-        self.output = ""
-        return self._stack.up(on_output=self._keep, suppress_progress=True, **options)
+    def up(self, *arguments: str) -> dict[str, int]:
+        """`pulumi up`; the number of resources by what happened to them."""
+        self.pulumi("up", "--yes", "--skip-preview", *arguments)
+        return self._changes()
 
-    def refresh(self) -> automation.RefreshResult:
-        """`pulumi refresh`."""
-        self.output = ""
-        return self._stack.refresh(on_output=self._keep, suppress_progress=True)
+    def refresh(self) -> dict[str, int]:
+        """`pulumi refresh`; the number of resources by what happened to them."""
+        self.pulumi("refresh", "--yes", "--skip-preview")
+        return self._changes()
 
-    def destroy(self) -> automation.DestroyResult:
-        """`pulumi destroy`."""
-        self.output = ""
-        return self._stack.destroy(on_output=self._keep, suppress_progress=True)
+    def destroy(self) -> dict[str, int]:
+        """`pulumi destroy`; the number of resources by what happened to them."""
+        self.pulumi("destroy", "--yes", "--skip-preview")
+        return self._changes()
 
     def preview(self) -> dict[str, dict[str, Any]]:
         """The steps of `pulumi preview --json` by resource name, without those that change nothing."""
@@ -133,14 +131,24 @@ class Stack:
         )
         self.output = done.stdout + done.stderr
         if check and done.returncode:
-            raise AssertionError(f"pulumi {' '.join(arguments)} ended with {done.returncode}:\n{self.output}")
+            raise CommandFailed(f"pulumi {' '.join(arguments)} ended with {done.returncode}:\n{self.output}")
         return done
 
+    @property
+    def state_file(self) -> Path:
+        """Where the engine keeps the stack's state."""
+        return self._backend / ".pulumi" / "stacks" / PROJECT / f"{self.name}.json"
+
     def export(self) -> dict[str, Any]:
-        """The stack's state, whole, as it is stored: the SDK's own export decrypts secrets."""
-        printed = self.pulumi("stack", "export").stdout
-        deployment: dict[str, Any] = json.loads(printed)["deployment"]
-        return deployment
+        """The stack's state as it lies on the disk, which needs no command and no lock."""
+        checkpoint = json.loads(self.state_file.read_text(encoding="utf-8"))["checkpoint"]
+        return checkpoint["latest"] or {}
+
+    def outputs(self) -> dict[str, Any]:
+        """The outputs of the program."""
+        (root,) = (each for each in self.export()["resources"] if each["type"] == "pulumi:pulumi:Stack")
+        outputs: dict[str, Any] = root["outputs"]
+        return outputs
 
     def resources(self) -> dict[str, dict[str, Any]]:
         """The claims in the state, by resource name."""
@@ -154,8 +162,11 @@ class Stack:
         """The methods of the calls that changed something, since the log was cleared."""
         return [record.method for record in self.emulator.requests() if record.method != "GET"]
 
-    def _keep(self, text: str) -> None:
-        self.output += text + "\n"
+    def _changes(self) -> dict[str, int]:
+        history = self._backend / ".pulumi" / "history" / PROJECT / self.name
+        last = max(history.glob("*.history.json"))
+        changes: dict[str, int] = json.loads(last.read_text(encoding="utf-8"))["resourceChanges"]
+        return changes
 
 
-__all__ = ["BACKWARD", "FORWARD", "Stack", "claim"]
+__all__ = ["BACKWARD", "FORWARD", "CommandFailed", "Stack", "claim"]

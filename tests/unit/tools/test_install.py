@@ -155,7 +155,7 @@ def test_a_pulumi_on_path_is_taken_before_anything_is_built(machine: Machine, ru
 
 
 @pytest.mark.parametrize(("version", "language_host"), [("v3.200.0", True), ("v3.300.0", False), ("", True)])
-def test_a_pulumi_that_will_not_do_is_passed_over(
+def test_an_unsuitable_pulumi_on_path_is_passed_over(
     machine: Machine, run: Run, version: str, language_host: bool
 ) -> None:
     machine.pulumi(version, language_host=language_host)
@@ -207,9 +207,7 @@ def test_a_build_has_everything_a_python_program_needs(machine: Machine, run: Ru
     assert (machine.bin / "builds").read_text() == "0\n"  # without cgo
 
 
-def test_the_second_run_takes_what_the_first_has_built_and_downloads_nothing(
-    machine: Machine, run: Run
-) -> None:
+def test_the_second_run_uses_the_first_ones_build_and_downloads_nothing(machine: Machine, run: Run) -> None:
     machine.go()
     first = run()[1]
     (machine.bin / "go").unlink()
@@ -220,7 +218,7 @@ def test_the_second_run_takes_what_the_first_has_built_and_downloads_nothing(
 
 
 @pytest.mark.parametrize("name", ["go.sum", "language_host.py", "pulumi-language-python"])
-def test_a_changed_source_is_built_anew(
+def test_a_changed_source_is_built_again(
     machine: Machine, run: Run, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.go()
@@ -236,7 +234,7 @@ def test_a_changed_source_is_built_anew(
     assert machine.builds == 2
 
 
-def test_an_engine_from_the_cache_that_is_on_path_is_not_taken_for_the_users_own(
+def test_a_cached_engine_on_path_is_not_mistaken_for_the_users_own(
     machine: Machine, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.go()
@@ -281,7 +279,7 @@ def test_an_unknown_way_is_refused(
     assert "PULUMI_ENGINE must be one of path, download, go, not 'magic'" in capsys.readouterr().err
 
 
-def test_when_nothing_works_the_text_names_all_three_ways_and_what_helps(run: Run) -> None:
+def test_when_no_way_works_the_error_names_all_three_and_what_helps(run: Run) -> None:
     code, out, err = run()
     assert (code, out) == (1, "")
     assert "path      there is no pulumi on PATH" in err

@@ -150,7 +150,7 @@ def start(installed: Path, tmp_path: Path, environment: dict[str, str]) -> Itera
             host.process.kill()
 
 
-def test_a_program_that_ends_well_is_no_error_and_its_output_goes_to_the_hosts_stdout(
+def test_a_successful_program_is_no_error_and_prints_to_the_hosts_stdout(
     start: Callable[[str], Host],
 ) -> None:
     host = start("print('from the program')")
@@ -195,7 +195,7 @@ def test_the_executor_gets_what_the_engine_said(start: Callable[[str], Host]) ->
     }
 
 
-def test_the_program_runs_in_its_activated_environment_with_the_stacks_configuration(
+def test_the_program_gets_its_virtual_environment_and_the_stacks_config(
     start: Callable[[str], Host],
 ) -> None:
     host = start("pass")
@@ -256,7 +256,7 @@ def test_a_program_that_ignores_the_interrupt_is_killed(start: Callable[[str], H
 
 
 @pytest.mark.parametrize("way", ["engine gone", "SIGINT", "SIGTERM"])
-def test_neither_host_nor_program_stays_when_the_engine_goes(start: Callable[[str], Host], way: str) -> None:
+def test_host_and_program_end_with_the_engine(start: Callable[[str], Host], way: str) -> None:
     host = start("import time; time.sleep(60)")
     call = host.stub.Run.future(host.request(), timeout=30)
     program = host.program_pid()
@@ -272,7 +272,7 @@ def test_neither_host_nor_program_stays_when_the_engine_goes(start: Callable[[st
     call.cancel()
 
 
-def test_a_call_the_engine_gives_up_takes_its_program_along(start: Callable[[str], Host]) -> None:
+def test_a_call_that_the_engine_cancels_ends_its_program(start: Callable[[str], Host]) -> None:
     host = start("import time; time.sleep(60)")
     call = host.stub.Run.future(host.request(), timeout=30)
     program = host.program_pid()
@@ -291,7 +291,7 @@ def test_two_programs_run_side_by_side(start: Callable[[str], Host]) -> None:
     assert time.monotonic() - began < 5
 
 
-def test_the_rest_of_the_protocol_is_unimplemented_and_the_handshake_is_not(
+def test_only_the_handshake_of_the_remaining_protocol_is_implemented(
     start: Callable[[str], Host],
 ) -> None:
     host = start("pass")

@@ -19,8 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pulumi import automation
-from support.stack import BACKWARD, FORWARD, ROOT, Stack, claim
+from support.stack import BACKWARD, FORWARD, ROOT, CommandFailed, Stack, claim
 
 from coreweave_inference import CapacityClaimResources, Client
 from coreweave_inference.emulator import Emulator, EmulatorSettings
@@ -142,7 +141,7 @@ def main() -> None:
         stack.declare(training=claim(4, BACKWARD, readiness={"timeout": "2s"}))
         try:
             stack.up()
-        except automation.CommandError:
+        except CommandFailed:
             record("unfinished-replacement", stack)
 
     with _stack() as stack:
