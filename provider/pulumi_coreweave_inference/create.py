@@ -262,7 +262,7 @@ class Creation:
                 "had this id is still being deleted.",
                 said=[f"the API shows it as {held_resources(claim)}"],
                 held="nothing new.",
-                then=["run `pulumi up` again to go on waiting (coreweave:deleteTimeout sets how long)"],
+                then=["run `pulumi up` again to keep waiting (coreweave:deleteTimeout sets how long)"],
             )
         )
 

@@ -211,7 +211,7 @@ class CapacityClaimProvider(ResourceProvider):
                     f"releasing {labelled(resource_name, id)} is not finished: the API still shows it after "
                     f"{op.settings.delete_timeout:g} s.",
                     held=f"{held_resources(last)}; it stays in the state.",
-                    then=["run the same command again to go on waiting (coreweave:deleteTimeout sets how "
+                    then=["run the same command again to keep waiting (coreweave:deleteTimeout sets how "
                           "long)"],
                 )
             )  # fmt: skip

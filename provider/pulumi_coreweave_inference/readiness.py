@@ -1,7 +1,7 @@
 """Waiting for claims in the program: one poller for all claims, progress on each claim's own row.
 
 The wait begins after the claim is in the state, so whatever happens to the wait, the claim is not lost: the
-next `pulumi up` goes on waiting. Waiting only reads.
+next `pulumi up` keeps waiting. Waiting only reads.
 
     goal ─► Poller.wait ─► look (one LIST for all, GET for what LIST lacks) ─► judge ─► ready
                              ▲                                                  │
@@ -157,7 +157,7 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: st
             f"{label} could not be read for {format_duration(round(waited))}.",
             said=[outage] if outage else ["the API says that this claim does not exist"],
             held="the claim, as far as we know; it stays in the state.",
-            then=["run `pulumi refresh` to see whether it still exists, or `pulumi up` to go on waiting"],
+            then=["run `pulumi refresh` to see whether it still exists, or `pulumi up` to keep waiting"],
         )
     said = [*_zone_reasons(claim), *([outage] if outage else [])]
     held = f"{_allocated(claim)} instances; the claim stays in the state."
@@ -200,7 +200,7 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: st
         said=said,
         held=held,
         then=[
-            "run `pulumi up` again to go on waiting; nothing is created twice",
+            "run `pulumi up` again to keep waiting; nothing is created twice",
             f"or ask for less: a smaller instance_count{fewer}",
             "or ask elsewhere: other zones, with a claim that replaces this one",
             f"or give up: `pulumi destroy --target {goal.target}` releases the claim",
@@ -220,7 +220,7 @@ def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]]) -> str:
         f"interrupted while waiting for {len(held)} capacity claim{'s' if len(held) != 1 else ''}.",
         said=[*held[:_NAMED], *more],
         held="all of them; they stay in the state.",
-        then=["run `pulumi up` to go on waiting, or `pulumi destroy` to release them"],
+        then=["run `pulumi up` to keep waiting, or `pulumi destroy` to release them"],
     )
 
 

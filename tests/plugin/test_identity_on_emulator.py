@@ -174,7 +174,7 @@ def test_a_deletion_that_does_not_end_is_told_and_no_other_claim_is_made(
 creating capacity claim 'training' (id <id 1>) has to wait: the claim that had this id is still being deleted.
   the API shows it as 4 of 4 gb200-4x instances, STATUS_DELETING
   Still reserved: nothing new.
-  Next: run `pulumi up` again to go on waiting (coreweave:deleteTimeout sets how long)\
+  Next: run `pulumi up` again to keep waiting (coreweave:deleteTimeout sets how long)\
 """)
     assert posts(emulator) == [first]
 

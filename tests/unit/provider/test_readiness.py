@@ -148,7 +148,7 @@ def test_the_text_of_a_timeout() -> None:
 capacity claim 'training' (id c1) is not ready after 45m: 2 of 4 gb200-4x instances allocated (STATUS_CREATING).
   US-EAST-04A: 0 of 2 gb200-4x free
   Still reserved: 2 of 4 gb200-4x instances; the claim stays in the state.
-  Next: run `pulumi up` again to go on waiting; nothing is created twice
+  Next: run `pulumi up` again to keep waiting; nothing is created twice
         or ask for less: a smaller instance_count
         or ask elsewhere: other zones, with a claim that replaces this one
         or give up: `pulumi destroy --target 'urn:…::a$b::training'` releases the claim\
@@ -186,7 +186,7 @@ def test_the_text_of_a_vanished_claim() -> None:
 capacity claim 'training' (id c1) could not be read for 1m.
   the API says that this claim does not exist
   Still reserved: the claim, as far as we know; it stays in the state.
-  Next: run `pulumi refresh` to see whether it still exists, or `pulumi up` to go on waiting\
+  Next: run `pulumi refresh` to see whether it still exists, or `pulumi up` to keep waiting\
 """)
 
 
@@ -423,7 +423,7 @@ interrupted while waiting for 2 capacity claims.
   capacity claim 'training' (id c1): CREATING, 2 of 4 gb200-4x
   capacity claim 'training' (id c2): not read yet
   Still reserved: all of them; they stay in the state.
-  Next: run `pulumi up` to go on waiting, or `pulumi destroy` to release them\
+  Next: run `pulumi up` to keep waiting, or `pulumi destroy` to release them\
 """)
     many = interrupted((None, goal(f"c{index}")) for index in range(12))
     assert "and 2 more" in many
