@@ -92,7 +92,7 @@ _EXPECTED: Final = (
     "does not know the claim",
     "in the claim's present state",
     "refused the request as invalid",
-    "is not what is declared",
+    "differs from the declaration",
     "does not answer for it",
     "is not finished",
     "is held by the resource",
