@@ -156,9 +156,7 @@ capacity claim 'training' (id c1) is not ready after 45m: 2 of 4 gb200-4x instan
 
 
 def test_fewer_instances_are_proposed_where_the_api_calls_them_ready() -> None:
-    assert "lower instance_count, or Readiness(min_instances=…)\n" in not_ready(
-        claim(allocated=2), goal(), 5
-    )
+    assert "lower instance_count, or Readiness(min_instances=…)\n" in not_ready(claim(allocated=2), goal(), 5)
 
 
 def test_the_text_of_a_failed_claim() -> None:
