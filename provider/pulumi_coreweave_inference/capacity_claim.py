@@ -1,4 +1,4 @@
-"""What a program declares: a capacity claim and its resources, and what it can read back."""
+"""What a program declares, and the outputs that it can read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .readiness import Goal, Poller, Readiness
 from .settings import USER_AGENT, program_settings
 
 TYPE: Final = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
-_ONE_LOOK: Final = RetryPolicy(deadline=0)  # the poller itself looks again; a preview does not
+_ONE_LOOK: Final = RetryPolicy(deadline=0)  # the poller repeats its reads; a preview reads once
 _DEFAULT_READINESS: Final = Readiness()
 
 
@@ -96,16 +96,16 @@ class CapacityClaimResources(dict[str, Any]):
 
 @pulumi.output_type
 class CapacityClaimCondition(dict[str, Any]):
-    """What the API says about one aspect of a claim, often in one zone."""
+    """One observation of the API about a claim, often about a single zone."""
 
     type: str = pulumi.property("type")
-    """The aspect, such as `Ready`; free text."""
+    """What was observed, such as `Ready`; free text."""
     status: str = pulumi.property("status")
     """`STATUS_TRUE`, `STATUS_FALSE`, or any other value of the API."""
     reason: str = pulumi.property("reason")
-    """The reason, in one word; free text."""
+    """A one-word reason; free text."""
     message: str = pulumi.property("message")
-    """The reason, for people."""
+    """A human-readable explanation."""
     zone: str = pulumi.property("zone")
     """The zone; empty for a condition of the whole claim."""
     last_update_time: str | None = pulumi.property("lastUpdateTime")
@@ -154,17 +154,17 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         name: pulumi.Input[str] | None = None,
         readiness: Readiness | None = _DEFAULT_READINESS,
     ) -> None:
-        """A declaration with errors fails in the preview. Raises `InvalidReadiness`.
+        """An invalid declaration fails in the preview. Raises `InvalidReadiness`.
 
         :param resource_name: The name of the resource in the stack. The claim's id depends on it.
         :param opts: Options that control the resource's behaviour.
-        :param resources: What to reserve, and where; also a dict, in the spelling of the API or of Python.
+        :param resources: What to reserve, and where. A dict may use snake_case or camelCase names.
         :param name: The claim's name at the API, 1 to 100 lower-case letters, digits and dashes. The
                default is the resource's name plus seven digits of the id, so that the old and the new
                claim of a replacement have different names. A change replaces the claim.
         :param readiness: When the claim counts as ready, and how long to wait for that: 45 minutes by
-               default. With None the program does not wait; the live outputs then show the claim as it is
-               shortly after its creation.
+               default. With None the program does not wait, and the live outputs describe the claim shortly
+               after its creation.
         """
         if readiness is not None and not isinstance(readiness, Readiness):
             raise InvalidReadiness(
@@ -191,7 +191,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         """An existing claim that this program only reads: it is never changed or released.
 
         :param resource_name: The name of the resource in the stack.
-        :param id: The claim's id, a UUID. If there is no claim with it, the preview fails.
+        :param id: The claim's id, a UUID. If no claim has this id, the preview fails.
         :param opts: Options that control the resource's behaviour.
         """
         reading = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(id=id))
@@ -238,7 +238,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
 
     @property
     def conditions(self) -> pulumi.Output[Sequence[CapacityClaimCondition]]:
-        """What the API says about the claim, zone by zone, once it is ready."""
+        """The claim's conditions, zone by zone, once it is ready."""
         return self._observed.apply(lambda observed: observed.conditions)
 
     @property
@@ -252,11 +252,11 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         return self._observed.apply(lambda _: self)
 
     def _live_output(self, observing: Coroutine[Any, Any, _Observed | None]) -> pulumi.Output[_Observed]:
-        """What a look at the claim shows, as one output; unknown if `observing` results in None.
+        """The observed claim as one output; unknown if `observing` returns None.
 
         An output consists of the resources that it depends on, its value, and whether that is known and
-        secret. This one is secret if the claim's resources are. Made of `Output.all` and `apply`, it would
-        add some thirty outputs a claim to the program.
+        secret. This one is secret if the claim's resources are. `Output.all` and `apply` would do the same,
+        but add some thirty outputs per claim to the program.
         """
         loop = asyncio.get_event_loop()
         known, secret = loop.create_future(), loop.create_future()
@@ -300,7 +300,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             raise pulumi.RunError(
                 f"{labelled(self._resource_name, claim_id)} can never be ready: min_instances is "
                 f"{readiness.min_instances}, and instance_count is {count:g}.\n"
-                "  Next: declare a Readiness with a min_instances of at most that, or more instances"
+                "  Next: lower min_instances in the Readiness, or raise instance_count"
             )
 
     async def _mocked(self) -> _Observed | None:
@@ -315,7 +315,7 @@ _KEPT: Final = ("organizationId", "createdAt", "updatedAt")
 
 
 class _Observed:
-    """What a look at a claim has shown."""
+    """A claim as the program has read it."""
 
     def __init__(self, claim: api.CapacityClaim) -> None:
         status = claim.status
@@ -329,8 +329,8 @@ class _Observed:
 class _Program:
     """What all claims of one running program share: the namespace, the client, the poller.
 
-    The provider process has its counterpart in operation.py. This one is kept at the program's root resource:
-    one process may run the programs of several stacks, one after the other.
+    Its counterpart in the provider process is `Operation`. It is attached to the program's root resource,
+    because one process may run the programs of several stacks, one after the other.
     """
 
     def __init__(self) -> None:
@@ -339,11 +339,11 @@ class _Program:
 
     @cached_property
     def namespace(self) -> ClaimNamespace:
-        """The namespace, declared with the first claim that is not only read."""
+        """The namespace; declared with the first claim that the program manages."""
         return ClaimNamespace("claims")
 
     def _reader(self) -> api.AsyncCapacityClaims:
-        """The calls of the client that all claims of the program read with."""
+        """The operations of the client that all claims of the program share."""
         if self._client is None:
             settings = program_settings()
             self._client = api.AsyncClient(
@@ -360,7 +360,7 @@ _PROGRAM: Final = "_coreweave_inference_program"
 
 
 def _program() -> _Program:
-    """What the claims of the running program share; made with the first of them."""
+    """What the claims of the running program share; created with the first claim."""
     # Under `set_mocks` there is no root resource; the mocks take its place.
     anchor: Any = pulumi.runtime.get_root_resource() or pulumi.runtime.settings.get_monitor()
     program: _Program | None = getattr(anchor, _PROGRAM, None)
@@ -378,22 +378,22 @@ def _key(resource_name: str, opts: pulumi.ResourceOptions | None) -> pulumi.Inpu
 
 
 async def _key_below(resource_name: str, parent: pulumi.Resource) -> str:
-    # Awaited rather than passed on as an output: a resource that depends on its parent's URN depends,
-    # for the SDK, on all children of the parent, and so on itself.
+    # Awaited, not returned as an output: for the SDK, a dependency on the parent's URN is one on all children
+    # of the parent, including this resource.
     return key_of(await pulumi.create_urn(resource_name, TYPE, parent=parent).future() or "")
 
 
 async def _peek(program: _Program, goal: Goal) -> _Observed | None:
-    """What a preview shows of an existing claim: what the API holds, unless that is about to change."""
+    """An existing claim, for a preview; None if it cannot be read or is about to change."""
     try:
         claim = await program.poller.peek(goal)
     except ClaimError:
-        return None  # an invalid setting; the provider says which
+        return None  # an invalid setting, which the provider reports
     if claim is None or claim.resources.to_wire() != goal.resources.to_wire():
         return None
     return _Observed(claim)
 
 
 def _got(holder: Any, name: str) -> Any:
-    """`pulumi.get`, for which only the caller knows the type."""
+    """`pulumi.get`; the caller knows the type."""
     return pulumi.get(holder, name)

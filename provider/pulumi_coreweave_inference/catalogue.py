@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mismatches:
-    """What does not fit: `problems` would be refused, `warnings` only narrow the choice."""
+    """The differences: the API would refuse `problems`, while `warnings` only reduce the usable zones."""
 
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
@@ -48,16 +48,16 @@ def check(resources: Mapping[str, object], offered: CapacityClaimParameters) -> 
     without = [zone for zone in known if zone not in offering]
     undecided = isinstance(declared, (list, tuple)) is False or any(map(is_unknown, zones))
     if known and without == known and not undecided:
-        reason = f'"{instance}" is not offered in {_list(known)}, but in {_list(offering)}'
+        reason = f'"{instance}" is not offered in {_list(known)}; it is offered in {_list(offering)}'
         found.problems.append(Problem(path, reason))
     elif without:
-        reason = f'"{instance}" is not offered in {_list(without)}; only the other zones count'
+        reason = f'"{instance}" is not offered in {_list(without)}; only the other zones can provide it'
         found.warnings.append(Problem("resources.zones", reason))
     return found
 
 
 def instead(given: str, options: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: which of the options was probably meant."""
+    """The end of a message about an unknown name: the option that was probably meant, if any."""
     folded = {option.casefold(): option for option in options}
     matches = difflib.get_close_matches(given.casefold(), folded, n=1, cutoff=0.6)
     return f'; did you mean "{folded[matches[0]]}"?' if matches else ""
@@ -66,7 +66,7 @@ def instead(given: str, options: Iterable[str]) -> str:
 def _table(by_zone: Mapping[str, Iterable[str]]) -> str:
     """What each zone offers, one line each."""
     if not by_zone:
-        return "; it offers nothing"
+        return "; it currently offers none"
     width = max(map(len, by_zone))
     lines = (f"\n  {zone:<{width}}  {_list(sorted(ids))}" for zone, ids in sorted(by_zone.items()))
     return "\nThe API offers:" + "".join(lines)

@@ -1,4 +1,4 @@
-"""Create a claim, or adopt the one that an earlier, unfinished create has made.
+"""Create a claim, or adopt the one that an interrupted create left behind.
 
     id(attempt 0) held by another declaration ────────────────► next attempt, a new id
     POST id(attempt 0)
@@ -20,15 +20,17 @@
                 ├─ another claim has the name ────────────────► NameTaken
                 └─ neither id nor name is in use ─────────────► the id cannot be reused: next attempt
 
-An attempt is given up only for a reason that lasts. If a claim that is being deleted were passed over, a
-create that dies after posting the next id would, when repeated, find the first id free and make a twin.
+An attempt is abandoned only for a permanent reason. Suppose a create skipped an id because its claim is
+still being deleted, posted the next id, and died. The next run would find the first id free again and create
+a second claim.
 
-A claim is always written to before it is adopted, even without a change: reads may show a claim that is
-being deleted as alive, and lists may show one that is gone; a write meets the truth.
+A claim is always written to before it is adopted, even if nothing changes. Reads may be stale: GET may show a
+claim that is being deleted as alive, and LIST may show one that is gone. A write acts on the actual state.
 
-An id that another declaration holds in this operation is not even posted: after a rename by alias, a new
-declaration with the old name computes the id of the renamed claim. A failed claim that still has instances
-counts as alive.
+An id that another declaration holds in this operation is not posted at all. This happens after a rename by
+alias: a new declaration with the old name computes the id of the renamed claim.
+
+A failed claim that still has instances counts as alive.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ LOOK_EVERY: Final = (1.0,)  # seconds
 
 @dataclass(frozen=True)
 class Created:
-    """A claim that is now the declared one: posted, or `adopted` and possibly `scaled`."""
+    """The outcome of a create: the claim, and whether it was adopted and scaled instead of created."""
 
     claim: CapacityClaim
     adopted: bool = False
@@ -70,29 +72,29 @@ class Created:
 
 
 class NameTaken(ClaimError):
-    """Another claim has the explicit name that a new claim should get."""
+    """Another claim already has the explicit name of the new claim."""
 
 
 class IdConflict(ClaimError):
-    """A claim with the computed id exists and is not what is declared."""
+    """A claim with the computed id exists, but differs from the declaration."""
 
 
 class ListedButNotReadable(ClaimError):
-    """A list shows a claim with the computed id, and GET does not find it."""
+    """LIST shows a claim with the computed id, but GET does not find it."""
 
 
 class DeletionPending(ClaimError):
-    """A claim with the computed id is being deleted, and that takes longer than the delete timeout."""
+    """The claim with the computed id is still being deleted after the delete timeout."""
 
 
 class AttemptsExhausted(ClaimError):
-    """None of the ids that the declaration may use can be used."""
+    """None of the ids computed for the declaration can be used."""
 
 
 def create_or_adopt(op: Operation, declaration: Declaration) -> Created:
-    """Post the declared claim, or adopt the one that an earlier, unfinished create has made.
+    """Create the declared claim, or adopt the one that an interrupted create left behind.
 
-    Raises `ClaimError`: a class of this module, or the API's error as text.
+    Raises one of the errors above, or a `ClaimError` that describes an error of the API.
     """
     try:
         return Creation(op, declaration).run()
@@ -101,26 +103,26 @@ def create_or_adopt(op: Operation, declaration: Declaration) -> Created:
 
 
 class _Then(enum.Enum):
-    """How a create goes on when an attempt did not produce the claim."""
+    """What to try next after an attempt that did not produce the claim."""
 
     SAME_ID = 0
     NEXT_ID = 1
 
 
 class Creation:
-    """One create: the drawing above, a method for each branch."""
+    """One create, with a method for each branch of the drawing above."""
 
     def __init__(self, op: Operation, declaration: Declaration) -> None:
         self._claims = op.claims
         self._owner = op.guard.owner
         self._clock = op.clock
         self._grace = op.settings.read_grace
-        self._until = op.clock.now() + op.settings.delete_timeout  # for deletions in the way
+        self._until = op.clock.now() + op.settings.delete_timeout  # when to stop waiting for deletions
         self._declaration = declaration
         self._refusal: AlreadyExists | None = None
 
     def run(self) -> Created:
-        """The claim. Raises `ClaimError`, and whatever the API answers."""
+        """Try ids until one yields the claim. Raises `ClaimError`, or an error of the API."""
         attempt = 0
         while attempt < MAXIMUM_ATTEMPTS:
             outcome = self._attempt(self._declaration.claim_id(attempt))
@@ -134,7 +136,7 @@ class Creation:
                 f"{MAXIMUM_ATTEMPTS} ids for this declaration can be used.",
                 said=[str(self._refusal)] if self._refusal else [],
                 held="nothing new.",
-                then=["rename the resource: a declaration with another name gets other ids"],
+                then=["rename the resource, which changes the ids computed for it"],
             )
         )
 
@@ -163,7 +165,7 @@ class Creation:
         raise IdConflict(
             text(
                 f"creating {labelled(declaration.resource_name, claim.id)} failed: a claim with this id "
-                "exists and is not what is declared.",
+                "exists, but differs from the declaration.",
                 said=[f"it is named '{claim.name}': {held_resources(claim)}, zones {zones}"],
                 held="that claim, unchanged.",
                 then=[
@@ -176,7 +178,7 @@ class Creation:
         )
 
     def _find(self, claim_id: str) -> CapacityClaim | None:
-        """The claim with this id, even if it becomes readable late; None when the id cannot be reused."""
+        """The claim with this id, which may take a while to show up; None if the id cannot be reused."""
         for _ in self._clock.poll_until(self._clock.now() + self._grace, LOOK_EVERY):
             try:
                 return self._claims.get(claim_id)
@@ -187,8 +189,8 @@ class Creation:
             claim = listed[claim_id]
             raise ListedButNotReadable(
                 text(
-                    f"creating {labelled(resource_name, claim.id)} failed: a claim with this id exists, and "
-                    "the API does not return it.",
+                    f"creating {labelled(resource_name, claim.id)} failed: a claim with this id exists, but "
+                    "cannot be read.",
                     said=[f"the list of claims shows it as '{claim.name}': {held_resources(claim)}"],
                     held="that claim, if the list is right; nothing new.",
                     then=["wait a minute and run `pulumi up` again: it adopts the claim, or creates a new "
@@ -204,16 +206,16 @@ class Creation:
                     said=[f"it belongs to the claim {holder.id} ({held_resources(holder)})"],
                     held="nothing new.",
                     then=[
-                        "leave out `name`, so that each claim gets a name of its own, or choose another one",
-                        "if that claim is the one being replaced: "
-                        "ResourceOptions(delete_before_replace=True) releases it first",
+                        "omit `name`, so that each claim gets a unique name, or choose another name",
+                        "or, if that claim is the one being replaced, release it first with "
+                        "ResourceOptions(delete_before_replace=True)",
                     ],
                 )
             )
         return None
 
     def _delete_failed(self, claim: CapacityClaim) -> _Then:
-        # It will never hold anything, and perhaps no state knows it: left alone it would stay for ever.
+        # It will never get instances. It may be in no state, and then nothing else would ever delete it.
         with contextlib.suppress(NotFound):
             self._claims.delete(claim.id)
         return self._wait_until_gone(claim)
@@ -258,11 +260,11 @@ class Creation:
     def _deletion_pending(self, claim: CapacityClaim) -> DeletionPending:
         return DeletionPending(
             text(
-                f"creating {labelled(self._declaration.resource_name, claim.id)} has to wait: the claim that "
-                "had this id is still being deleted.",
+                f"creating {labelled(self._declaration.resource_name, claim.id)} failed: the previous claim "
+                "with this id is still being deleted.",
                 said=[f"the API shows it as {held_resources(claim)}"],
                 held="nothing new.",
-                then=["run `pulumi up` again to go on waiting (coreweave:deleteTimeout sets how long)"],
+                then=["run `pulumi up` again to keep waiting (coreweave:deleteTimeout sets how long)"],
             )
         )
 
@@ -271,14 +273,14 @@ def _create_failed(declaration: Declaration, error: CoreweaveError) -> ClaimErro
     claim_id = error.claim_id if isinstance(error, ApiError) else None
     held = "nothing new."
     if isinstance(error, ApiError) and error.operation != "create":
-        # Every other call comes after the API has said that the id is taken.
+        # All other calls come after the API has refused the id as taken.
         held = (
-            "the claim that already has this id, and that is not in the state; the next `pulumi up` adopts "
-            "it once the API allows that, `capacity-claims release` releases it."
+            "the claim that already has this id, which is not in the state; the next `pulumi up` adopts it "
+            "once the API allows that, and `capacity-claims release` releases it."
         )
     elif isinstance(error, Unavailable):
         held = (
-            "nothing that we know of; if only the response was lost, the next `pulumi up` adopts that claim "
-            "and creates no second one, as long as the declaration stays the same."
+            "nothing, as far as we know. If only the response was lost, the claim exists; the next `pulumi "
+            "up` adopts it, unless the declaration changes."
         )
     return api_failure("creating", declaration.resource_name, claim_id, error, held=held)

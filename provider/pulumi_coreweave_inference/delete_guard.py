@@ -31,7 +31,7 @@ class DuplicateOwnership(ClaimError):
 class _Current:
     incarnation: str
     key: str | None  # of its declaration
-    declared: bool  # by the program, or only met by a refresh
+    declared: bool  # by the program; False if only a refresh has read it
 
 
 class DeleteGuard:
@@ -53,7 +53,7 @@ class DeleteGuard:
             self._released.pop(claim_id, None)
 
     def on_read(self, claim_id: str) -> None:
-        """An entry was read: the refresh that does so asks for its diff, too."""
+        """An entry was read by a refresh, which then asks for its diff as well."""
         with self._lock:
             self._refreshed[claim_id] += 1
 
@@ -79,7 +79,7 @@ class DeleteGuard:
             self._released[claim_id] = listed_before
 
     def owner(self, claim_id: str) -> str | None:
-        """The key of the declaration that holds a claim, if this operation has met it."""
+        """The key of the declaration that holds a claim, if this operation has seen it."""
         with self._lock:
             known = self._current.get(claim_id)
             return known.key if known is not None else None
@@ -91,7 +91,7 @@ class DeleteGuard:
             return known is not None and known.incarnation != (identity_of(outputs).get(INCARNATION) or "")
 
     def is_accounted_for(self, claim_id: str) -> bool:
-        """Whether this operation has met a claim in the state, or has released it."""
+        """Whether this operation has seen a claim in the state, or has released it."""
         with self._lock:
             return claim_id in self._current or claim_id in self._released
 
@@ -111,7 +111,7 @@ def _duplicate_ownership(claim_id: str, one: str | None, other: str | None) -> D
             held=f"the claim, unchanged; the state lists it under '{first}' and under '{second}'.",
             then=[
                 "remove the newer of the two from the state with `pulumi state delete URN`, then declare it "
-                "with depends_on the renamed resource, or with a name that no claim has had"
+                "again with depends_on the renamed resource, or under a name that was never used"
             ],
         )
     )

@@ -1,8 +1,8 @@
 """What this package changes in the SDK's plugin process (`python -m pulumi.dynamic`), once per process.
 
     plain_claim_errors   a `ClaimError` is shown as its text, without a traceback
-    raise_worker_limit   more than four calls run at a time: a few slow deletions would block all others
-    exit_with_engine     the process ends when its engine is gone: it could still be posting a claim
+    raise_worker_limit   more than four calls run at a time, so that slow deletions do not block others
+    exit_with_engine     the process ends with its engine, so that it cannot create a claim afterwards
 
 The plugin belongs to the SDK. Each change was written against version 3.272.0; if the SDK differs, the change
 is skipped.
@@ -29,9 +29,9 @@ WORKERS: Final = 512  # calls at a time, so that the engine's own limit (`pulumi
 
 
 def prepare_process(abandon: Callable[[], None]) -> None:
-    """Make the changes above. `abandon` makes the calls that still run fail when the engine is gone.
+    """Make the changes above. When the engine is gone, `abandon` makes the running calls fail.
 
-    The SDK configures each provider class: only the first call has an effect. Not safe between threads.
+    The SDK configures each provider class; only the first call has an effect. Not safe between threads.
     """
     global _is_prepared
     if is_plugin() and not _is_prepared:
@@ -87,10 +87,10 @@ def raise_worker_limit() -> None:
 
 
 def exit_with_engine(abandon: Callable[[], None]) -> None:
-    """End the process, once the calls that run have ended, when the engine is gone.
+    """End the process when the engine is gone, after the running calls have ended.
 
-    The engine holds the other end of the plugin's standard input. Nothing is done where standard input is
-    not a pipe, or where it has ended already: then it never was the engine's.
+    The engine holds the other end of the plugin's standard input. If that is not a pipe, or has already
+    ended, it does not belong to the engine, and nothing is done.
     """
     try:
         if not stat.S_ISFIFO(os.fstat(0).st_mode) or select.select([0], [], [], 0)[0]:
@@ -106,8 +106,8 @@ def _wait_for_engine(abandon: Callable[[], None]) -> None:
     abandon()
     main = threading.main_thread().ident
     if main is not None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # The plugin's main thread waits for this signal, stops serving, and ends after the calls that run.
+        # The plugin's main thread waits for this signal, stops serving, and exits after the running calls.
         signal.pthread_kill(main, signal.SIGINT)
     else:
-        # What a shell starts in the background ignores SIGINT.
+        # A process that a shell starts in the background ignores SIGINT.
         os.kill(os.getpid(), signal.SIGTERM)

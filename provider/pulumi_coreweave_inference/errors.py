@@ -2,17 +2,17 @@
 
     ClaimError                  a text for people, shown without a traceback
     ├── InvalidSetting          an environment variable or config key with an invalid value
-    ├── InvalidReadiness        a `Readiness` that can never be met
-    ├── WrongOrganization       the token belongs to another organization than the claim     (operation.py)
+    ├── InvalidReadiness        a `Readiness` with an invalid value
+    ├── WrongOrganization       the token belongs to a different organization than the claim (operation.py)
     ├── DuplicateOwnership      two declarations hold one claim                           (delete_guard.py)
     ├── NameTaken, IdConflict, ListedButNotReadable, DeletionPending,
     │   AttemptsExhausted       why a claim cannot be created                                   (create.py)
     └── OrphansRemain, OrphanCheckFailed
-                                why a stack may not end                                        (orphans.py)
+                                why a claim namespace cannot be deleted                        (orphans.py)
 
 A text has up to four parts: one sentence that says what failed on which claim (its name in the program and
-its id), what the API said, what is still reserved, and what to do next. Each is written where the decision
-is made; this module has the layout, and one table with what each error of the API means and what helps.
+its id), what the API said, what is still reserved, and what to do next. Each text is written where the
+decision is made. This module has the layout, and a table of what each API error means and how to resolve it.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ class InvalidSetting(ClaimError):
 
 
 class InvalidReadiness(ClaimError, ValueError):
-    """A `Readiness` that can never be met."""
+    """A `Readiness` with an invalid value."""
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What errors of the API mean, and what helps: in a Pulumi program, and on the command line."""
+    """What API errors mean, and what to do about them: in a Pulumi program, and on the command line."""
 
     errors: tuple[type[CoreweaveError], ...]
     summary: str
@@ -109,7 +109,7 @@ MEANINGS: Final = (
     ),
     Meaning(
         (PermissionDenied,),
-        "the token may not do this",
+        "the token lacks the required role",
         "use a token with the role Inference Admin, which may write; Inference Viewer may only read",
         "use a token with the role Inference Viewer to read, or Inference Admin to release",
     ),
@@ -120,7 +120,7 @@ MEANINGS: Final = (
     ),
     Meaning(
         (FailedPrecondition,),
-        "the API refused it in the claim's current state",
+        "the claim's current state does not allow it",
         "the claim may be in use: stop what runs on it, then run the same command again",
     ),
     Meaning(
@@ -146,21 +146,21 @@ MEANINGS: Final = (
         "run `pulumi refresh` to see what the API holds, then `pulumi up`",
     ),
 )
-"""The first row whose errors include an error counts: the special ones stand before the general ones."""
+"""The first row that matches an error applies, so specific errors come before general ones."""
 
 
 def meaning(error: CoreweaveError) -> Meaning:
-    """What an error of the API means, and what helps."""
+    """What an API error means, and what to do about it."""
     return next(row for row in MEANINGS if isinstance(error, row.errors))
 
 
 def labelled(resource_name: str, claim_id: str | None) -> str:
-    """A claim as the texts name it: the Pulumi resource's name, and the id if there is one."""
+    """A claim as error texts name it: by the resource's name, and the id if there is one."""
     return f"capacity claim '{resource_name}'" + (f" (id {claim_id})" if claim_id else "")
 
 
 def text(headline: str, *, said: Iterable[str] = (), held: str = "", then: Iterable[str] = ()) -> str:
-    """The parts of an error, one below the other: `held` is what is still reserved, `then` what to do."""
+    """Lay out the parts of an error: `held` is what is still reserved, `then` what to do next."""
     lines = [headline, *(f"  {line}" for line in said)]
     if held:
         lines.append(f"  Still reserved: {held}")
@@ -171,13 +171,13 @@ def text(headline: str, *, said: Iterable[str] = (), held: str = "", then: Itera
 def api_failure(
     doing: str, resource_name: str, claim_id: str | None, error: CoreweaveError, *, held: str
 ) -> ClaimError:
-    """An API error for the claim it happened to. `doing` reads "creating", "scaling" and so on."""
+    """The error for a failed API call about one claim. `doing` is a verb, such as "creating"."""
     headline = f"{doing} {labelled(resource_name, claim_id)} failed: {meaning(error).summary}."
     return ClaimError(text(headline, said=_said(error), held=held, then=[_advice(error)]))
 
 
 def lookup_failure(doing: str, error: CoreweaveError, *ways_out: str) -> ClaimError:
-    """An API error of a call that only reads. `doing` names what was looked for."""
+    """The error for a failed lookup. `doing` describes it, such as "looking up capacity claims"."""
     headline = f"{doing} failed: {meaning(error).summary}."
     return ClaimError(text(headline, said=_said(error), then=[_advice(error), *ways_out]))
 

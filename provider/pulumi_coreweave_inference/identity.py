@@ -1,4 +1,4 @@
-"""How a claim's id, name and key are derived: pure functions, and a promise to every state file.
+"""How a claim's id, name and key are computed. Pure functions; every state file relies on their results.
 
 The id is computed, not random. Its first half is that of `uuid5(namespace, key | immutable inputs |
 attempt)`, its second half that of the namespace:
@@ -8,10 +8,10 @@ attempt)`, its second half that of the namespace:
 
 The namespace is a random UUID that the stack's state holds before any claim is posted; the key identifies
 the declaration within the stack. A create whose response was lost, or whose process died, computes the same
-id again, gets `already_exists`, and adopts the claim instead of making a twin (create.py). And a claim shows
-which stack made it, even if that stack's state never heard of it (orphans.py).
+id again, gets `already_exists`, and adopts the claim instead of creating a second one (create.py). The id
+also shows which stack created a claim, even if that stack's state does not contain it (orphans.py).
 
-`claim_id` must never return anything else for the same declaration.
+For the same declaration, `claim_id` must return the same id in every version.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .inputs import claim_name_from
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources
 
-_LIKELY_ATTEMPTS: Final = 8  # more are possible and hardly ever needed
+_LIKELY_ATTEMPTS: Final = 8  # more are possible, but rare
 _STACK: Final = 2**64 - 1  # the bits of a claim's id that identify the stack
 _DECLARATION: Final = _STACK << 64  # and those that identify the declaration
 
@@ -72,7 +72,7 @@ class Declaration:
         return self.name or f"{claim_name_from(self.resource_name) or 'claim'}-{claim_id[:7]}"
 
     def has_made(self, claim: CapacityClaim) -> bool:
-        """Whether a claim was made for this declaration, whatever it declared then."""
+        """Whether a claim was created for this declaration, even if its content has changed since."""
         if not is_made_by(self.namespace, claim.id):
             return False
         made = Declaration(self.namespace, self.key, claim.resources, claim.name)
@@ -109,6 +109,6 @@ def resource_name_of(key: str) -> str:
 def key_of(urn: str) -> str:
     """What identifies a declaration within its stack: the URN without stack and project.
 
-    A URN reads `urn:pulumi:STACK::PROJECT::PARENT_TYPE$TYPE::NAME`; the engine refuses two equal ones.
+    A URN reads `urn:pulumi:STACK::PROJECT::PARENT_TYPE$TYPE::NAME`; the engine rejects duplicates.
     """
     return "::".join(urn.split("::", 3)[2:])

@@ -1,7 +1,7 @@
 """The inputs of a claim: their shape, their rules, their keys in the state, and how two sets differ.
 
 Pure functions over the plain values that the engine sends. A value that is not known yet is a
-`pulumi.output.Unknown`, at any depth; it is passed on as it is. Numbers arrive as floats.
+`pulumi.output.Unknown`, at any depth, and is kept unchanged. Numbers arrive as floats.
 
 The rules are those of the published schema of 2026-06-29, as changed on 2026-07-21. Which zones and instance
 types exist is for the API to decide (catalogue.py).
@@ -24,10 +24,10 @@ MAXIMUM_COUNT: Final = 2**32 - 1  # the schema's type is uint32
 IDENTITY: Final = "identity"
 """The property of a claim that holds the four below, the first two as inputs too.
 
-No name begins with "__": the SDK hands such inputs to a provider from version 3.235 on only.
+None of the names begins with "__": SDKs before 3.235 do not pass such inputs to a provider.
 """
 NAMESPACE: Final = "namespace"  # of the stack
-DECLARATION: Final = "declaration"  # its key: what distinguishes it within the stack
+DECLARATION: Final = "declaration"  # its key, which identifies it within the stack
 INCARNATION: Final = "incarnation"  # of the entry in the state
 EXPLICIT_NAME: Final = "explicitName"  # whether the program declares the claim's name
 
@@ -77,12 +77,12 @@ def program_spelling(path: str) -> str:
 
 
 def api_spelling(resources: Mapping[str, object]) -> dict[str, object]:
-    """The keys of a `resources` block in the API's spelling, whichever of the two they came in."""
+    """A `resources` block in the API's spelling, given either spelling."""
     return {_SNAKE.get(name, name): value for name, value in resources.items()}
 
 
 def normalize(news: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]:
-    """The inputs as the state keeps them, and everything that is wrong with them.
+    """The inputs as the state keeps them, and all problems with them.
 
     Counts become ints, keys get the API's spelling, and the capacity type defaults to the only one accepted.
     """
@@ -108,7 +108,7 @@ def compare(olds: Mapping[str, object], news: Mapping[str, object], patchable: I
     """How the declared inputs `news` differ from the outputs `olds` in the state.
 
     Only what a program declares is compared, never what the API reports. A value that is not known yet counts
-    as changed, and as replacing if a change of it would replace.
+    as changed, and as a replacement if a change of it would be one.
     """
     in_place = set(patchable)
     changed: list[str] = []

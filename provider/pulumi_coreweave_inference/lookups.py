@@ -46,7 +46,7 @@ class GetCapacityClaimResult(dict[str, Any]):
     pending_instances: int = pulumi.property("pendingInstances")
     """How many instances are still pending."""
     conditions: Sequence[CapacityClaimCondition] = pulumi.property("conditions")
-    """What the API says about it, zone by zone."""
+    """The claim's conditions, zone by zone."""
     created_at: str | None = pulumi.property("createdAt")
     """When it was created, in RFC 3339."""
     updated_at: str | None = pulumi.property("updatedAt")

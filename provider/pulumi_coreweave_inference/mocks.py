@@ -1,8 +1,8 @@
 """What unit tests with `pulumi.runtime.set_mocks` see: no network, and a claim that is ready.
 
-`Mocks.new_resource` may answer with any property of a claim in the API's spelling, such as `status` or
-`allocatedInstances`; `Mocks.call` answers for the `get_*` functions. What a mock leaves out is as for a claim
-that got all it declares.
+`Mocks.new_resource` may return any property of a claim in the API's spelling, such as `status` or
+`allocatedInstances`. `Mocks.call` answers the `get_*` functions. By default a claim has all its
+instances.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def are_active() -> bool:
 
 
 def claim_from(state: Mapping[str, Any]) -> api.CapacityClaim:
-    """The claim that a mocked resource with these outputs stands for."""
+    """The claim that the outputs of a mocked resource describe."""
     resources = dict(state.get("resources") or {})
     count = int(resources.get("instanceCount") or resources.get("instance_count") or 0)
     allocated = state.get("allocatedInstances")
@@ -44,7 +44,7 @@ def claim_from(state: Mapping[str, Any]) -> api.CapacityClaim:
 
 
 def call(token: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the mocks answer for a lookup; None without mocks."""
+    """The mocks' response to a lookup; None without mocks."""
     monitor = pulumi.runtime.settings.get_monitor()
     if not isinstance(monitor, MockMonitor):
         return None
@@ -54,7 +54,7 @@ def call(token: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def looked_up(answer: Mapping[str, Any]) -> api.CapacityClaim:
-    """The claim that a mock answers for a lookup: a flat dict in the API's spelling."""
+    """The claim in a mock's response to a lookup, a flat dict in the API's spelling."""
     spec = {name: answer[name] for name in ("id", "name", "organizationId", "resources") if name in answer}
     status = {name: value for name, value in answer.items() if name not in spec}
     return api.CapacityClaim.model_validate({"spec": {"id": "mocked", **spec}, "status": status})

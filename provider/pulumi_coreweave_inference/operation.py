@@ -1,7 +1,7 @@
-"""What one run of the engine needs: settings, clock, client, and what it has seen of the claims so far.
+"""The state of one run of the engine: settings, clock, client, and what it has seen of the claims so far.
 
-The two provider classes have no state of their own. Their process keeps one `Operation`, from `configure` to
-its end. The program has its counterpart in capacity_claim.py (`_Program`).
+The two provider classes have no state of their own. Their process keeps one `Operation` from `configure`
+until it exits. The program's counterpart is `_Program` in capacity_claim.py.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BRIEF: Final = 5.0  # seconds of retries for calls whose failure is only a warni
 
 
 class WrongOrganization(ClaimError):
-    """The token belongs to another organization than the claims in the state."""
+    """The token belongs to a different organization than the claims in the state."""
 
 
 def show(line: str) -> None:
@@ -66,22 +66,22 @@ class Operation:
         self.reads: BulkReader = BulkReader(self._get, self._list, clock, settings.read_grace)
         self.deletions: DeletionWaiter = DeletionWaiter(self._get, self._list, clock)
         self.offered: Once[CapacityClaimParameters | None] = Once(self._ask_what_is_offered, clock)
-        """What the API offers; None if it does not say. Raises `ClaimError` if the settings insist."""
+        """What the API offers; None if it cannot be read. Raises `ClaimError` if the settings forbid that."""
         self.state_organization: str = ""
-        """The organization of a claim in the state; empty until the operation meets one."""
+        """The organization of a claim in the state; empty until the operation has seen one."""
         self.token_organization: str = ""
-        """The organization of the token; empty until a list of this object has shown one of its claims."""
+        """The organization of the token; empty until a list has shown one of its claims."""
         self._any_organization = Once(self._ask_for_organization, clock)
         self._recent: dict[str, Once[list[CapacityClaim]]] = {}
         self._connect = connect
         self._client: Client | None = None
         self._closed = False
         self._said: set[str] = set()
-        self._lock = threading.RLock()  # for the client, and what is asked or said once
+        self._lock = threading.RLock()  # for the client, and what is read or shown only once
 
     @property
     def claims(self) -> CapacityClaims:
-        """The API. It is connected to when it is first needed: most previews never do."""
+        """The operations of the API. The client is created on first use; most previews never need it."""
         with self._lock:
             if self._client is None:
                 self._client = self._connect(self.settings)
@@ -95,14 +95,14 @@ class Operation:
         return replace(self.settings.retry, deadline=BRIEF)
 
     def close(self) -> None:
-        """Let every further call to the API fail: nobody is there to receive the answer."""
+        """Make every further API call fail: the engine that would receive the result is gone."""
         with self._lock:
             self._closed = True
             if self._client is not None:
                 self._client.close()
 
     def warn(self, text: str) -> None:
-        """Show a warning, the same one only once."""
+        """Show a warning, each text only once."""
         with self._lock:
             if text in self._said:
                 return
@@ -110,14 +110,14 @@ class Operation:
         self.say(f"warning: {text}")
 
     def namespace_created(self, namespace: str) -> None:
-        """A namespace is new, so no claim can have been made with it before."""
+        """Note that a namespace is new, so that no claim can have been created with it yet."""
         with self._lock:
             self._recent[namespace] = Once(list, self.clock)
 
     def recently_created(self, namespace: str) -> list[CapacityClaim]:
-        """The living claims that the stack made shortly before this operation; asked for once.
+        """The existing claims that the stack created shortly before this operation; read only once.
 
-        Empty if the API does not say, which is a warning, or if orphans are meant to stay alive.
+        Empty if they cannot be read, which is a warning, or if the settings allow orphans.
         """
         if self.settings.orphans == "leave":
             return []
@@ -129,7 +129,7 @@ class Operation:
     def refuse_wrong_organization(
         self, doing: str, resource_name: str, claim_id: str, props: Mapping[str, Any]
     ) -> None:
-        """Raise `WrongOrganization` if a claim is not found because the token is another organization's."""
+        """Raise `WrongOrganization` if a claim is not found because the token belongs elsewhere."""
         expected = props.get("organizationId")
         actual = (self.token_organization or self._any_organization()) if expected else ""
         if actual and expected != actual:
@@ -144,7 +144,7 @@ class Operation:
             )
 
     def refuse_second_organization(self, resource_name: str) -> None:
-        """Raise `WrongOrganization` if a new claim would not be where the stack's other claims are."""
+        """Raise `WrongOrganization` if the stack's other claims are in a different organization."""
         expected, actual = self.state_organization, self.token_organization
         if expected and actual and expected != actual:
             raise WrongOrganization(
@@ -183,7 +183,7 @@ class Operation:
         try:
             claims = recently_listed(self)
         except CoreweaveError as error:
-            failure = lookup_failure("looking for claims that a cut-off create has left", error)
+            failure = lookup_failure("looking for claims left behind by an interrupted create", error)
             self.warn(str(failure))
             return []
         if claims:
@@ -193,8 +193,8 @@ class Operation:
 
 def _use_token_of(organization: object) -> str:
     return (
-        f"use a token of the organization {organization} (COREWEAVE_API_TOKEN comes before the stack's "
-        "coreweave:token)"
+        f"use a token of the organization {organization} (COREWEAVE_API_TOKEN takes precedence over "
+        "the stack's coreweave:token)"
     )
 
 
@@ -202,26 +202,26 @@ _current: Operation | None = None
 
 
 def begin(operation: Operation) -> None:
-    """Make an operation the one that the providers of this process work for."""
+    """Make `operation` the current one of this process."""
     global _current
     _current = operation
 
 
 def current() -> Operation:
-    """The operation that the providers of this process work for."""
+    """The current operation of this process."""
     if _current is None:
         raise ClaimError("the provider was called before it was configured")
     return _current
 
 
 def configure(settings: Settings) -> None:
-    """Begin an operation, unless one with these settings runs: each provider class is configured."""
+    """Begin an operation, unless the current one has these settings: the SDK configures each class."""
     if _current is None or _current.settings != settings:
         abandon()
         begin(Operation(settings))
 
 
 def abandon() -> None:
-    """End all calls of this process: its engine is gone."""
+    """Make all API calls of this process fail, because its engine is gone."""
     if _current is not None:
         _current.close()

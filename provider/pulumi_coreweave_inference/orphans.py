@@ -1,10 +1,11 @@
-"""Orphans: claims that a stack has made and that its state does not hold.
+"""Orphans: claims that a stack created, but that are not in its state.
 
-A create that was cut off leaves one. If the program still declares it, the next `pulumi up` adopts it;
-otherwise no state ever mentions it again, and it is found by its id, which shows the stack. Whether somebody
-needs it cannot be seen from that: a claim that the program retains, or that was moved to another stack,
-looks the same. So an orphan is named and never released from here: when a claim is created for a
-declaration that has another living one, and when the stack ends.
+An interrupted create leaves one behind. If the program still declares it, the next `pulumi up` adopts it.
+Otherwise no state will ever contain it, but its id still shows which stack created it.
+
+The provider reports orphans when it creates a claim for a declaration that already has one, and when a
+stack's namespace is deleted. It never releases them. A claim that is retained on purpose, or that was moved
+to another stack, looks the same.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ _NAMED: Final = 10  # claims that a text names; it counts the others
 
 
 class OrphansRemain(ClaimError):
-    """A stack is about to end, and claims that it has made are alive outside of its state."""
+    """A namespace cannot be deleted, because the stack has claims outside of its state."""
 
 
 class OrphanCheckFailed(ClaimError):
-    """A stack is about to end, and the API does not say which of its claims are alive."""
+    """A namespace cannot be deleted, because the claims of the stack cannot be listed."""
 
 
 def claims_of_stack(namespace: str, claims: Iterable[CapacityClaim]) -> list[CapacityClaim]:
-    """The claims that a stack has made and that are not being deleted."""
+    """The claims that a stack created and that are not being deleted."""
     return [
         claim
         for claim in claims
@@ -47,10 +48,10 @@ def claims_of_stack(namespace: str, claims: Iterable[CapacityClaim]) -> list[Cap
 
 
 def refuse_to_leave_orphans(op: Operation, namespace: str) -> None:
-    """Raise `OrphansRemain` if the stack has living claims that its state does not hold."""
+    """Raise `OrphansRemain` if the stack has claims that are not in its state."""
     grace = op.settings.read_grace
-    # What was created before this operation is soon in every list. A stack whose state held no claim gets
-    # more time: its only create may have been cut off just before this operation began.
+    # Lists soon show what was created before this operation. If the state held no claim, wait longer: the
+    # stack's only create may have been interrupted just before this operation began.
     lag = min(LIST_LAG, grace) if op.guard.released else grace
     try:
         orphans = find_orphans(op, namespace, op.began + lag)
@@ -58,7 +59,7 @@ def refuse_to_leave_orphans(op: Operation, namespace: str) -> None:
         failure = lookup_failure(
             "looking for claims of this stack that its state does not hold",
             error,
-            "or set COREWEAVE_ORPHANS=leave to let the stack end without this check",
+            "or set COREWEAVE_ORPHANS=leave to skip this check",
         )
         raise OrphanCheckFailed(str(failure)) from None
     if orphans:
@@ -66,21 +67,21 @@ def refuse_to_leave_orphans(op: Operation, namespace: str) -> None:
 
 
 def find_orphans(op: Operation, namespace: str, lists_complete_at: float) -> list[CapacityClaim]:
-    """The living claims of a stack, once every claim in its state has been released.
+    """The remaining claims of a stack, once every claim in its state has been released.
 
-    All claims of the organization are listed, since no clock says when the stack made its first one.
+    This lists all claims of the organization, because the stack's first create may be any time ago.
 
-    Lists may lag behind a create. A list counts if it was asked for after `lists_complete_at`, or if it no
-    longer shows a claim that this operation released and that an earlier list had shown. Reads may lag behind
-    a deletion: a claim that looks alive is read again for the grace period.
+    Lists may lag behind a create. A list is recent enough if it was requested after `lists_complete_at`, or
+    if it lacks a claim that an earlier list showed and that this operation released. Reads may lag behind a
+    deletion, so a claim that seems to exist is read again for the grace period.
     """
     listed = op.claims.list()
     wait = lists_complete_at - op.clock.now()
     if wait > 0 and not _reflects_a_release(listed, op.guard.released):
         if wait > LIST_LAG:
             op.say(
-                f"waiting {wait:.0f} s before looking for claims that a cut-off create may have left: "
-                "lists may not show them yet"
+                f"waiting {wait:.0f} s before looking for claims that an interrupted create may have left "
+                "behind: lists may not show them yet"
             )
         op.clock.sleep(wait)
         listed = op.claims.list()
@@ -97,22 +98,22 @@ def find_orphans(op: Operation, namespace: str, lists_complete_at: float) -> lis
 def recently_listed(op: Operation) -> list[CapacityClaim]:
     """The claims of the organization that changed in the last days.
 
-    A list of all of them would be more than a warning is worth.
+    Listing all of them would cost too much for a warning.
     """
     return op.claims.list(updated_after=op.clock.today() - RECENT, retry=op.brief)
 
 
 def orphan_warning(declaration: Declaration, claim: CapacityClaim) -> str:
-    """The warning that a claim made for this declaration is alive next to the one just created."""
+    """The warning that another claim exists for the declaration of a new one."""
     return text(
-        f"another claim that was made for {labelled(declaration.resource_name, None)} is alive.",
+        f"another claim created for {labelled(declaration.resource_name, None)} still exists.",
         said=[f"{claim.name} (id {claim.id}): {held_resources(claim)}"],
-        held="that claim, too. If it is the one being replaced, this update releases it at its end; "
-        "otherwise a create that was cut off has left it.",
+        held="that claim as well. If it is the one being replaced, this update releases it at the end; "
+        "otherwise an interrupted create left it behind.",
         then=[
             f"after this update, run `capacity-claims release --all-stacks {claim.id}`, which refuses if a "
-            "stack holds the claim",
-            "or, if somebody needs it (retained, moved to another stack): COREWEAVE_ORPHANS=leave",
+            "stack manages the claim",
+            "or, if it is still needed (retained, or moved to another stack), set COREWEAVE_ORPHANS=leave",
         ],
     )
 
@@ -123,23 +124,25 @@ def _orphans_remain(claims: Sequence[CapacityClaim]) -> str:
     more = [f"and {len(claims) - _NAMED} more"] if len(claims) > _NAMED else []
     return text(
         f"the claim namespace is kept: {len(claims)} capacity claim{'s' * (not one)} of this stack "
-        f"{'is' if one else 'are'} alive and not in its state.",
+        f"{'exists, but is' if one else 'exist, but are'} not in its state.",
         said=[
             *(f"{claim.name} (id {claim.id}): {held_resources(claim)}" for claim in claims[:_NAMED]),
             *more,
         ],
-        held=f"{'that claim' if one else 'all of them'}; a create that was cut off leaves one.",
+        held="that claim, probably left behind by an interrupted create."
+        if one
+        else "all of them, probably left behind by interrupted creates.",
         then=[
             f"release {'it' if one else 'them'} with `capacity-claims release --all-stacks {ids}`, then run "
             "the same command again",
-            "or, if somebody needs them (retained, moved to another stack), leave them alive: "
-            "COREWEAVE_ORPHANS=leave",
+            f"or, if {'it is' if one else 'they are'} still needed (retained, or moved to another stack), "
+            "set COREWEAVE_ORPHANS=leave",
         ],
     )
 
 
 def _reflects_a_release(listed: Sequence[CapacityClaim], released: Mapping[str, bool]) -> bool:
-    """Whether a list lacks a claim that was released, and that an earlier list had shown."""
+    """Whether a list lacks a claim that was released and that an earlier list showed."""
     alive = {claim.id for claim in listed if claim.state != api.ClaimState.DELETING}
     return any(listed_before and claim_id not in alive for claim_id, listed_before in released.items())
 

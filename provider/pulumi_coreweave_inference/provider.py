@@ -80,10 +80,10 @@ class CapacityClaimProvider(ResourceProvider):
         op = operation.current()
         inputs, problems = normalize(news)
         token = op.settings.token
-        # A misspelt zone and a type that is not offered are reported together; other errors make no call.
+        # Misspelled zones are reported together with what is not offered; other errors make no call.
         if token and all(problem.property.startswith("resources.zones[") for problem in problems):
             problems += _not_offered(op, olds, inputs, {problem.property for problem in problems})
-        # The engine would print the value of a failure's property, and knows only those of the first level.
+        # No property name: the engine knows only top-level ones, and would print their values.
         failures = [CheckFailure("", f"{problem.property}: {problem.reason}") for problem in problems]
         if not token:
             failures.append(CheckFailure("", MISSING_TOKEN))
@@ -95,7 +95,7 @@ class CapacityClaimProvider(ResourceProvider):
         return CheckResult(inputs, failures)
 
     def diff(self, id: str, olds: Properties, news: Properties) -> DiffResult:
-        """Say what changes in place and what replaces the claim."""
+        """Determine what changes in place and what replaces the claim."""
         op = operation.current()
         op.guard.on_diff(id, olds, news)
         op.state_organization = olds.get("organizationId") or op.state_organization
@@ -106,7 +106,7 @@ class CapacityClaimProvider(ResourceProvider):
         return DiffResult(changes=None, replaces=list(difference.replaces))
 
     def create(self, props: Properties) -> CreateResult:
-        """Post the claim, or adopt the one that an unfinished create has left."""
+        """Create the claim, or adopt the one that an interrupted create left behind."""
         op = operation.current()
         declaration = _declaration(props)
         recent = op.recently_created(declaration.namespace)  # also shows the token's organization
@@ -132,7 +132,7 @@ class CapacityClaimProvider(ResourceProvider):
         return CreateResult(claim.id, outputs)
 
     def read(self, id: str, props: Properties) -> ReadResult:
-        """The claim as the API holds it now; after drift, with the inputs that would declare it so."""
+        """Return the claim as the API holds it now; after drift, also the inputs that would declare it."""
         op = operation.current()
         try:
             claim = _read_or_none(op, id, props)
@@ -156,9 +156,9 @@ class CapacityClaimProvider(ResourceProvider):
         return ReadResult(id, outputs, inputs)
 
     def update(self, id: str, olds: Properties, news: Properties) -> UpdateResult:
-        """Change the claim in place: its count, and what else the API is said to accept.
+        """Change the claim in place: its count, and the other fields in `coreweave:patchableFields`.
 
-        A change made outside of Pulumi since the state was written is not overwritten unseen.
+        If the claim was changed outside of Pulumi since the state was written, this is an error by default.
         """
         op = operation.current()
         declared = _resources(news)
@@ -183,8 +183,8 @@ class CapacityClaimProvider(ResourceProvider):
         resource_name = _resource_name(props)
         if op.guard.is_superseded(id, props):
             op.say(
-                f"{labelled(resource_name, id)} is kept: the entry removed from the state was an earlier "
-                "one of a claim that is still in use."
+                f"{labelled(resource_name, id)} is kept: the entry removed from the state was an outdated "
+                "entry of a claim that is still in use."
             )
             return
         updated_at = props.get("updatedAt")
@@ -211,7 +211,7 @@ class CapacityClaimProvider(ResourceProvider):
                     f"releasing {labelled(resource_name, id)} is not finished: the API still shows it after "
                     f"{op.settings.delete_timeout:g} s.",
                     held=f"{held_resources(last)}; it stays in the state.",
-                    then=["run the same command again to go on waiting (coreweave:deleteTimeout sets how "
+                    then=["run the same command again to keep waiting (coreweave:deleteTimeout sets how "
                           "long)"],
                 )
             )  # fmt: skip
@@ -221,8 +221,8 @@ class CapacityClaimProvider(ResourceProvider):
 class ClaimNamespaceProvider(ResourceProvider):
     """Gives a stack its namespace: a random UUID from which the ids of its claims are derived.
 
-    The state holds the namespace from before the first claim is posted until the last one is released. It
-    cannot be deleted while a claim that was made with it is alive but missing from the state.
+    The namespace is in the state from before the first claim is created until the last one is released. It
+    cannot be deleted while a claim created with it exists, but is missing from the state.
     """
 
     serialize_as_secret_always = False
@@ -236,13 +236,13 @@ class ClaimNamespaceProvider(ResourceProvider):
         return DiffResult(changes=False)
 
     def create(self, props: Properties) -> CreateResult:
-        """Make a new namespace."""
+        """Create a new namespace."""
         namespace = str(uuid.uuid4())
         operation.current().namespace_created(namespace)
         return CreateResult(namespace, {})
 
     def delete(self, id: str, props: Properties) -> None:
-        """Let the namespace go, unless a claim that the stack has made is still alive."""
+        """Delete the namespace, unless a claim that the stack created still exists."""
         op = operation.current()
         if op.settings.orphans != "leave":
             refuse_to_leave_orphans(op, id)
@@ -260,10 +260,9 @@ def _configure(req: ConfigureRequest) -> None:
 def _not_offered(
     op: Operation, olds: Mapping[str, Any], inputs: Mapping[str, Any], known: Collection[str]
 ) -> list[Problem]:
-    """What the API does not offer of a declaration; what deserves no more than a warning is shown.
+    """The problems found by comparing a declaration with what the API offers; warnings are shown at once.
 
-    `known` are the properties that are already known to be wrong. If there are some, they are reported even
-    when the API does not respond.
+    `known` are the properties already known to be invalid, which are reported even if the API is down.
     """
     resources, before = inputs.get("resources"), olds.get("resources")
     if op.settings.catalogue == "off" or not isinstance(resources, Mapping):
@@ -295,7 +294,7 @@ def _declaration(props: Mapping[str, Any]) -> Declaration:
     namespace, key = identity.get(NAMESPACE), identity.get(DECLARATION)
     if not isinstance(namespace, str) or not isinstance(key, str):
         raise ClaimError(
-            "a capacity claim needs a namespace and a key to derive its id from, and this one has none; "
+            "this capacity claim has no namespace and key to compute its id from; "
             "declare it with pulumi_coreweave_inference.CapacityClaim"
         )
     return Declaration(namespace, key, _resources(props), props.get("name"))
@@ -315,8 +314,8 @@ def _resource_name(props: Mapping[str, Any]) -> str:
 def outputs_of(claim: CapacityClaim, identity: Mapping[str, Any]) -> Properties:
     """What the state holds of a claim: what does not change by itself, and its identity.
 
-    How far a claim has come is left out: it would be out of date as soon as it is written, and with a file
-    as its backend the engine writes the whole state again at each step.
+    Progress is omitted: it would be outdated as soon as it is written, and with a file backend the engine
+    rewrites the whole state at each step.
     """
     status = claim.status
     outputs: Properties = {
@@ -375,8 +374,8 @@ def _updated(
         before = api.CapacityClaimResources.model_validate(olds["resources"])
         raise ClaimError(
             text(
-                f"{labelled(resource_name, claim.id)} was changed outside of Pulumi, or by an update that "
-                "was cut off, since the state was written; it is left as it is.",
+                f"{labelled(resource_name, claim.id)} was changed since the state was written, outside of "
+                "Pulumi or by an interrupted update; it is left unchanged.",
                 said=[
                     f"the state last saw: {described(before)}",
                     f"the API holds now:  {described(claim.resources)}",

@@ -1,14 +1,14 @@
 """Waiting for claims in the program: one poller for all claims, progress on each claim's own row.
 
 The wait begins after the claim is in the state, so whatever happens to the wait, the claim is not lost: the
-next `pulumi up` goes on waiting. Waiting only reads.
+next `pulumi up` keeps waiting. Waiting only reads.
 
     goal ─► Poller.wait ─► look (one LIST for all, GET for what LIST lacks) ─► judge ─► ready
                              ▲                                                  │
                              └────────────── pause, progress ◄──── waiting ◄────┤
                                                                                 └─► failed, timed out
 
-`judge` and the texts are pure. The poller gets its reader, its clock and the place for progress as arguments.
+`judge` and the texts are pure. The poller gets its reader, its clock and its progress callbacks as arguments.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources
 
 PROGRESS_EVERY: Final = 15.0  # seconds after which progress is shown even if nothing changed
-_INSTANT: Final = 0.001  # seconds; a shorter pause is none
+_INSTANT: Final = 0.001  # seconds; shorter pauses are skipped
 _NAMED: Final = 10  # claims that the text of an interrupt names; it counts the others
 _MAXIMUM_LAG: Final = 60.0  # seconds by which an answer may lag behind what was just written
 _FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument)
@@ -52,7 +52,7 @@ _FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument)
 
 @dataclass(frozen=True)
 class Readiness:
-    """When a claim counts as ready, and what happens if it does not get ready in time.
+    """When a claim counts as ready, and what happens if it does not become ready in time.
 
     `timeout`: how long to wait, as a number of seconds, a `timedelta`, or a text such as "45m" or "1h30m".
     The default is 45 minutes, as long as CoreWeave's own provider waits. It starts again in each `pulumi up`.
@@ -87,7 +87,7 @@ class Readiness:
 
 @dataclass(frozen=True)
 class Goal:
-    """What to wait for with one claim. Without `readiness`, one look at it is enough."""
+    """One claim to wait for. Without `readiness`, a single read is enough."""
 
     resource_name: str
     claim_id: str
@@ -98,7 +98,7 @@ class Goal:
 
     @property
     def target(self) -> str:
-        """The resource's URN, as a POSIX shell takes it."""
+        """The resource's URN, quoted for a POSIX shell."""
         return shlex.quote(self.urn or "URN")
 
     @property
@@ -109,7 +109,7 @@ class Goal:
 
 
 class Verdict(enum.Enum):
-    """What a look at a claim comes to."""
+    """What a claim is, compared with its goal."""
 
     READY = enum.auto()
     WAITING = enum.auto()
@@ -117,9 +117,9 @@ class Verdict(enum.Enum):
 
 
 def judge(claim: CapacityClaim, goal: Goal) -> Verdict:
-    """Whether a claim is what its goal asks for.
+    """Compare a claim with its goal.
 
-    The wait goes on in ERROR, which the API calls recoverable, and in every state unknown to this version.
+    The wait continues in ERROR, which the API calls recoverable, and in states unknown to this version.
     """
     if goal.readiness is None:
         return Verdict.READY
@@ -150,14 +150,14 @@ def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage
 
 
 def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: str = "") -> str:
-    """The text for a claim that did not get ready: what exists, what is still reserved, what to do."""
+    """The text for a claim that did not become ready: what exists, what is still reserved, what to do."""
     label = labelled(goal.resource_name, goal.claim_id)
     if claim is None:
         return text(
             f"{label} could not be read for {format_duration(round(waited))}.",
             said=[outage] if outage else ["the API says that this claim does not exist"],
             held="the claim, as far as we know; it stays in the state.",
-            then=["run `pulumi refresh` to see whether it still exists, or `pulumi up` to go on waiting"],
+            then=["run `pulumi refresh` to see whether it still exists, or `pulumi up` to keep waiting"],
         )
     said = [*_zone_reasons(claim), *([outage] if outage else [])]
     held = f"{_allocated(claim)} instances; the claim stays in the state."
@@ -182,15 +182,13 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: st
         )
     if not _same_resources(claim.resources, goal.resources):
         return text(
-            f"{label} is not what is declared: it was changed outside of Pulumi.",
+            f"{label} differs from the declaration: it was changed outside of Pulumi.",
             said=[
                 f"declared:      {described(goal.resources)}",
                 f"the API holds: {described(claim.resources)}",
             ],
             held=held,
-            then=[
-                "run `pulumi refresh` to record the change, then `pulumi preview` to see what would undo it"
-            ],
+            then=["run `pulumi refresh` to record the change, then `pulumi preview` to see how to undo it"],
         )
     fewer = ", or Readiness(min_instances=…)" if claim.state == api.ClaimState.READY else ""
     enough = f", {goal.minimum} of them required" if goal.minimum != goal.resources.instance_count else ""
@@ -200,9 +198,9 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: st
         said=said,
         held=held,
         then=[
-            "run `pulumi up` again to go on waiting; nothing is created twice",
-            f"or ask for less: a smaller instance_count{fewer}",
-            "or ask elsewhere: other zones, with a claim that replaces this one",
+            "run `pulumi up` again to keep waiting; nothing is created twice",
+            f"or accept fewer instances: lower instance_count{fewer}",
+            "or change the zones, which replaces the claim",
             f"or give up: `pulumi destroy --target {goal.target}` releases the claim",
         ],
     )
@@ -220,7 +218,7 @@ def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]]) -> str:
         f"interrupted while waiting for {len(held)} capacity claim{'s' if len(held) != 1 else ''}.",
         said=[*held[:_NAMED], *more],
         held="all of them; they stay in the state.",
-        then=["run `pulumi up` to go on waiting, or `pulumi destroy` to release them"],
+        then=["run `pulumi up` to keep waiting, or `pulumi destroy` to release them"],
     )
 
 
@@ -255,8 +253,8 @@ class _Wait:
 class Poller:
     """Waits for all claims of a program with one LIST per round (rounds.py).
 
-    Claims that do not get ready are reported together in one `pulumi.RunError`, when no other wait is left:
-    the first error of a program ends it, and with it every other wait.
+    Claims that do not become ready are reported together in one `pulumi.RunError` when no other wait is left,
+    because the first error ends the program and all its waits.
     """
 
     def __init__(
@@ -268,19 +266,19 @@ class Poller:
         self._reader = reader
         self._clock = clock
         self._pause = pause or _pause
-        self._waits: list[_Wait] = []  # a claim may be waited for by several
+        self._waits: list[_Wait] = []  # several may wait for one claim
         self._joined = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._rounds = Rounds()
         self._listed: dict[str, CapacityClaim] = {}  # what the last list of this run has shown
         self._listed_at = 0.0
-        self._to_peek_at: dict[str, Goal] = {}  # by those who wait for the next task
+        self._to_peek_at: dict[str, Goal] = {}  # requested for the next task
         self._peek_task: asyncio.Task[Mapping[str, CapacityClaim]] | None = None
 
     async def wait(
         self, goal: Goal, show: Callable[[str], None], warn: Callable[[str], None]
     ) -> CapacityClaim:
-        """The claim once it is ready, or after its timeout if that is only a warning."""
+        """The claim once it is ready, or after its timeout if `on_timeout` is "warn"."""
         known = self._from_list(goal)
         if known is not None and judge(known, goal) is Verdict.READY:
             return known
@@ -294,7 +292,7 @@ class Poller:
         return await wait.result
 
     def _from_list(self, goal: Goal) -> CapacityClaim | None:
-        """The claim as an earlier list of this run has shown it, unless that is older than the state."""
+        """The claim from an earlier list of this run, unless that is older than the state."""
         claim = self._listed.get(goal.claim_id)
         if claim is None or self._clock() - self._listed_at > _MAXIMUM_LAG:
             return None
@@ -303,9 +301,9 @@ class Poller:
         return claim if is_current and _same_resources(claim.resources, goal.resources) else None
 
     async def peek(self, goal: Goal) -> CapacityClaim | None:
-        """The claim as it is now, for a preview; None if the API does not say.
+        """The current claim, for a preview; None if it cannot be read.
 
-        Claims that ask at the same time share one read. A preview does not fail because of it.
+        Calls at the same time share one read. A failed read does not fail the preview.
         """
         known = self._from_list(goal)
         if known is not None:
@@ -383,7 +381,7 @@ class Poller:
             return "", str(error)
         except CoreweaveError as error:
             for wait in waits:
-                wait.unexpected_since = None  # it takes two reads to know for how long
+                wait.unexpected_since = None  # unknown for how long, until the next read
             return _outage(error), ""
         for wait in waits:
             claim = found.get(wait.goal.claim_id)
@@ -440,7 +438,7 @@ class Poller:
             wait.result.set_result(claim)
 
     def _keep_failure(self, wait: _Wait, failure: str) -> None:
-        """Show the failure on the claim's row; the program hears of it when no other wait is left."""
+        """Show the failure on the claim's row; it is raised when no other wait is left."""
         wait.failure = failure
         wait.show(failure.partition("\n")[0])
 

@@ -1,13 +1,14 @@
-"""Reads that the calls of one operation share: many questions, few lists.
+"""Reads shared by the calls of one operation: few requests for many claims.
 
-The engine asks for one claim at a time, and runs several such calls at once. Asked one by one, a refresh of
-400 claims would be 400 GETs. Here the first question is a GET, and the second one lists the claims; later
-questions are answered from that list. A list is bounded by when the claims in question last changed, since
-an organization may hold many others.
+The engine reads one claim per call, and runs several calls at once. A refresh of 400 claims would take 400
+GETs. Instead, only the first read is a GET. The second one lists the claims, and later reads use that list.
+Each list is limited to recent changes, because the organization may hold many other claims.
 
-A read may be stale. So a claim that a list does not show is read with GET before it counts as gone, a list
-never answers for a claim that this process has written to since, and an answer that is older than the state
-is read again.
+Reads may be stale. Therefore:
+
+- A claim that is missing from a list is read with GET before it counts as gone.
+- A list is not used for a claim that this process has written to since.
+- A response that is older than the state is read again.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ List = Callable[[datetime | None], Sequence["CapacityClaim"]]
 
 
 class SingleFlight:
-    """A lock for asking the API on behalf of everybody who waits for the answer.
+    """A lock for a request whose result serves all waiting callers.
 
-    When the API does not respond, the caller that holds the lock retries for as long as it may. Callers that
-    waited for it get the same error instead of retrying one after the other.
+    When the API does not respond, the caller that holds the lock retries until its deadline. The callers that
+    waited for it then get the same error, instead of retrying one after the other.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -54,7 +55,7 @@ class SingleFlight:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Hold the lock. Raises the error of the caller before, if it failed while this one waited."""
+        """Hold the lock. Raises the previous holder's error if it failed while this caller waited."""
         began = self._clock.now()
         with self._lock:
             if self._failure is not None and self._failed_at > began:
@@ -68,7 +69,7 @@ class SingleFlight:
 
 
 class Once(Generic[T]):
-    """A value that the API is asked for at most once, however many callers need it."""
+    """A value that is requested from the API once and shared by all callers."""
 
     def __init__(self, ask: Callable[[], T], clock: Clock) -> None:
         self._ask = ask
@@ -76,7 +77,7 @@ class Once(Generic[T]):
         self._answers: list[T] = []
 
     def __call__(self) -> T:
-        """The value. Raises whatever asking for it raises; the next caller then asks again."""
+        """The value. If the request fails, raises its error, and the next caller requests it again."""
         if not self._answers:
             with self._flight.hold():
                 if not self._answers:
@@ -87,7 +88,7 @@ class Once(Generic[T]):
 class BulkReader:
     """Reads claims for many callers with few lists. Safe between threads.
 
-    `grace`: for how many seconds an answer that is older than the state is read again.
+    `grace`: for how many seconds to repeat a read whose response is older than the state.
     """
 
     def __init__(self, get: Get, list_: List, clock: Clock, grace: float) -> None:
@@ -106,9 +107,8 @@ class BulkReader:
     def read(self, claim_id: str, updated_at: str | None) -> CapacityClaim:
         """The claim, from a list of the last half minute or by GET.
 
-        `updated_at` is its last change as the state knows it.
-        An answer that is older than that is returned only after the grace period. Raises `NotFound` when GET
-        says that the claim is gone, and any other error of the API.
+        `updated_at` is its last change according to the state. An older response is returned only after
+        the grace period. Raises `NotFound` if GET does not find the claim, and any other error of the API.
         """
         changed = api.parse_timestamp(updated_at)
         with self._flight.hold():
@@ -117,7 +117,7 @@ class BulkReader:
         return claim or self._get_fresh(claim_id, changed)
 
     def shows(self, claim_id: str, updated_at: str | None) -> bool:
-        """Whether a list shows the claim; asks for a list if there is none yet."""
+        """Whether a list shows the claim; requests a list if there is none yet."""
         with self._flight.hold():
             self._asked = True
             return self._look_up(claim_id, api.parse_timestamp(updated_at)) is not None
@@ -175,8 +175,8 @@ class DeletionWaiter:
         self._clock = clock
         self._flight = SingleFlight(clock)
         self._deletes_at_once: bool | None = None  # None: not known yet; once False, it stays so
-        # Joining takes no lock: whoever joins while a list is under way is covered by the next one.
-        self._deleting: dict[str, datetime | None] = {}  # by id: the last change as the state knows it
+        # Joining takes no lock: a claim that joins during a list is covered by the next one.
+        self._deleting: dict[str, datetime | None] = {}  # by id: the last change according to the state
         self._rounds = Rounds()
         self._listed: frozenset[str] = frozenset()
         self._listed_at = float("-inf")
@@ -186,7 +186,7 @@ class DeletionWaiter:
     ) -> CapacityClaim | None:
         """None once the claim is gone, or the claim as it is after `timeout` seconds.
 
-        `updated_at`: its last change as the state knows it; a stale list may still show it as of then.
+        `updated_at`: its last change according to the state; a stale list may show it as of then.
         `listed_before`: whether a list of this operation has shown the claim: only then does a later list
         without it prove that it is gone.
         """
@@ -195,7 +195,7 @@ class DeletionWaiter:
             return None
         if not listed_before:
             return self._wait_by_get(claim_id, until)
-        # Lists from here on reach back to the claim. One asked for earlier may not show it.
+        # From now on lists reach back to the claim. An earlier list may not show it.
         self._deleting[claim_id] = api.parse_timestamp(updated_at)
         joined = self._clock.now()
         self._rounds.join(joined)
@@ -211,7 +211,7 @@ class DeletionWaiter:
 
     def _gone_at_once(self, claim_id: str) -> bool:
         if self._deletes_at_once is None:
-            with self._flight.hold():  # one GET answers for all that are deleted at the same time
+            with self._flight.hold():  # one GET decides for all that are deleted at the same time
                 if self._deletes_at_once is None:
                     is_gone = self._deletes_at_once = self._is_unknown(claim_id)
                     return is_gone
@@ -230,7 +230,7 @@ class DeletionWaiter:
         return False
 
     def _is_gone(self, claim_id: str, joined: float) -> bool:
-        """Whether a list that was asked for after the claim joined lacks it."""
+        """Whether a list that was requested after the claim joined lacks it."""
         with self._flight.hold():
             asked_at = self._clock.now()
             if self._rounds.due() <= asked_at:
@@ -254,15 +254,15 @@ class DeletionWaiter:
 
 
 def reaching_back_to(changes: Collection[datetime | None]) -> datetime | None:
-    """Since when a list must show changes to include claims with these last changes; None: since ever."""
+    """The `updated_after` of a list that includes claims with these last changes; None for all claims."""
     known = [changed for changed in changes if changed is not None]
     return min(known) - CLOCK_SKEW if len(known) == len(changes) else None
 
 
 def is_stale(claim: CapacityClaim, changed: datetime | None) -> bool:
-    """Whether an answer is older than the state, which last saw the claim `changed` at that time.
+    """Whether a response is older than the state; `changed` is its last change according to the state.
 
-    Compared by the second: the answer to a write may give the time more precisely than a read does.
+    Compared by the second, because the response to a write may have a more precise time than a read.
     """
     return _is_before(claim, changed and changed.replace(microsecond=0))
 

@@ -1,12 +1,12 @@
-"""When to look next at what is being waited for, and the clock that decides it.
+"""When to poll the claims that are waited for, and the clock for it.
 
-One rule serves both waiters, the one for readiness and the one for deletions:
+The waits for readiness and for deletions follow the same rule:
 
-    somebody joins, and the last look is long ago   look 50 ms later
-    others keep joining                             look half a second after the last one, at least every 5 s
-    nobody joins                                    look again after 0.5, 1, 2, 3, 5, 5 … seconds
+    a claim joins, and the last look is long ago   look 50 ms later
+    more claims join                               look half a second after the last one, at least every 5 s
+    no claim joins                                 look again after 0.5, 1, 2, 3, 5, 5 … seconds
 
-So a claim that is alone is looked at right away, and hundreds that arrive one by one share a few lists.
+A single claim is looked at right away, and hundreds that join one by one share a few lists.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-FIRST_LOOK: Final = 0.05  # seconds after the first of those who wait has joined
-SETTLED: Final = 0.5  # seconds in which nobody joined
+FIRST_LOOK: Final = 0.05  # seconds after the first claim has joined
+SETTLED: Final = 0.5  # seconds without another claim joining
 PAUSES: Final = (0.5, 1.0, 2.0, 3.0, 5.0)  # seconds between looks; the last one repeats
 LONGEST: Final = PAUSES[-1]
 
@@ -29,19 +29,19 @@ class Rounds:
 
     def __init__(self) -> None:
         self.looked_at: float = float("-inf")
-        self._first_joined: float | None = None  # of those who have not been looked at
+        self._first_joined: float | None = None  # of the claims not looked at yet
         self._last_joined = float("-inf")
-        self._looks = 0  # since somebody joined
+        self._looks = 0  # since the last claim joined
 
     def join(self, now: float) -> None:
-        """Somebody begins to wait."""
+        """A claim joins the wait."""
         if self._first_joined is None:
             self._first_joined = now
         self._last_joined = now
         self._looks = 0
 
     def look(self, now: float) -> None:
-        """All who have joined so far are being looked at."""
+        """All claims that have joined so far are being looked at."""
         self.looked_at = now
         self._first_joined = None
         self._looks += 1

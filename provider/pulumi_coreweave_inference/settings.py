@@ -1,4 +1,4 @@
-"""The settings of a stack: one table, and the client that they describe.
+"""The settings of a stack, in one table, and the client that they configure.
 
 The environment comes first, then the stack's config, then the default: `refresh` and `destroy` get the
 config of the last `up`, which may hold a token that has been rotated since.
@@ -38,18 +38,18 @@ USER_AGENT: Final = f"pulumi-coreweave-inference/{__version__}"
 
 @dataclass(frozen=True)
 class Settings:
-    """What a stack says about the API. All durations are in seconds."""
+    """The settings of one stack. All durations are in seconds."""
 
     token: str | None = field(default=None, repr=False)
     endpoint: str = DEFAULT_ENDPOINT
     timeout: float = DEFAULT_TIMEOUT
-    """For each attempt of a call."""
+    """The limit of each attempt."""
     retry_deadline: float = 120.0
-    """For how long a call is retried before it fails."""
+    """How long to retry a failing call."""
     delete_timeout: float = 20 * 60.0
-    """How long to wait for a deletion; CoreWeave's own provider waits as long."""
+    """How long to wait for a deletion; the same as CoreWeave's own provider."""
     read_grace: float = 20.0
-    """For how long a claim is read again while reads lag behind what is known of it."""
+    """How long to read a claim again while responses are stale."""
     patchable: tuple[str, ...] = PATCHABLE_BY_DEFAULT
     """The fields of `resources` that the API changes in place."""
     catalogue: Literal["error", "warn", "off"] | None = None
@@ -57,15 +57,15 @@ class Settings:
     overwrite: bool = False
     """Whether to overwrite changes made outside of Pulumi without a refresh."""
     orphans: Literal["refuse", "leave"] = "refuse"
-    """Whether a stack may end while claims that it made are alive."""
+    """Whether a stack can be destroyed while claims that it created exist outside of its state."""
 
     @property
     def retry(self) -> RetryPolicy:
-        """For how long a call is repeated when the network or the API fails."""
+        """The retry policy of calls to the API."""
         return RetryPolicy(deadline=self.retry_deadline)
 
     def client(self) -> Client:
-        """A client of the API, as these settings say."""
+        """A client of the API with these settings."""
         return api.Client(
             self.token,
             endpoint=self.endpoint,
@@ -115,7 +115,7 @@ class Setting:
     parse: Callable[[str], Any]
 
     def given(self, config: Config, environment: Mapping[str, str]) -> tuple[str, str]:
-        """The text that is given for the setting, empty if there is none, and where it comes from."""
+        """The text of the setting, empty if it is not set, and where it comes from."""
         for variable in self.variables:
             if text := environment.get(variable, "").strip():
                 return text, variable

@@ -311,7 +311,7 @@ A plain `pulumi up` repairs everything. Pulumi keeps warning about an interrupte
 
 Two things cannot be repaired by `pulumi up` alone. `make soak` runs into both and counts them:
 
-- **A create that was cut off** (`creating`, or an error that says that a response was lost) has to be adopted by an `up` of
+- **An interrupted create** (`creating`, or an error that says that a response was lost) has to be adopted by an `up` of
   the *same* declaration. If the declaration is changed or removed first, or the stack is destroyed, nothing in the state
   refers to the claim. Its id still shows which stack created it: an `up` that creates another claim for that declaration
   names it, `pulumi destroy` names it and fails while it exists, and `capacity-claims orphans` finds it.

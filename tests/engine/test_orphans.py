@@ -35,7 +35,7 @@ def test_destroy_fails_until_the_orphan_of_the_stack_is_released(start: Start) -
     stack.declare(a=claim(1), b=claim(2, BACKWARD))
     stack.pulumi("cancel", "--yes")
     shown = stack.pulumi(*UP).stdout
-    assert "another claim that was made for capacity claim 'b' is alive" in shown
+    assert "another claim created for capacity claim 'b' still exists" in shown
     assert f"capacity-claims release --all-stacks {left}" in shown
     assert {each.id for each in emulator.live_claims()} == {left, *ids(stack)}
     assert left not in ids(stack)

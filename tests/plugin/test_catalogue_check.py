@@ -56,7 +56,7 @@ def test_the_check_can_be_a_warning_or_off(emulator: Emulator, setting: str) -> 
     ("fault", "reason"),
     [
         ({"fail": {"code": "unavailable", "form": "html"}}, "the API is not available"),
-        ({"fail": {"code": "permission_denied"}}, "the token may not do this"),
+        ({"fail": {"code": "permission_denied"}}, "the token lacks the required role"),
     ],
 )
 def test_a_failed_lookup_is_a_warning_unless_the_setting_insists(

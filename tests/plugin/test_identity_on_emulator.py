@@ -97,8 +97,8 @@ def test_the_error_about_a_taken_name_shows_its_holder_and_the_ways_out(start: S
 creating capacity claim 'training' failed: the name 'training' is taken.
   it belongs to the claim <id 1> (4 of 4 gb200-4x instances, STATUS_READY)
   Still reserved: nothing new.
-  Next: leave out `name`, so that each claim gets a name of its own, or choose another one
-        if that claim is the one being replaced: ResourceOptions(delete_before_replace=True) releases it first\
+  Next: omit `name`, so that each claim gets a unique name, or choose another name
+        or, if that claim is the one being replaced, release it first with ResourceOptions(delete_before_replace=True)\
 """)
     assert [claim.id for claim in emulator.claims()] == [claim_id]
 
@@ -110,7 +110,7 @@ def test_a_claim_that_cannot_be_adopted_yet_is_said_to_be_reserved(
     claim_id, _, _ = create(plugin, namespace)
     emulator.set_faults([{"path": "update", "fail": {"code": "resource_exhausted"}}])
     text = create_error(again(emulator), namespace, instanceCount=8.0)
-    assert "Still reserved: the claim that already has this id, and that is not in the state" in text
+    assert "Still reserved: the claim that already has this id, which is not in the state" in text
     assert "Still reserved: nothing" not in text
     assert [claim.id for claim in emulator.claims()] == [claim_id]
 
@@ -139,7 +139,7 @@ def test_a_deleted_claim_that_the_list_still_shows_is_not_adopted(start: Start, 
     emulator.advance_clock(3601)
     plugin.delete(first, outputs)
     assert create_error(plugin, namespace) == snapshot("""\
-creating capacity claim 'training' (id <id 1>) failed: a claim with this id exists, and the API does not return it.
+creating capacity claim 'training' (id <id 1>) failed: a claim with this id exists, but cannot be read.
   the list of claims shows it as 'training-<digits>': 4 of 4 gb200-4x instances, STATUS_READY
   Still reserved: that claim, if the list is right; nothing new.
   Next: wait a minute and run `pulumi up` again: it adopts the claim, or creates a new one once the list no longer shows it\
@@ -169,10 +169,10 @@ def test_a_deletion_that_does_not_end_is_reported_and_creates_nothing(
     first, _, _ = create(plugin, namespace)
     client_of(emulator).capacity_claims.delete(first)
     assert create_error(plugin, namespace) == snapshot("""\
-creating capacity claim 'training' (id <id 1>) has to wait: the claim that had this id is still being deleted.
+creating capacity claim 'training' (id <id 1>) failed: the previous claim with this id is still being deleted.
   the API shows it as 4 of 4 gb200-4x instances, STATUS_DELETING
   Still reserved: nothing new.
-  Next: run `pulumi up` again to go on waiting (coreweave:deleteTimeout sets how long)\
+  Next: run `pulumi up` again to keep waiting (coreweave:deleteTimeout sets how long)\
 """)
     assert posts(emulator) == [first]
 
@@ -236,7 +236,7 @@ def test_a_renamed_claim_that_a_new_one_adopted_is_an_error_until_repaired(
 capacity claim 'renamed' (id <id 1>) is already held by the resource 'training'.
   this happens when a resource is renamed and a new claim is declared with the old name
   Still reserved: the claim, unchanged; the state lists it under 'renamed' and under 'training'.
-  Next: remove the newer of the two from the state with `pulumi state delete URN`, then declare it with depends_on the renamed resource, or with a name that no claim has had\
+  Next: remove the newer of the two from the state with `pulumi state delete URN`, then declare it again with depends_on the renamed resource, or under a name that was never used\
 """)
     assert [claim.id for claim in emulator.claims()] == [first]
 
@@ -257,7 +257,7 @@ def test_a_claim_with_our_id_and_other_content_is_reported_and_unchanged(
     emulator.edit_claim(claim_id, spec={"resources": {"zones": ["US-EAST-04A"]}})
     emulator.clear_requests()
     assert create_error(again(emulator), namespace) == snapshot("""\
-creating capacity claim 'training' (id <id 1>) failed: a claim with this id exists and is not what is declared.
+creating capacity claim 'training' (id <id 1>) failed: a claim with this id exists, but differs from the declaration.
   it is named 'training-<digits>': 4 of 4 gb200-4x instances, STATUS_READY, zones US-EAST-04A
   Still reserved: that claim, unchanged.
   Next: if it belongs to this stack and was changed outside of Pulumi, run `pulumi up --refresh`, which creates a new claim and then releases this one
@@ -299,8 +299,8 @@ def test_the_error_of_an_outage_says_that_nothing_is_done_twice(start: Start, na
 creating capacity claim 'training' (id <id 1>) failed: the API is not available.
   unavailable: try later
   (<n> attempts, request id <request>)
-  Still reserved: nothing that we know of; if only the response was lost, the next `pulumi up` adopts that claim and creates no second one, as long as the declaration stays the same.
-  Next: run `pulumi up` again when the API responds; nothing is done twice\
+  Still reserved: nothing, as far as we know. If only the response was lost, the claim exists; the next `pulumi up` adopts it, unless the declaration changes.
+  Next: run the same command again when the API responds; nothing is done twice\
 """)
     emulator.clear_faults()
     create(plugin, namespace)
@@ -325,7 +325,7 @@ def test_the_error_of_a_viewers_token_names_the_role_it_needs(namespace: str) ->
         token = {"COREWEAVE_API_TOKEN": emulator.settings.viewer_token}
         with Plugin(emulator.environment() | token) as plugin:
             assert create_error(plugin, namespace) == snapshot("""\
-creating capacity claim 'training' (id <id 1>) failed: the token may not do this.
+creating capacity claim 'training' (id <id 1>) failed: the token lacks the required role.
   permission_denied: create a capacity claim: needs the role "Inference Admin"
   (<n> attempts, request id <request>)
   Still reserved: nothing new.
@@ -356,7 +356,7 @@ def test_a_claim_that_may_not_be_released_stays_in_the_state(start: Start, names
     with pytest.raises(PluginError) as error:
         plugin.delete(claim_id, outputs)
     assert plain(str(error.value)) == snapshot("""\
-releasing capacity claim 'training' (id <id 1>) failed: the API refused it in the claim's current state.
+releasing capacity claim 'training' (id <id 1>) failed: the claim's current state does not allow it.
   failed_precondition: a capacity claim with instances in use cannot be deleted
   (<n> attempts, request id <request>)
   Still reserved: the claim, as far as we know; it stays in the state.

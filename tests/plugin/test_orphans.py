@@ -45,11 +45,11 @@ def test_a_create_beside_a_claim_that_was_cut_off_warns_about_it(emulator: Emula
     claim_id, _ = create(plugin, namespace)
     said = printed(plugin)
     assert plain(said) == snapshot("""\
-warning: another claim that was made for capacity claim 'training' is alive.
+warning: another claim created for capacity claim 'training' still exists.
   training-<digits> (id <id 1>): 4 of 4 gb200-4x instances, STATUS_READY
-  Still reserved: that claim, too. If it is the one being replaced, this update releases it at its end; otherwise a create that was cut off has left it.
-  Next: after this update, run `capacity-claims release --all-stacks <id 1>`, which refuses if a stack holds the claim
-        or, if somebody needs it (retained, moved to another stack): COREWEAVE_ORPHANS=leave
+  Still reserved: that claim as well. If it is the one being replaced, this update releases it at the end; otherwise an interrupted create left it behind.
+  Next: after this update, run `capacity-claims release --all-stacks <id 1>`, which refuses if a stack manages the claim
+        or, if it is still needed (retained, or moved to another stack), set COREWEAVE_ORPHANS=leave
 """)
     assert left in said
     assert claim_id not in said
@@ -101,7 +101,7 @@ def test_a_claim_is_created_even_if_the_api_refuses_to_list_claims(
         create(plugin, namespace, key=f"{claim_inputs()['identity']['declaration']}2")
         said = printed(plugin)
     assert plain(said) == snapshot("""\
-warning: looking for claims that a cut-off create has left failed: the token may not do this.
+warning: looking for claims left behind by an interrupted create failed: the token lacks the required role.
   permission_denied: not yours
   (<n> attempts, request id <request>)
   Next: use a token with the role Inference Admin, which may write; Inference Viewer may only read
@@ -124,11 +124,11 @@ def test_a_namespace_is_kept_while_an_orphan_is_alive(
         with pytest.raises(PluginError) as refused:
             namespaces.delete(namespace, {})
         assert plain(str(refused.value)) == snapshot("""\
-the claim namespace is kept: 1 capacity claim of this stack is alive and not in its state.
+the claim namespace is kept: 1 capacity claim of this stack exists, but is not in its state.
   training-<digits> (id <id 1>): 4 of 4 gb200-4x instances, STATUS_READY
-  Still reserved: that claim; a create that was cut off leaves one.
+  Still reserved: that claim, probably left behind by an interrupted create.
   Next: release it with `capacity-claims release --all-stacks <id 1>`, then run the same command again
-        or, if somebody needs them (retained, moved to another stack), leave them alive: COREWEAVE_ORPHANS=leave\
+        or, if it is still needed (retained, or moved to another stack), set COREWEAVE_ORPHANS=leave\
 """)
         assert {claim.id for claim in emulator.live_claims()} == {left, other}
         client.capacity_claims.delete(left)
@@ -143,7 +143,7 @@ def test_the_error_names_ten_orphans_and_counts_the_others(
     with Plugin(emulator.environment() | {"COREWEAVE_READ_GRACE": "0"}) as later:
         with pytest.raises(PluginError) as refused:
             later.of(ClaimNamespaceProvider).delete(namespace, {})
-    assert "12 capacity claims of this stack are alive" in str(refused.value)
+    assert "12 capacity claims of this stack exist" in str(refused.value)
     assert "and 2 more" in str(refused.value)
 
 
@@ -196,7 +196,7 @@ def test_the_end_of_a_stack_without_claims_says_that_it_waits(emulator: Emulator
     with Plugin(emulator.environment() | {"COREWEAVE_READ_GRACE": "6.4s"}) as plugin:
         plugin.of(ClaimNamespaceProvider).delete(namespace, {})
         assert printed(plugin) == snapshot(
-            "waiting 6 s before looking for claims that a cut-off create may have left: lists may not show them yet\n"
+            "waiting 6 s before looking for claims that an interrupted create may have left behind: lists may not show them yet\n"
         )
 
 
@@ -218,9 +218,9 @@ def test_a_namespace_is_kept_if_the_api_refuses_to_list_claims(emulator: Emulato
     ):
         plugin.of(ClaimNamespaceProvider).delete(namespace, {})
     assert plain(str(refused.value)) == snapshot("""\
-looking for claims of this stack that its state does not hold failed: the token may not do this.
+looking for claims of this stack that its state does not hold failed: the token lacks the required role.
   permission_denied: not yours
   (<n> attempts, request id <request>)
   Next: use a token with the role Inference Admin, which may write; Inference Viewer may only read
-        or set COREWEAVE_ORPHANS=leave to let the stack end without this check\
+        or set COREWEAVE_ORPHANS=leave to skip this check\
 """)

@@ -1,7 +1,7 @@
-"""A claim's life on this machine: the emulator, a local state, `pulumi preview` and `pulumi up`.
+"""Shows the life of a claim on this machine: the emulator, a local state, `pulumi preview` and `pulumi up`.
 
-Everything lies in `.demo`: the emulator's claims, Pulumi's state and home, and `env`, which a shell
-reads to go on by hand. `--clean` ends the emulator and removes it all.
+Everything is in `.demo`: the emulator's claims, Pulumi's state and home, and `env`, a file of variables for
+your own shell. `--clean` stops the emulator and removes everything.
 """
 
 from __future__ import annotations
@@ -26,49 +26,49 @@ SECONDS_TO_START = 20
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Show a capacity claim's life against the emulator.")
-    parser.add_argument("--clean", action="store_true", help="end the emulator and remove .demo")
+    parser = argparse.ArgumentParser(description="Show the life of a capacity claim, against the emulator.")
+    parser.add_argument("--clean", action="store_true", help="stop the emulator and remove .demo")
     if parser.parse_args().clean:
         clean()
         return 0
     try:
         return show()
     except KeyboardInterrupt:
-        print("\nInterrupted. `make demo` goes on from here, `make demo-clean` removes it all.")
+        print("\nInterrupted. `make demo` continues from here, and `make demo-clean` removes everything.")
         return 130
 
 
 def show() -> int:
     environment = prepare()
     start_emulator(environment)
-    say("A stack of its own, with its state in .demo/state:")
+    say("Create a stack, with its state in .demo/state:")
     run(environment, "pulumi", "stack", "select", "--create", STACK)
-    say("What would happen?")
+    say("Preview what would happen:")
     run(environment, "pulumi", "preview")
-    say("Do it. The claim's row shows how its instances come in:")
+    say("Create the claim. Its row shows the progress:")
     run(environment, "pulumi", "up", "--yes", "--skip-preview")
     print(NEXT)
     return 0
 
 
 NEXT = f"""
-Go on by hand (in this folder, with this shell's environment set first):
+Continue by hand. In this folder, set the environment of your shell first:
 
   . .demo/env
 
-  pulumi config set instances 6 && pulumi up     # scale: in place, nothing is released
+  pulumi config set instances 6 && pulumi up     # scale in place; nothing is released
   pulumi refresh                                 # compare the state with the API
   pulumi config set --path 'zones[0]' US-EAST-04A && pulumi config set --path 'zones[1]' US-WEST-04A
-  pulumi preview --diff                          # another order of zones: a replacement, new before old
+  pulumi preview --diff                          # a new order of zones replaces the claim, the new one first
   pulumi destroy                                 # release the claim
 
-As long as nothing was changed by hand, `make demo` again shows that nothing changes.
-`make demo-clean` removes all of it.
-The program is __main__.py, the stack is '{STACK}', and no GPU of it is real."""
+If you change nothing, a second `make demo` shows that nothing changes.
+`make demo-clean` removes everything.
+The program is __main__.py, the stack is '{STACK}', and the GPUs are not real."""
 
 
 def prepare() -> dict[str, str]:
-    """The environment of the demo, the same in every run."""
+    """The environment of the demo; every run uses the same."""
     for folder in (DEMO, DEMO / "state", DEMO / "home"):
         folder.mkdir(mode=0o700, exist_ok=True)
     file = DEMO / "env"
@@ -77,7 +77,7 @@ def prepare() -> dict[str, str]:
     variables = dict(read_environment(file))
     engine = shutil.which("pulumi")
     if engine is None:
-        sys.exit("There is no pulumi on PATH; start this with `make demo`, which provides it.")
+        sys.exit("pulumi is not on PATH; run `make demo`, which provides it.")
     return os.environ | variables
 
 
@@ -112,9 +112,9 @@ def start_emulator(environment: dict[str, str]) -> None:
     url = environment["COREWEAVE_API_ENDPOINT"]
     port = int(url.rpartition(":")[2])
     if listens(port):
-        say(f"The emulator runs already, at {url}.")
+        say(f"The emulator is already running at {url}.")
         return
-    say(f"Starting the emulator at {url}: 3 seconds to the first instance, then one a second.")
+    say(f"Start the emulator at {url}. It allocates the first instance after 3 s, then one per second.")
     with (DEMO / "emulator.log").open("ab") as log:
         process = subprocess.Popen(
             [
@@ -149,7 +149,9 @@ def run(environment: dict[str, str], *command: str) -> None:
     print(f"$ {shlex.join(command)}", flush=True)
     status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     if status:
-        sys.exit(f"`{shlex.join(command)}` ended with {status}; `make demo-clean` starts afresh")
+        sys.exit(
+            f"`{shlex.join(command)}` failed with exit code {status}; to start over, run `make demo-clean`"
+        )
 
 
 def say(line: str) -> None:
@@ -164,11 +166,11 @@ def clean() -> None:
             os.kill(pid, signal.SIGTERM)
     shutil.rmtree(DEMO, ignore_errors=True)
     CONFIG.unlink(missing_ok=True)
-    print("The demo is gone: its emulator, its claims, its state.")
+    print("Removed the demo: its emulator, claims and state.")
 
 
 def command_of(pid: int) -> bytes:
-    """The command line of a process; empty when there is none. A process id may have a new owner."""
+    """The command line of a process, empty if it has ended. Its id may belong to another process by now."""
     shown = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, check=False)
     return shown.stdout
 

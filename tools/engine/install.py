@@ -4,10 +4,10 @@ Three ways, tried in this order:
 
     path      a pulumi on PATH that is new enough and has its Python language host
     download  the official release
-    go        a build from the pinned Go module beside this file, with our language host
+    go        a build from the pinned Go module in this directory, with our language host
 
-What is downloaded or built is kept in the user's cache; the next run only looks there. Needs
-nothing but the standard library, so it runs before any virtual environment exists.
+Downloads and builds are kept in the user's cache, which the next run uses. Uses only the standard library,
+so that it runs before any virtual environment exists.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ HERE = Path(__file__).resolve().parent
 ENGINE_PACKAGE = "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"
 SDK_MODULE = "github.com/pulumi/pulumi/sdk/v3"
 LANGUAGE_HOST = "pulumi-language-python"
-# What decides whether an engine in the cache is still the one these sources give.
+# If one of these files changes, the engine in the cache is outdated.
 SOURCES = ("go.sum", LANGUAGE_HOST, "language_host.py")
 
 
 class Unavailable(Exception):
-    """One way of getting an engine does not work here; the text says why."""
+    """A source of the engine is not available; the message says why."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         prog="install.py",
         description="Provide a working pulumi CLI for Python programs. "
         "Prints only the directory to put first on PATH; progress goes to stderr.",
-        epilog="PULUMI_ENGINE=path|download|go forces one way instead of trying the three in "
+        epilog="PULUMI_ENGINE=path|download|go forces one source instead of trying the three in "
         f"this order: a pulumi >= {OLDEST} on PATH; the official release {VERSION}; the same "
         "version built from its Go module (needs Go, about 4 minutes once).",
     )
@@ -104,13 +104,13 @@ def from_path(way: str) -> Path | None:
         return None
     found = shutil.which("pulumi")
     if not found:
-        raise Unavailable("there is no pulumi on PATH")
+        raise Unavailable("pulumi is not on PATH")
     directory = Path(found).parent.absolute()
     if directory.is_relative_to(cache_root()):
-        raise Unavailable(f"{found} is one that was installed here; it may be out of date")
+        raise Unavailable(f"{found} was installed by this script and may be out of date")
     version = version_of(Path(found))
     if not at_least(version, OLDEST):
-        raise Unavailable(f"{found} is {version}, and {OLDEST} is the oldest that will do")
+        raise Unavailable(f"{found} is {version}; the oldest supported version is {OLDEST}")
     beside = Path(found).resolve().with_name(LANGUAGE_HOST)
     if not os.access(beside, os.X_OK) and not shutil.which(LANGUAGE_HOST):
         raise Unavailable(f"{found} has no {LANGUAGE_HOST} beside it or on PATH")
@@ -119,7 +119,7 @@ def from_path(way: str) -> Path | None:
 
 
 def from_cache(way: str) -> Path | None:
-    """What an earlier run has downloaded or built."""
+    """The engine that an earlier run downloaded or built."""
     if way not in MAKERS:
         return None
     directory = cached(way)
@@ -130,13 +130,13 @@ def from_cache(way: str) -> Path | None:
 
 
 def make(way: str) -> Path | None:
-    """Download or build the engine, and put it into the cache whole or not at all."""
+    """Download or build the engine, and put it into the cache as a whole or not at all."""
     if way not in MAKERS:
         return None
     final = cached(way)
     final.parent.mkdir(parents=True, exist_ok=True)
     with only_one_run(final.parent):
-        # Only the lock's holder makes these, so what lies here was left by a killed run.
+        # Only the holder of the lock creates these, so a killed run left them behind.
         for stale in final.parent.glob(".partial-*"):
             shutil.rmtree(stale, ignore_errors=True)
         if (final / "pulumi").is_file():
@@ -146,7 +146,7 @@ def make(way: str) -> Path | None:
             MAKERS[way](partial)
             version = version_of(partial / "pulumi")
             if not at_least(version, VERSION):
-                raise Unavailable(f"it gave a pulumi that says its version is {version!r}")
+                raise Unavailable(f"its pulumi reports the version {version!r}")
             partial.chmod(0o755)
             partial.rename(final)
         finally:
@@ -178,13 +178,13 @@ def download(target: Path) -> None:
                     shutil.copyfileobj(content, out)
                 file.chmod(0o755)
     if not (target / LANGUAGE_HOST).is_file():
-        raise Unavailable(f"{url} has no {LANGUAGE_HOST} in it")
+        raise Unavailable(f"{url} does not contain {LANGUAGE_HOST}")
 
 
 def build(target: Path) -> None:
-    """Compile the CLI, and lay beside it what a release has there for Python programs."""
+    """Compile the CLI, and add what a release contains for Python programs."""
     if not shutil.which("go"):
-        raise Unavailable("there is no go on PATH")
+        raise Unavailable("go is not on PATH")
     say("building the Pulumi engine from its Go module, once, about 4 minutes")
     go(
         "build",
@@ -210,7 +210,7 @@ WAYS = ("path", *MAKERS)
 
 
 def go(*arguments: str) -> str:
-    """What a go command in the pinned module prints."""
+    """The output of a go command in the pinned module."""
     environment = {**os.environ, "CGO_ENABLED": "0"}
     result = subprocess.run(["go", *arguments], cwd=HERE, env=environment, capture_output=True, text=True)
     if result.returncode:
@@ -220,7 +220,7 @@ def go(*arguments: str) -> str:
 
 
 def remember_python(directory: Path, python: Path) -> None:
-    """Leave the launcher a Python to fall back to."""
+    """Record the Python that the launcher falls back to."""
     if not (directory / "language_host.py").is_file():
         return  # an official host needs none
     file = directory / "host-python"
@@ -236,7 +236,7 @@ def remember_python(directory: Path, python: Path) -> None:
 
 
 def version_of(pulumi: Path) -> str:
-    """What `pulumi version` says."""
+    """The output of `pulumi version`."""
     environment = {**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"}
     try:
         result = subprocess.run(
@@ -262,7 +262,7 @@ def cache_root() -> Path:
 
 
 def cached(way: str) -> Path:
-    """Where the engine of one way lies; a changed source gives another place."""
+    """The cache directory of one source; it changes when a source file changes."""
     if way == "download":
         return cache_root() / f"{VERSION}-download"
     digest = hashlib.sha256()
@@ -273,12 +273,12 @@ def cached(way: str) -> Path:
 
 @contextlib.contextmanager
 def only_one_run(directory: Path) -> Iterator[None]:
-    """Hold the lock of a directory. The system frees it with the process, however it ends."""
+    """Hold the lock of a directory. The system releases it when the process ends, even if it is killed."""
     with (directory / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting for another run, which is installing the engine")
+            say("waiting for another run that is installing the engine")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -287,13 +287,13 @@ def explanation(reasons: dict[str, str]) -> str:
     lines = ["No Pulumi engine is available:"]
     lines += [f"  {way:<9} {reason}" for way, reason in reasons.items()]
     lines += [
-        "Any one of these helps:",
+        "Do one of the following:",
         f"  - install Pulumi {OLDEST} or newer: https://www.pulumi.com/docs/install/",
         "  - install Go 1.26 or newer: https://go.dev/dl/",
         "  - behind a proxy, set HTTPS_PROXY for the download and GOPROXY for the Go module",
     ]
     if len(reasons) < len(WAYS):
-        lines.append("  - unset PULUMI_ENGINE, so that all three ways are tried")
+        lines.append("  - unset PULUMI_ENGINE, so that all three sources are tried")
     return "\n".join(lines)
 
 

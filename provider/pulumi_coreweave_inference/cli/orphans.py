@@ -42,7 +42,7 @@ def orphans(
     out look unmanaged. Claims of an operation that is still running may show up as well.
 
     ORIGIN is the resource that created an unmanaged claim. If the program still declares it unchanged, the
-    next `pulumi up` of that stack takes the claim over.
+    next `pulumi up` of that stack adopts the claim.
 
     JSON output: {"claims", "stacks": [NAME], "unmanaged": [a claim as in `list`, and "origin": {stack,
     resourceName or null, cutOff} or null], "managedTwice": [{id, name, settlesItself, entries: [{stack, urn,

@@ -87,7 +87,9 @@ def _refuse_managed(claims: Sequence[CapacityClaim], stacks: Sequence[StackState
         if (entry := managed.get(claim.id)) is not None
     ]
     if lines:
-        raise CommandError(f"no claim is released, because of{''.join(lines)}", EXIT_FINDINGS)
+        raise CommandError(
+            f"no claim is released, because stacks manage these:{''.join(lines)}", EXIT_FINDINGS
+        )
 
 
 def _confirm(claim: CapacityClaim) -> None:
@@ -114,7 +116,7 @@ def _release(client: Client, claim: CapacityClaim, timeout: float) -> None:
     with waiting_for(f"{what} to be gone"):
         left = _wait_until_gone(client, claim.id, timeout)
     if left is not None:
-        raise CommandError(f"{what} is {left.state.short}, and not gone after {timeout:g} s")
+        raise CommandError(f"{what} is still {left.state.short} after {timeout:g} s")
     note(f"{what} is released")
 
 

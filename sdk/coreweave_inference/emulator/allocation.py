@@ -1,8 +1,8 @@
 """Which claim gets which instances, and when: zones, stock and time, as pure computation.
 
 An `Allocation` has no clock. Every call passes the time, in whole nanoseconds, and each effect
-happens at the time it was due, no matter when it is computed. The same calls with the same times
-give the same result.
+happens at the time it was due, no matter when it is computed. The same calls at the same times give
+the same result.
 
 - A claim asks for instances when it is created or grows. After `delay` its ask is due: all of it at
   once, or one instance every `spread`.

@@ -66,7 +66,7 @@ class Claim:
 
 
 class _PartialEdit(StrictModel):
-    """A partial change: a field left out stays as it is, and null is not a value."""
+    """A partial change: an omitted field keeps its value, and null is not allowed."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(alias_generator=to_camel)
 
@@ -98,14 +98,14 @@ class SpecEdit(_PartialEdit):
 
 
 class ClaimEdit(StrictModel):
-    """A change made by somebody else: `{"spec": …, "status": …, "seconds": …}`."""
+    """A change made from outside: `{"spec": …, "status": …, "seconds": …}`."""
 
     spec: SpecEdit | None = None
     """Fields as the API names them. Instances are allocated accordingly."""
     status: Mapping[str, object] | None = None
     """Replaces fields of the computed status block; null restores the computed value."""
     seconds: Annotated[float, Field(ge=0)] | None = None
-    """How long `status` applies. None: for good."""
+    """How long `status` applies. None: permanently."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,9 +1,9 @@
 """All claims: what each operation of the API does to them, and what happens as time passes.
 
 Reads are served from memory. With a state file, every change is written in one transaction before
-the operation returns, so a restart, or a kill, finds everything that was ever answered, allocation
-progress and times included. Time passes only during a call: each operation first computes what was
-due since the last one, at the time it was due.
+the operation returns, so a restart, even after a kill, finds everything that was ever returned,
+including allocation progress and times. Time passes only during a call: each operation first computes
+what was due since the last one, at the time it was due.
 """
 
 from __future__ import annotations
@@ -229,10 +229,10 @@ class Claims:
             return [record_of(claim, self._settings, self._inventory) for claim in self._claims.values()]
 
     def edit(self, claim_id: str, edit: ClaimEdit, *, delete: bool = False) -> None:
-        """Change a claim as somebody else would, without the checks of the API.
+        """Change a claim from outside, without the checks of the API.
 
-        `delete` removes the claim at once, without DELETING. Raises KeyError if there is no such
-        claim.
+        `delete` removes the claim at once, without DELETING. Raises KeyError if the claim does
+        not exist.
         """
         with self._lock:
             now = self._advance()
@@ -294,7 +294,7 @@ class Claims:
             return now
 
     def advance_clock(self, seconds: float) -> int:
-        """Let time pass at once; returns the new time in nanoseconds since 1970."""
+        """Advance the clock; returns the new time in nanoseconds since 1970."""
         if seconds < 0:
             raise ValueError("the clock only moves forward")
         with self._lock:
@@ -313,7 +313,7 @@ class Claims:
     # Time
 
     def _advance(self) -> int:
-        """Compute all that was due until now, in the order it was due; returns now."""
+        """Apply everything that was due until now, in the order it was due; returns now."""
         now = max(self._last, self._clock() + self._meta.clock_offset)
         self._last = now
         while True:

@@ -1,4 +1,4 @@
-"""`/_emulator`: how tests and people control an emulator. Both ends of it.
+"""`/_emulator`: the calls with which tests and people control an emulator, and a client for them.
 
 `ControlApi` performs the calls, for requests over HTTP and for `Emulator` in the same process.
 `EmulatorControl` makes them.
@@ -110,17 +110,17 @@ class EmulatorControl:
         seconds: float | None = None,
         delete: bool = False,
     ) -> None:
-        """Change a claim as somebody else would, without the checks of the API.
+        """Change a claim from outside, without the checks of the API.
 
         `spec` holds fields as the API names them: `name`, `organizationId`, `resources` (instances
         are allocated accordingly), or any other, which the API then shows as it is. `status` replaces
-        fields of the computed status block, for `seconds` or for good; None restores a field. `delete`
+        fields of the computed status block, for `seconds` or permanently; None restores a field. `delete`
         removes the claim at once, without DELETING.
 
         `edit_claim(id, spec={"resources": {"instanceCount": 2}})` is drift,
-        `status={"status": "STATUS_PAUSED"}` a status from the future, `delete=True` a claim gone.
+        `status={"status": "STATUS_PAUSED"}` an unknown status, `delete=True` a claim that is gone.
 
-        Raises KeyError if there is no such claim, ValueError for an invalid value.
+        Raises KeyError if the claim does not exist, ValueError for an invalid value.
         """
         edit = {"spec": spec, "status": status, "seconds": seconds, "delete": delete}
         self._call("POST", f"/claims/{claim_id}", edit)
@@ -130,7 +130,7 @@ class EmulatorControl:
         return parse_timestamp(self._call("GET", "/clock")["now"])
 
     def advance_clock(self, seconds: float) -> int:
-        """Let time pass at once; returns the new time in nanoseconds since 1970."""
+        """Advance the clock; returns the new time in nanoseconds since 1970."""
         return parse_timestamp(self._call("POST", "/clock", {"advance": seconds})["now"])
 
     def _call(self, method: str, path: str, body: object = None, **query: object) -> dict[str, Any]:

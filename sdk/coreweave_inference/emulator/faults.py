@@ -35,7 +35,7 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Fail(StrictModel):
-    """Answer with an error."""
+    """Respond with an error."""
 
     when: When = "before"
     code: str = "unavailable"
@@ -85,7 +85,7 @@ class StatusChange(StrictModel):
 
     status: EnumValue
     seconds: _Seconds | None = None
-    """For how long. None: for good."""
+    """For how long. None: permanently."""
     allocated: int | None = None
 
 
@@ -127,9 +127,9 @@ class FaultRule(StrictModel):
     stale_reads: StaleReads | None = None
     status: StatusChange | None = None
     foreign_edit: Mapping[str, object] | None = None
-    """Somebody else changes the claim right after the request: `{"spec": …, "status": …}`."""
+    """Another client changes the claim right after the request: `{"spec": …, "status": …}`."""
     foreign_delete: bool = False
-    """Somebody else removes the claim right after the request."""
+    """Another client removes the claim right after the request."""
 
     @field_validator("hold", "drop", "html_200", mode="before")
     @classmethod

@@ -94,7 +94,9 @@ class Emulator(EmulatorControl):
         )
         self._thread.start()
         self._server.running.wait()
-        _LOG.warning("This is an EMULATOR of CoreWeave's inference API at %s. No GPU here is real.", self.url)
+        _LOG.warning(
+            "This is an EMULATOR of CoreWeave's inference API at %s. Its GPUs are not real.", self.url
+        )
 
     def stop(self) -> None:
         """Close all connections, those of held requests included, and the state file."""

@@ -37,8 +37,8 @@ _INVENTORY = TypeAdapter(dict[str, dict[str, Annotated[int, Field(strict=True, g
 class EmulatorSettings:
     """All settings. Times are in seconds; the defaults make a fast and friendly API.
 
-    Where nobody outside CoreWeave knows how the API behaves, a setting offers each possible answer:
-    the docstrings of these settings, from `error_form` to `repeated_delete`, start with the question.
+    Where the behaviour of the real API is unknown, a setting offers each possible answer. The docstrings
+    of these settings, from `error_form` to `repeated_delete`, start with the question.
     """
 
     host: str = "127.0.0.1"
@@ -86,7 +86,7 @@ class EmulatorSettings:
     """Does READY mean fully allocated? `"any"`: READY with the first instance."""
     shortage: Literal["creating", "error", "failed"] = "creating"
     """How does a shortage show? `"creating"`: as CREATING. `"error"`: as STATUS_ERROR until instances are
-    allocated. `"failed"`: as STATUS_FAILED, for good, after `shortage_failed_after` seconds."""
+    allocated. `"failed"`: as STATUS_FAILED, permanently, after `shortage_failed_after` seconds."""
     refuse_release: bool = False
     """Can instances in use be released? True: no; delete and shrink answer `failed_precondition`."""
     stale_status_for: float = 0.0

@@ -62,7 +62,9 @@ def test_a_type_spelled_in_capitals_is_recognized() -> None:
 
 def test_a_type_that_no_declared_zone_offers_is_an_error_with_its_zones() -> None:
     assert told(found("h100-80gb-sxm5", ("US-EAST-04A",))) == snapshot(
-        ['resources.instance_id: "h100-80gb-sxm5" is not offered in US-EAST-04A, but in US-WEST-04A, RNO2A']
+        [
+            'resources.instance_id: "h100-80gb-sxm5" is not offered in US-EAST-04A; it is offered in US-WEST-04A, RNO2A'
+        ]
     )
 
 
@@ -70,7 +72,7 @@ def test_a_type_that_only_some_zones_offer_is_a_warning() -> None:
     findings = found("gb200-4x", ("US-WEST-04A", "RNO2A"))
     assert findings.problems == []
     assert warned(findings) == snapshot(
-        ['resources.zones: "gb200-4x" is not offered in RNO2A; only the other zones count']
+        ['resources.zones: "gb200-4x" is not offered in RNO2A; only the other zones can provide it']
     )
 
 
@@ -85,7 +87,7 @@ def test_values_that_are_not_known_yet_are_skipped() -> None:
 def test_an_api_that_offers_nothing_is_told_as_such() -> None:
     empty = CapacityClaimParameters(zone_instance_types={})
     findings = check({"instanceId": "gb200-4x", "zones": ["RNO2A"]}, empty)
-    assert "it offers nothing" in told(findings)[1]
+    assert "it currently offers none" in told(findings)[1]
 
 
 TYPES = st.sampled_from(["gb200-4x", "h100-80gb-sxm5", "l40s-8x", "gb200-4"])

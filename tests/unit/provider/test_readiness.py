@@ -148,17 +148,15 @@ def test_the_text_of_a_timeout() -> None:
 capacity claim 'training' (id c1) is not ready after 45m: 2 of 4 gb200-4x instances allocated (STATUS_CREATING).
   US-EAST-04A: 0 of 2 gb200-4x free
   Still reserved: 2 of 4 gb200-4x instances; the claim stays in the state.
-  Next: run `pulumi up` again to go on waiting; nothing is created twice
-        or ask for less: a smaller instance_count
-        or ask elsewhere: other zones, with a claim that replaces this one
+  Next: run `pulumi up` again to keep waiting; nothing is created twice
+        or accept fewer instances: lower instance_count
+        or change the zones, which replaces the claim
         or give up: `pulumi destroy --target 'urn:…::a$b::training'` releases the claim\
 """)
 
 
 def test_fewer_instances_are_proposed_where_the_api_calls_them_ready() -> None:
-    assert "smaller instance_count, or Readiness(min_instances=…)\n" in not_ready(
-        claim(allocated=2), goal(), 5
-    )
+    assert "lower instance_count, or Readiness(min_instances=…)\n" in not_ready(claim(allocated=2), goal(), 5)
 
 
 def test_the_text_of_a_failed_claim() -> None:
@@ -173,11 +171,11 @@ capacity claim 'training' (id c1) failed: the API reports STATUS_FAILED, which i
 
 def test_the_text_of_a_changed_claim() -> None:
     assert not_ready(claim(instanceCount=2, allocated=2), goal(), 60) == snapshot("""\
-capacity claim 'training' (id c1) is not what is declared: it was changed outside of Pulumi.
+capacity claim 'training' (id c1) differs from the declaration: it was changed outside of Pulumi.
   declared:      4 gb200-4x in US-WEST-04A, US-EAST-04A (CAPACITY_TYPE_MANAGED)
   the API holds: 2 gb200-4x in US-WEST-04A, US-EAST-04A (CAPACITY_TYPE_MANAGED)
   Still reserved: 2 of 2 gb200-4x instances; the claim stays in the state.
-  Next: run `pulumi refresh` to record the change, then `pulumi preview` to see what would undo it\
+  Next: run `pulumi refresh` to record the change, then `pulumi preview` to see how to undo it\
 """)
 
 
@@ -186,7 +184,7 @@ def test_the_text_of_a_vanished_claim() -> None:
 capacity claim 'training' (id c1) could not be read for 1m.
   the API says that this claim does not exist
   Still reserved: the claim, as far as we know; it stays in the state.
-  Next: run `pulumi refresh` to see whether it still exists, or `pulumi up` to go on waiting\
+  Next: run `pulumi refresh` to see whether it still exists, or `pulumi up` to keep waiting\
 """)
 
 
@@ -423,7 +421,7 @@ interrupted while waiting for 2 capacity claims.
   capacity claim 'training' (id c1): CREATING, 2 of 4 gb200-4x
   capacity claim 'training' (id c2): not read yet
   Still reserved: all of them; they stay in the state.
-  Next: run `pulumi up` to go on waiting, or `pulumi destroy` to release them\
+  Next: run `pulumi up` to keep waiting, or `pulumi destroy` to release them\
 """)
     many = interrupted((None, goal(f"c{index}")) for index in range(12))
     assert "and 2 more" in many

@@ -282,9 +282,9 @@ def test_an_unknown_way_is_refused(
 def test_when_no_way_works_the_error_names_all_three_and_what_helps(run: Run) -> None:
     code, out, err = run()
     assert (code, out) == (1, "")
-    assert "path      there is no pulumi on PATH" in err
+    assert "path      pulumi is not on PATH" in err
     assert "download  URLError" in err
-    assert "go        there is no go on PATH" in err
+    assert "go        go is not on PATH" in err
     assert "https://www.pulumi.com/docs/install/" in err
     assert "install Go 1.26 or newer" in err
     assert "Traceback" not in err
@@ -308,7 +308,7 @@ def test_a_build_of_another_version_is_not_kept(
     monkeypatch.setenv("FAKE_GO_VERSION", "v3.0.0")
     code, _, err = run()
     assert code == 1
-    assert "says its version is 'v3.0.0'" in err
+    assert "reports the version 'v3.0.0'" in err
     assert machine.in_cache() == [".lock"]
 
 

@@ -75,18 +75,18 @@ def _of_claim(rules: Rules, change: Change) -> Iterator[Violation]:
         if rules.replace == "forbid":
             yield violation("replace", f"replaced{reasons}", "no replacement")
         elif change.order is not Order.CREATE_FIRST:
-            order = "released first" if change.order is Order.DELETE_FIRST else "in an order not shown"
+            order = "released first" if change.order is Order.DELETE_FIRST else "in an unknown order"
             yield violation("replace", f"replaced{reasons}, {order}", "the new claim first")
     if rules.max_scale_down is not None and change.kind is not Kind.FORGET:
         lost = _given_back(change)
         if _exceeds(lost, rules.max_scale_down):
-            value = "not known" if lost.at_least else str(lost.known)
+            value = "an unknown number" if lost.at_least else str(lost.known)
             yield violation("max_scale_down", f"{value} fewer", f"at most {rules.max_scale_down} fewer")
     for pattern in rules.protected:
         if fnmatchcase(change.name, pattern):
             if change.kind in (Kind.RELEASE, Kind.FORGET) and not change.by_unfinished_replacement:
                 verb = "released" if change.kind is Kind.RELEASE else "removed from the stack"
-                yield violation("protected", verb, f"{pattern} stays, protected")
+                yield violation("protected", verb, f"{pattern} stays and is protected")
             elif not change.protected and not change.by_unfinished_replacement:
                 yield violation("protected", "not protected", f"{pattern} is protected")
             break

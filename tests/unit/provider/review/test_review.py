@@ -187,7 +187,7 @@ REPLACED = steps("replace", old=resources(4), new=resources(4, zones=(EAST,)))
         ('protected = ["train*"]', steps("create", new=resources(), protect=True),
          steps("create", new=resources()), ("training", "not protected", "train* is protected")),
         ('protected = ["train*"]', steps("delete", "batch", old=resources()),
-         steps("delete", old=resources()), ("training", "released", "train* stays, protected")),
+         steps("delete", old=resources()), ("training", "released", "train* stays and is protected")),
         ('replace = "forbid"', steps("update", old=resources(4), new=resources(5)), REPLACED,
          ("training", "replaced because of resources.zones", "no replacement")),
         ('replace = "create-first"', REPLACED,
