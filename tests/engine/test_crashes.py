@@ -316,8 +316,9 @@ Two things cannot be repaired by `pulumi up` alone. `make soak` runs into both a
   refers to the claim. Its id still shows which stack created it: an `up` that creates another claim for that declaration
   names it, `pulumi destroy` names it and fails while it exists, and `capacity-claims orphans` finds it.
 - **A torn state file.** An engine that keeps states in a folder does not write them atomically. If it is killed at that
-  moment, every later command says `failed to load checkpoint`. The previous state is next to the file, in `*.json.bak`; an
-  `up` from there adopts what has been created since.
+  moment, every later command says `failed to load checkpoint`. If the state itself is torn, copy the previous one, which
+  is next to it in `*.json.bak`, over it. In any case delete `*.json.attrs`, which the engine can do without: an empty one
+  also prevents loading (`failed to load checkpoint: EOF`). An `up` from there adopts what has been created since.
 
 | point | death | the CLI ended | left | then | claims |
 |---|---|---|---|---|---|
@@ -383,6 +384,12 @@ def test_an_up_from_a_backup_of_the_state_adopts_the_claims_created_since(start:
     stack.pulumi(*UP)
     assert live(stack) == {made}
     assert_settled(stack, wanted)
+
+    stack.state_file.with_name(f"{stack.state_file.name}.attrs").write_bytes(b"")
+    assert stack.pulumi("stack", check=False).returncode != 0
+    assert "failed to load checkpoint: EOF" in stack.output
+    assert mend_torn_state(stack)
+    stack.pulumi("stack")
 
 
 def test_the_matrix_has_a_row_for_every_point_and_death() -> None:
