@@ -183,7 +183,7 @@ def test_replacing_a_claim_whose_explicit_name_is_taken_says_what_to_do(start: S
     up(stack, training=claim(4, FORWARD, name="train"))
     (old,) = stack.emulator.claims()
     assert up(stack, check=False, training=claim(4, BACKWARD, name="train")) != 0
-    for part in ("the name 'train' is taken", old.id, "delete_before_replace=True", "leave out `name`"):
+    for part in ("the name 'train' is taken", old.id, "delete_before_replace=True", "omit `name`"):
         assert part in stack.output
     assert "Traceback" not in stack.output
     assert stack.emulator.claims() == [old]

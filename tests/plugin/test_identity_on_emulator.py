@@ -316,7 +316,7 @@ creating capacity claim 'training' (id <id 1>) failed: a quota or rate limit of 
   resource_exhausted: quota of gb200-4x
   (<n> attempts, request id <request>)
   Still reserved: nothing new.
-  Next: wait 300 seconds and run `pulumi up` again\
+  Next: wait 300 seconds and run the same command again\
 """)
 
 
