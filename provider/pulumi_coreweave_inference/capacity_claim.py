@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+import contextlib
+import sys
+import threading
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -181,7 +184,8 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         if opts is None or opts.id is None:
             # The namespace's id as an input makes the claim depend on it, so a destroy deletes it last.
             props[IDENTITY] = {DECLARATION: _key(resource_name, opts), NAMESPACE: program.namespace.id}
-        super().__init__(CapacityClaimProvider(), resource_name, props, opts)
+        with _few_frames():
+            super().__init__(CapacityClaimProvider(), resource_name, props, opts)
         self._observed = self._live_output(self._mocked() if mocks.are_active() else self._observe(program))
 
     @classmethod
@@ -368,6 +372,30 @@ def _program() -> _Program:
         program = _Program()
         setattr(anchor, _PROGRAM, program)
     return program
+
+
+_FRAMES: Final = 8  # five of the SDK, one of this module, two of the program
+_LIMITED: Final = threading.RLock()  # the limit is the process's, and programs may run in several threads
+
+
+@contextlib.contextmanager
+def _few_frames() -> Iterator[None]:
+    """Let the SDK store only the innermost frames of a declaration.
+
+    All of them are a third of a claim's entry in the state, which a backend of files writes again at each
+    step: with N = 400, `up` took 20.1 instead of 17.0 s, `destroy` 15.5 instead of 11.8 s. The SDK asks
+    `traceback`, which respects `sys.tracebacklimit`. Fallback: all frames are stored.
+    """
+    with _LIMITED:
+        before: int | None = getattr(sys, "tracebacklimit", None)
+        sys.tracebacklimit = _FRAMES if before is None else min(before, _FRAMES)
+        try:
+            yield
+        finally:
+            if before is None:
+                del sys.tracebacklimit
+            else:
+                sys.tracebacklimit = before
 
 
 def _key(resource_name: str, opts: pulumi.ResourceOptions | None) -> pulumi.Input[str]:

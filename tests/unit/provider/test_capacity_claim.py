@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -12,6 +16,7 @@ import pytest
 from pulumi.runtime import mocks, settings, stack
 
 import pulumi_coreweave_inference as inference
+from pulumi_coreweave_inference import capacity_claim
 
 # The SDK's mock monitor opens an event loop in each worker thread and closes none.
 pytestmark = [
@@ -181,3 +186,39 @@ def test_other_resources_can_wait_for_a_claim(run: Callable[..., dict[str, Any]]
         return {"id": later.id}
 
     assert run(program, recorder) == {"id": "later-id"}
+
+
+def test_declarations_in_several_threads_leave_tracebacks_unlimited() -> None:
+    def declare(_: int) -> None:
+        for _ in range(300):
+            with capacity_claim._few_frames():
+                time.sleep(0)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(declare, range(4)))
+    finally:
+        sys.setswitchinterval(before)
+    assert not hasattr(sys, "tracebacklimit")
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_the_state_holds_the_innermost_frames_of_a_declaration(
+    run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, limit: int | None
+) -> None:
+    stacks: dict[str, list[str]] = {}
+    register = mocks.MockMonitor.RegisterResource
+
+    def record(monitor: Any, request: Any) -> Any:
+        stacks[request.name] = [frame.pc.uri.rpartition("/")[2] for frame in request.stackTrace.frames]
+        return register(monitor, request)
+
+    monkeypatch.setattr(mocks.MockMonitor, "RegisterResource", record)
+    if limit is not None:
+        monkeypatch.setattr(sys, "tracebacklimit", limit, raising=False)
+    run(lambda: {"id": claim("direct").id})
+    here = Path(__file__).name
+    assert stacks["direct"] == (["capacity_claim.py", here, here] if limit is None else [])
+    assert getattr(sys, "tracebacklimit", None) == limit
