@@ -68,9 +68,8 @@ class Clock:
 
     def poll_until(self, until: float, pauses: Sequence[float] = PAUSES) -> Iterator[None]:
         """Yield once for each look: now, after each pause, and for the last time at `until`."""
-        for pause in itertools.chain(pauses, itertools.repeat(pauses[-1])):
+        coming = itertools.chain(pauses, itertools.repeat(pauses[-1]))
+        yield
+        while (left := until - self.now()) > 0:
+            self.sleep(min(next(coming), left))
             yield
-            left = until - self.now()
-            if left <= 0:
-                return
-            self.sleep(min(pause, left))

@@ -87,6 +87,8 @@ def main() -> int:
     arguments = parser.parse_args()
     # Where Python writes no bytecode, each process compiles what it imports: a cost no user has.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # The stacks lie outside of this folder, and the engine's cache remembers the Python of another clone.
+    os.environ.setdefault("PULUMI_COREWEAVE_HOST_PYTHON", sys.executable)
     if arguments.imports:
         print("\n".join(report_imports()))
         return 0

@@ -623,3 +623,17 @@ def test_claims_that_join_one_by_one_are_seen_by_ever_fewer_lists() -> None:
     assert [call for call, _ in read].count("GET") <= 1
     assert min(later - earlier for earlier, later in itertools.pairwise(moments)) >= 0.5
     assert ended <= 400 * 0.05 + 1
+
+
+def test_a_waiter_that_gives_up_does_not_end_the_other_waits() -> None:
+    async def main() -> CapacityClaim:
+        clock = Clock()
+        script = Script(clock, creating_until(5, "c1", "c2"))
+        poller = Poller(lambda: script, clock, clock.pause)
+        ignore = Shown().lines.append
+        waits = [asyncio.create_task(poller.wait(goal(name), ignore, ignore)) for name in ("c1", "c2")]
+        await asyncio.sleep(0)
+        waits[0].cancel()
+        return await waits[1]
+
+    assert asyncio.run(main()).id == "c2"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from coreweave_inference import CapacityClaim, NotFound, Unavailable
-from pulumi_coreweave_inference.reads import BulkReader, DeletionWaiter
+from pulumi_coreweave_inference.reads import BulkReader, DeletionWaiter, Once
 from pulumi_coreweave_inference.rounds import Clock
 
 
@@ -123,3 +123,56 @@ def test_callers_that_wait_for_a_failing_call_share_its_error() -> None:
     with pytest.raises(Unavailable):
         reads.read("c5", None)  # who comes later asks anew
     assert calls == ["LIST", "LIST"]
+
+
+def test_two_callers_that_need_a_value_at_once_ask_for_it_once() -> None:
+    asked, may_answer = threading.Event(), threading.Event()
+    answers = iter(["first", "second"])
+
+    def ask() -> str:
+        asked.set()
+        assert may_answer.wait(30)
+        return next(answers)
+
+    once = Once(ask, Clock())
+    gate = Counted()
+    once._flight._lock = gate  # type: ignore[assignment]
+    with ThreadPoolExecutor(2) as threads:
+        values = [threads.submit(once) for _ in range(2)]
+        assert all(gate.came.acquire(timeout=30) for _ in values)
+        assert asked.wait(30)
+        may_answer.set()
+        assert [value.result(30) for value in values] == ["first", "first"]
+    assert once() == "first"
+
+
+def test_a_question_that_failed_is_asked_again_and_does_not_fail_others() -> None:
+    answers: list[Exception | str] = [Unavailable("down"), "up"]
+
+    def ask() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    once, other = Once(ask, Clock()), Once(lambda: "known", Clock())
+    with pytest.raises(Unavailable):
+        once()
+    assert (other(), once(), once()) == ("known", "up", "up")
+
+
+def test_one_claim_that_still_exists_ends_the_gets_of_the_others() -> None:
+    calls: list[str] = []
+
+    def get(claim_id: str) -> CapacityClaim:
+        calls.append(claim_id)
+        if claim_id == "quick":
+            raise NotFound("gone")
+        return CapacityClaim.model_validate({"spec": {"id": claim_id}})
+
+    now = iter(range(10_000))
+    clock = Clock(now=lambda: float(next(now)), sleep=lambda _: None)
+    deletions = DeletionWaiter(get, lambda _: [], clock)
+    for claim_id in ("quick", "slow", "later"):
+        assert deletions.wait(claim_id, None, listed_before=True, timeout=600) is None
+    assert calls == ["quick", "slow"]
