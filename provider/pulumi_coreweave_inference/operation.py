@@ -133,28 +133,22 @@ class Operation:
         expected = props.get("organizationId")
         actual = (self.token_organization or self._any_organization()) if expected else ""
         if actual and expected != actual:
-            raise WrongOrganization(
-                text(
-                    f"{doing} {labelled(resource_name, claim_id)} failed: the token belongs to another "
-                    "organization.",
-                    said=[f"the claim belongs to the organization {expected}, the token to {actual}"],
-                    held="the claim, as far as we know; it stays in the state.",
-                    then=[_use_token_of(expected)],
-                )
+            raise _wrong_organization(
+                f"{doing} {labelled(resource_name, claim_id)}",
+                f"the claim belongs to the organization {expected}, the token to {actual}",
+                "the claim, as far as we know; it stays in the state.",
+                expected,
             )
 
     def refuse_second_organization(self, resource_name: str) -> None:
         """Raise `WrongOrganization` if the stack's other claims are in a different organization."""
         expected, actual = self.state_organization, self.token_organization
         if expected and actual and expected != actual:
-            raise WrongOrganization(
-                text(
-                    f"creating {labelled(resource_name, None)} failed: the token belongs to another "
-                    "organization.",
-                    said=[f"the stack's claims belong to the organization {expected}, the token to {actual}"],
-                    held="nothing new.",
-                    then=[_use_token_of(expected)],
-                )
+            raise _wrong_organization(
+                f"creating {labelled(resource_name, None)}",
+                f"the stack's claims belong to the organization {expected}, the token to {actual}",
+                "nothing new.",
+                expected,
             )
 
     def _get(self, claim_id: str) -> CapacityClaim:
@@ -191,10 +185,17 @@ class Operation:
         return claims_of_stack(namespace, claims)
 
 
-def _use_token_of(organization: object) -> str:
-    return (
-        f"use a token of the organization {organization} (COREWEAVE_API_TOKEN takes precedence over "
-        "the stack's coreweave:token)"
+def _wrong_organization(doing: str, said: str, held: str, expected: object) -> WrongOrganization:
+    return WrongOrganization(
+        text(
+            f"{doing} failed: the token belongs to another organization.",
+            said=[said],
+            held=held,
+            then=[
+                f"use a token of the organization {expected} (COREWEAVE_API_TOKEN takes precedence over "
+                "the stack's coreweave:token)"
+            ],
+        )
     )
 
 
