@@ -582,6 +582,50 @@ def test_a_repeated_delete_can_be_answered_like_the_first(start: Start) -> None:
     assert api.read().status_code == 404
 
 
+@pytest.mark.parametrize("reads", ["read", "list", "create", "update", "delete"])
+def test_zones_may_be_shown_sorted_but_are_filled_as_sent(start: Start, reads: str) -> None:
+    api = start(zones_shown="sorted")
+    created = api.post(claim(5)).json()
+    found = {
+        "read": lambda: api.read().json(),
+        "list": lambda: {"capacityClaim": api.list().json()["capacityClaims"][0]},
+        "create": lambda: created,
+        "update": lambda: api.patch({"resources": resources(5)}).json(),
+        "delete": lambda: api.delete().json(),
+    }[reads]()
+    assert found["capacityClaim"]["spec"]["resources"]["zones"] == ["US-EAST-04A", "US-WEST-04A"]
+    if reads != "delete":
+        (kept,) = api.emulator.claims()
+        assert kept.zones == ("US-WEST-04A", "US-EAST-04A")
+        assert kept.allocation == {"US-WEST-04A": 4, "US-EAST-04A": 1}
+
+
+def test_a_patch_compares_with_the_zones_that_were_sent(start: Start) -> None:
+    api = start(zones_shown="sorted")
+    api.post(claim(2))
+    assert api.patch({"resources": resources(3)}).status_code == 200
+    swapped = resources(3, zones=["US-EAST-04A", "US-WEST-04A"])
+    assert refusal(api.patch({"resources": swapped})) == (400, "invalid_argument", ["resources.zones"])
+
+
+@pytest.mark.parametrize(
+    ("shown", "omit_zeros", "expected"),
+    [
+        ("sent", True, "CAPACITY_TYPE_MANAGED"),
+        ("unspecified", True, None),
+        ("unspecified", False, "CAPACITY_TYPE_UNSPECIFIED"),
+        ("customer", True, "CAPACITY_TYPE_CUSTOMER"),
+    ],
+)
+def test_another_capacity_type_than_sent_may_be_shown(
+    start: Start, shown: str, omit_zeros: bool, expected: str | None
+) -> None:
+    api = start(capacity_type_shown=shown, omit_zeros=omit_zeros)
+    api.post(claim(2))
+    assert api.read().json()["capacityClaim"]["spec"]["resources"].get("capacityType") == expected
+    assert api.patch({"resources": resources(3)}).status_code == 200
+
+
 # Start, stop and restart
 
 

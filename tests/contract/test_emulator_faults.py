@@ -79,6 +79,28 @@ def test_a_failure_before_the_commit_takes_no_effect(emulator: Emulator, http: h
     assert create(http).status_code == 200
 
 
+def test_a_delete_can_be_answered_once_as_if_the_claim_were_gone(
+    emulator: Emulator, http: httpx.Client
+) -> None:
+    create(http)
+    emulator.set_faults([{"path": "delete", "nth": 1, "fail": {"code": "not_found"}}])
+    response = http.delete(f"{CLAIMS}/{ID}")
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
+    assert listed(http) == [ID]
+    assert http.delete(f"{CLAIMS}/{ID}").status_code == 200
+    assert listed(http) == []
+
+
+def test_a_patch_can_be_refused_as_invalid(emulator: Emulator, http: httpx.Client) -> None:
+    create(http)
+    emulator.set_faults([{"path": "update", "times": 1, "fail": {"code": "invalid_argument"}}])
+    body = {"resources": RESOURCES | {"instanceCount": 3}}
+    response = http.patch(f"{CLAIMS}/{ID}", json=body)
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_argument")
+    assert emulator.claims()[0].instance_count == 2
+    assert http.patch(f"{CLAIMS}/{ID}", json=body).status_code == 200
+
+
 def test_a_failure_after_the_commit_leaves_the_claim(emulator: Emulator, http: httpx.Client) -> None:
     emulator.set_faults([FaultRule(path="create", fail=Fail(when="after"))])
     assert create(http).status_code == 503

@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -41,6 +41,13 @@ def emulator(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Initial fault rules, as JSON or TOML."),
     ] = None,
+    zones_shown: Annotated[
+        Literal["sent", "sorted"], typer.Option(help="The order in which claims show their zones.")
+    ] = "sent",
+    capacity_type_shown: Annotated[
+        Literal["sent", "unspecified", "customer"],
+        typer.Option(help="The capacity type that claims show."),
+    ] = "sent",
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not log requests to stderr.")] = False,
 ) -> None:
     """Run an emulator of CoreWeave's capacity claims API. Its GPUs are not real.
@@ -61,6 +68,8 @@ def emulator(
             delete_delay=delete_delay,
             inventory=load_inventory(inventory) if inventory else None,
             state=state,
+            zones_shown=zones_shown,
+            capacity_type_shown=capacity_type_shown,
             **given,
         )
         rules = FaultProfile.load(faults) if faults else ()

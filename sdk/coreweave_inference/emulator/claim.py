@@ -138,12 +138,16 @@ def record_of(claim: Claim, settings: EmulatorSettings, inventory: Inventory) ->
 def spec_block(claim: Claim, settings: EmulatorSettings) -> dict[str, object]:
     """`spec` as the API shows it."""
     held = claim.holding
-    resources = {
+    resources: dict[str, object] = {
         "instanceId": held.instance_id,
         "instanceCount": held.count,
-        "zones": list(held.zones),
+        "zones": sorted(held.zones) if settings.zones_shown == "sorted" else list(held.zones),
         "capacityType": claim.capacity_type,
     }
+    if settings.capacity_type_shown == "unspecified":
+        resources["capacityType"] = 0 if settings.omit_zeros else "CAPACITY_TYPE_UNSPECIFIED"
+    elif settings.capacity_type_shown == "customer":
+        resources["capacityType"] = "CAPACITY_TYPE_CUSTOMER"
     spec: dict[str, object] = {
         "id": claim.id,
         "name": claim.name,

@@ -38,7 +38,7 @@ class EmulatorSettings:
     """All settings. Times are in seconds; the defaults make a fast and friendly API.
 
     Where the behaviour of the real API is unknown, a setting offers each possible answer. The docstrings
-    of these settings, from `error_form` to `repeated_delete`, start with the question.
+    of these settings, from `error_form` to `capacity_type_shown`, start with the question.
     """
 
     host: str = "127.0.0.1"
@@ -99,6 +99,12 @@ class EmulatorSettings:
     repeated_delete: Literal["not_found", "last_state"] = "not_found"
     """What does DELETE answer for a claim that is gone? `"last_state"`: 200, like the first one. (While
     the claim is DELETING, it always answers like the first one; for an id that never existed, 404.)"""
+    zones_shown: Literal["sent", "sorted"] = "sent"
+    """In which order does a claim show its zones? `"sorted"`: in alphabetical order, while instances are
+    still allocated in the order that was sent."""
+    capacity_type_shown: Literal["sent", "unspecified", "customer"] = "sent"
+    """Which capacity type does a claim show? `"unspecified"`: the zero value, which `omit_zeros` leaves
+    out. `"customer"`: another one than was sent."""
 
     organization_id: str = "cw0a1b"
     """The `organizationId` of every claim."""

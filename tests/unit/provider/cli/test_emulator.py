@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from coreweave_inference import Client
+from coreweave_inference import CapacityClaimResources, Client
 
 COMMAND = (str(Path(sys.executable).with_name("capacity-claims")), "emulator")
 
@@ -55,6 +55,21 @@ def test_each_request_is_logged_unless_quiet(quiet: bool) -> None:
     lines = [line.partition("  ")[2] for line in shown.splitlines()]
     request = "GET /v1alpha1/inference/capacityclaims: 200"
     assert lines == ([] if quiet else [request, "The emulator has stopped."])
+
+
+def test_options_say_which_forms_claims_show() -> None:
+    options = ("--zones-shown", "sorted", "--capacity-type-shown", "customer", "--quiet")
+    wanted = CapacityClaimResources(
+        instance_id="gb200-4x",
+        instance_count=1,
+        zones=["US-WEST-04A", "US-EAST-04A"],
+        capacity_type="CAPACITY_TYPE_MANAGED",
+    )
+    with running(*options) as (_, exported):
+        with Client(exported["COREWEAVE_API_TOKEN"], endpoint=exported["COREWEAVE_API_ENDPOINT"]) as client:
+            shown = client.capacity_claims.create("train", wanted).resources.to_wire()
+    assert shown["zones"] == ["US-EAST-04A", "US-WEST-04A"]
+    assert shown["capacityType"] == "CAPACITY_TYPE_CUSTOMER"
 
 
 def test_a_port_in_use_is_named() -> None:
