@@ -505,6 +505,17 @@ def test_a_refused_patch_can_be_a_failed_precondition(start: Start) -> None:
     assert refusal(answer)[:2] == (412, "failed_precondition")
 
 
+@pytest.mark.parametrize(
+    ("how", "status"), [("accepted", 200), ("invalid_argument", 400), ("failed_precondition", 412)]
+)
+def test_a_patch_that_changes_nothing_can_be_refused(start: Start, how: str, status: int) -> None:
+    api = start(unchanged_patch=how)
+    api.post(claim(2))
+    answer = api.patch({"resources": resources(2)})
+    assert (answer.status_code, answer.json().get("code")) == (status, how if status != 200 else None)
+    assert api.patch({"resources": resources(3)}).status_code == 200
+
+
 def test_a_claim_can_be_ready_with_its_first_instance(start: Start) -> None:
     api = start(ready_when="any")
     api.post(claim(7))

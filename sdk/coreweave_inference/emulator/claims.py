@@ -394,11 +394,12 @@ class Claims:
 
     def _may_patch(self, claim: Claim, wanted: Resources) -> bool:
         """Whether the change is applied; raises ApiError where it is refused."""
-        refused = [
-            path
-            for name, path in _changed_fields(claim, wanted).items()
-            if name not in self._settings.patchable_fields
-        ]
+        changed = _changed_fields(claim, wanted)
+        if not changed and self._settings.unchanged_patch != "accepted":
+            if self._settings.unchanged_patch == "failed_precondition":
+                raise failed_precondition("UNCHANGED", claim.id, "nothing would change")
+            raise ApiError("invalid_argument", "nothing would change")
+        refused = [path for name, path in changed.items() if name not in self._settings.patchable_fields]
         if not refused or self._settings.patch_refusal == "ignored":
             return not refused
         if self._settings.patch_refusal == "failed_precondition":

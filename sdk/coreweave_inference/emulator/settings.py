@@ -82,6 +82,8 @@ class EmulatorSettings:
     """What can PATCH change? Any of `instanceId`, `instanceCount`, `zones`, `capacityType`."""
     patch_refusal: Literal["invalid_argument", "failed_precondition", "ignored"] = "invalid_argument"
     """How does PATCH refuse other changes? `"ignored"`: it answers 200, and changes nothing."""
+    unchanged_patch: Literal["accepted", "invalid_argument", "failed_precondition"] = "accepted"
+    """How does PATCH answer if nothing would change? `"accepted"`: with 200. Otherwise with that error."""
     ready_when: Literal["all", "any"] = "all"
     """Does READY mean fully allocated? `"any"`: READY with the first instance."""
     shortage: Literal["creating", "error", "failed"] = "creating"
