@@ -4,39 +4,44 @@
     POST id(attempt 0)
       ├─ created ─────────────────────────────────────────────► done
       └─ already_exists → GET id
-           ├─ alive, same content ────────────────────────────► adopt: PATCH the declared resources
+           ├─ being deleted: wait until it is gone ───────────► POST the same id again
+           ├─ failed, nothing allocated: delete it ───────────► POST the same id again
+           ├─ failed, but it holds instances ─────────────────► next attempt, a new id
+           ├─ other content
+           │    ├─ the claim that this operation replaces ────► next attempt, a new id
+           │    └─ else ──────────────────────────────────────► IdConflict
+           ├─ same content, another count, and neither is this
+           │  the claim being replaced nor overwriting allowed ► TakeoverRefused
+           ├─ same content ───────────────────────────────────► adopt: PATCH the declared resources
            │    └─ PATCH refused: look again for a grace period
            │         ├─ being deleted, or gone ───────────────► POST the same id again
            │         ├─ still alive, same count ──────────────► adopt
            │         └─ still alive, another count ───────────► the refusal
-           ├─ being deleted: wait until it is gone ───────────► POST the same id again
-           ├─ failed, nothing allocated: delete it ───────────► POST the same id again
-           ├─ other content
-           │    ├─ the claim that this operation replaces ────► next attempt, a new id
-           │    └─ else ──────────────────────────────────────► IdConflict
            └─ not found: look again for a grace period
                 ├─ it shows up ───────────────────────────────► as above
                 ├─ LIST has it, GET never finds it ───────────► ListedButNotReadable
                 ├─ another claim has the name ────────────────► NameTaken
+                ├─ an explicit name, for the second time ─────► NameTaken, by a claim that nobody can see
                 └─ neither id nor name is in use ─────────────► the id cannot be reused: next attempt
 
 An attempt is abandoned only for a permanent reason. Suppose a create skipped an id because its claim is
 still being deleted, posted the next id, and died. The next run would find the first id free again and create
 a second claim.
 
+A claim may be in another state: after a rename, a move or a copy of a state. So it is adopted unseen only if
+nothing about it changes. `takeover` follows the same drawing with reads alone, for the preview.
+
 A claim is always written to before it is adopted, even if nothing changes. Reads may be stale: GET may show a
 claim that is being deleted as alive, and LIST may show one that is gone. A write acts on the actual state.
 
 An id that another declaration holds in this operation is not posted at all. This happens after a rename by
 alias: a new declaration with the old name computes the id of the renamed claim.
-
-A failed claim that still has instances counts as alive.
 """
 
 from __future__ import annotations
 
-import contextlib
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -46,9 +51,11 @@ from coreweave_inference.errors import (
     ApiError,
     CoreweaveError,
     FailedPrecondition,
+    InvalidArgument,
     NotFound,
     Unavailable,
 )
+from coreweave_inference.settings import format_duration
 
 from .errors import ClaimError, api_failure, held_resources, labelled, text
 
@@ -59,7 +66,9 @@ if TYPE_CHECKING:
     from .operation import Operation
 
 MAXIMUM_ATTEMPTS: Final = 64
+ATTEMPTS_WITH_A_NAME: Final = 2  # of which nothing is to be seen, neither the id nor the name
 LOOK_EVERY: Final = (1.0,)  # seconds
+PROGRESS_EVERY: Final = 30.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,10 @@ class NameTaken(ClaimError):
 
 class IdConflict(ClaimError):
     """A claim with the computed id exists, but differs from the declaration."""
+
+
+class TakeoverRefused(ClaimError):
+    """A claim with the computed id exists with another count, and may be in another state."""
 
 
 class ListedButNotReadable(ClaimError):
@@ -102,6 +115,72 @@ def create_or_adopt(op: Operation, declaration: Declaration) -> Created:
         raise _create_failed(declaration, error) from None
 
 
+def takeover(op: Operation, declaration: Declaration) -> CapacityClaim | None:
+    """The existing claim that a create of this declaration would adopt now, if any. Only reads.
+
+    Raises `IdConflict` or `TakeoverRefused` where the create would, and errors of the API.
+    """
+    for attempt in range(MAXIMUM_ATTEMPTS):
+        claim_id = declaration.claim_id(attempt)
+        owner = op.guard.owner(claim_id)
+        if owner not in (None, declaration.key):
+            continue
+        try:
+            claim = op.claims.get(claim_id, retry=op.brief)
+        except NotFound:
+            return None
+        match judge(claim, declaration, is_replaced=owner == declaration.key):
+            case Existing.FAILED_WITH_INSTANCES | Existing.REPLACED:
+                continue
+            case Existing.SAME | Existing.SAME_BUT_COUNT as existing:
+                refuse_unseen_takeover(op, declaration, claim, existing)
+                return claim
+            case Existing.OTHER:
+                raise _id_conflict(declaration, claim)
+            case _:
+                return None  # it makes room for a new claim
+    return None
+
+
+class Existing(enum.Enum):
+    """What a claim that already has the computed id is to a new declaration."""
+
+    DELETING = enum.auto()
+    FAILED = enum.auto()  # and holds nothing
+    FAILED_WITH_INSTANCES = enum.auto()
+    SAME = enum.auto()
+    SAME_BUT_COUNT = enum.auto()
+    REPLACED = enum.auto()  # by this declaration, whose content differs
+    OTHER = enum.auto()
+
+
+def judge(claim: CapacityClaim, declaration: Declaration, *, is_replaced: bool) -> Existing:
+    """Compare a claim with a declaration that computes the same id.
+
+    `is_replaced`: whether this operation has seen the claim in the state, as this very declaration's.
+    """
+    if claim.state == api.ClaimState.DELETING:
+        return Existing.DELETING
+    if claim.state == api.ClaimState.FAILED:
+        return Existing.FAILED_WITH_INSTANCES if claim.status.allocated_instances else Existing.FAILED
+    if not declaration.is_content_of(claim):
+        return Existing.REPLACED if is_replaced else Existing.OTHER
+    same_count = claim.resources.instance_count == declaration.resources.instance_count
+    return Existing.SAME if same_count else Existing.SAME_BUT_COUNT
+
+
+def refuse_unseen_takeover(
+    op: Operation, declaration: Declaration, claim: CapacityClaim, existing: Existing
+) -> None:
+    """Raise `TakeoverRefused` if adopting the claim would change its count without evidence.
+
+    Evidence: this operation replaces the claim for this declaration, or `coreweave:overwrite` is set.
+    """
+    is_replaced = op.guard.owner(claim.id) == declaration.key
+    if existing is Existing.SAME_BUT_COUNT and not is_replaced and not op.settings.overwrite:
+        raise _takeover_refused(declaration, claim)
+
+
 class _Then(enum.Enum):
     """What to try next after an attempt that did not produce the claim."""
 
@@ -113,13 +192,15 @@ class Creation:
     """One create, with a method for each branch of the drawing above."""
 
     def __init__(self, op: Operation, declaration: Declaration) -> None:
+        self._op = op
         self._claims = op.claims
-        self._owner = op.guard.owner
         self._clock = op.clock
         self._grace = op.settings.read_grace
         self._until = op.clock.now() + op.settings.delete_timeout  # when to stop waiting for deletions
         self._declaration = declaration
         self._refusal: AlreadyExists | None = None
+        self._unseen = 0  # attempts refused though neither their id nor their name is in use
+        self._said_at = float("-inf")  # the last progress
 
     def run(self) -> Created:
         """Try ids until one yields the claim. Raises `ClaimError`, or an error of the API."""
@@ -142,7 +223,7 @@ class Creation:
 
     def _attempt(self, claim_id: str) -> Created | _Then:
         declaration = self._declaration
-        owner = self._owner(claim_id)
+        owner = self._op.guard.owner(claim_id)
         if owner not in (None, declaration.key):
             return _Then.NEXT_ID
         name = declaration.claim_name(claim_id)
@@ -152,37 +233,27 @@ class Creation:
             self._refusal = error
         claim = self._find(claim_id)
         if claim is None:
-            return _Then.NEXT_ID  # the id cannot be reused
-        if claim.state == api.ClaimState.FAILED and not claim.status.allocated_instances:
-            return self._delete_failed(claim)
-        if claim.state == api.ClaimState.DELETING:
-            return self._wait_until_gone(claim)
-        if declaration.is_content_of(claim):
-            return self._adopt(claim)
-        if owner == declaration.key:
-            return _Then.NEXT_ID  # this is the claim that the new one replaces
-        zones = ", ".join(claim.resources.zones)
-        raise IdConflict(
-            text(
-                f"creating {labelled(declaration.resource_name, claim.id)} failed: a claim with this id "
-                "exists, but differs from the declaration.",
-                said=[f"it is named '{claim.name}': {held_resources(claim)}, zones {zones}"],
-                held="that claim, unchanged.",
-                then=[
-                    "if it belongs to this stack and was changed outside of Pulumi, run `pulumi up "
-                    "--refresh`, which creates a new claim and then releases this one",
-                    "if the stack's state was copied into another stack, both compute the same ids: remove "
-                    "the claims from one of them with `pulumi state delete`",
-                ],
-            )
-        )
+            return self._next_after_unseen()
+        existing = judge(claim, declaration, is_replaced=owner == declaration.key)
+        match existing:
+            case Existing.DELETING:
+                return self._wait_until_gone(claim)
+            case Existing.FAILED:
+                return self._delete_failed(claim)
+            case Existing.FAILED_WITH_INSTANCES | Existing.REPLACED:
+                return _Then.NEXT_ID
+            case Existing.OTHER:
+                raise _id_conflict(declaration, claim)
+        refuse_unseen_takeover(self._op, declaration, claim, existing)
+        return self._adopt(claim)
 
     def _find(self, claim_id: str) -> CapacityClaim | None:
         """The claim with this id, which may take a while to show up; None if the id cannot be reused."""
-        for _ in self._clock.poll_until(self._clock.now() + self._grace, LOOK_EVERY):
+        for _ in self._looks(self._clock.now() + self._grace):
             try:
                 return self._claims.get(claim_id)
             except NotFound:
+                self._progress(f"the API says that {claim_id} exists, but does not show it yet")
                 listed = {claim.id: claim for claim in self._claims.list()}
         resource_name = self._declaration.resource_name
         if claim_id in listed:
@@ -200,32 +271,44 @@ class Creation:
         name = self._declaration.claim_name(claim_id)
         holder = next((claim for claim in listed.values() if claim.name == name), None)
         if holder is not None:
-            raise NameTaken(
-                text(
-                    f"creating {labelled(resource_name, None)} failed: the name '{name}' is taken.",
-                    said=[f"it belongs to the claim {holder.id} ({held_resources(holder)})"],
-                    held="nothing new.",
-                    then=[
-                        "omit `name`, so that each claim gets a unique name, or choose another name",
-                        "or, if that claim is the one being replaced, release it first with "
-                        "ResourceOptions(delete_before_replace=True)",
-                    ],
-                )
+            raise _name_taken(
+                resource_name,
+                name,
+                f"it belongs to the claim {holder.id} ({held_resources(holder)})",
+                "or, if that claim is the one being replaced, release it first with "
+                "ResourceOptions(delete_before_replace=True)",
             )
         return None
 
+    def _next_after_unseen(self) -> _Then:
+        """The id cannot be reused, or the name belongs to a claim that this token cannot see."""
+        self._unseen += 1
+        name = self._declaration.name
+        if name is not None and self._unseen == ATTEMPTS_WITH_A_NAME:
+            raise _name_taken(
+                self._declaration.resource_name,
+                name,
+                f"the API refuses {self._unseen} new ids with it, and shows no claim with such an id or "
+                "the name",
+                "or ask the organization's administrator which claim has it: this token may not see it",
+            )
+        return _Then.NEXT_ID
+
     def _delete_failed(self, claim: CapacityClaim) -> _Then:
         # It will never get instances. It may be in no state, and then nothing else would ever delete it.
-        with contextlib.suppress(NotFound):
+        try:
             self._claims.delete(claim.id)
+        except NotFound:
+            return self._post_again(claim)
         return self._wait_until_gone(claim)
 
     def _wait_until_gone(self, claim: CapacityClaim) -> _Then:
-        for _ in self._clock.poll_until(self._until, LOOK_EVERY):
+        for _ in self._looks(self._until):
+            self._progress(f"waiting until the previous claim {claim.id} is gone ({held_resources(claim)})")
             try:
                 claim = self._claims.get(claim.id)
             except NotFound:
-                return _Then.SAME_ID
+                return self._post_again(claim)
         raise self._deletion_pending(claim)
 
     def _adopt(self, claim: CapacityClaim) -> Created | _Then:
@@ -234,28 +317,43 @@ class Creation:
         try:
             return Created(self._claims.update(claim.id, declared), adopted=True, scaled=scaled)
         except NotFound:
-            return self._on_its_way_out(claim)
-        except FailedPrecondition as error:
-            refusal = error
+            return self._post_again(claim)
+        except (FailedPrecondition, InvalidArgument) as error:
+            refusal = error  # of the claim's state, or of a write that changes nothing
         seen: CapacityClaim | None = None
-        for _ in self._clock.poll_until(self._clock.now() + self._grace, LOOK_EVERY):
+        for _ in self._looks(self._clock.now() + self._grace):
             try:
                 seen = self._claims.get(claim.id)
             except NotFound:
                 seen = None
             if seen is not None and seen.state == api.ClaimState.DELETING:
-                return self._on_its_way_out(claim)
+                return self._post_again(seen)
+            self._progress(f"the API refuses to write to {claim.id}; reading whether it is being deleted")
         if seen is None:
-            return self._on_its_way_out(claim)
+            return self._post_again(claim)
         if seen.resources.instance_count != declared.instance_count:
             raise refusal
         return Created(seen, adopted=True)
 
-    def _on_its_way_out(self, claim: CapacityClaim) -> _Then:
+    def _post_again(self, claim: CapacityClaim) -> _Then:
+        """The claim goes or is gone, so its id becomes free; until then the API refuses it."""
         if self._clock.now() >= self._until:
             raise self._deletion_pending(claim)
         self._clock.sleep(LOOK_EVERY[0])
         return _Then.SAME_ID
+
+    def _looks(self, until: float) -> Iterator[None]:
+        return self._clock.poll_until(until, LOOK_EVERY)
+
+    def _progress(self, doing: str) -> None:
+        """Show what a long create waits for: soon after it begins to wait, then every half minute."""
+        if self._said_at == float("-inf"):
+            self._said_at = self._clock.now() - PROGRESS_EVERY + 2 * LOOK_EVERY[0]  # most waits are shorter
+        if self._clock.now() - self._said_at >= PROGRESS_EVERY:
+            self._said_at = self._clock.now()
+            left = format_duration(max(0, round(self._until - self._clock.now())))
+            name = labelled(self._declaration.resource_name, None)
+            self._op.say(f"creating {name}: {doing}; at most {left} more")
 
     def _deletion_pending(self, claim: CapacityClaim) -> DeletionPending:
         return DeletionPending(
@@ -267,6 +365,71 @@ class Creation:
                 then=["run `pulumi up` again to keep waiting (coreweave:deleteTimeout sets how long)"],
             )
         )
+
+
+def _id_conflict(declaration: Declaration, claim: CapacityClaim) -> IdConflict:
+    zones = ", ".join(claim.resources.zones)
+    return IdConflict(
+        text(
+            f"creating {labelled(declaration.resource_name, claim.id)} failed: a claim with this id "
+            "exists, but differs from the declaration.",
+            said=[f"it is named '{claim.name}': {held_resources(claim)}, zones {zones}"],
+            held="that claim, unchanged.",
+            then=[
+                "if it belongs to this stack and was changed outside of Pulumi, run `pulumi up "
+                "--refresh`, which creates a new claim and then releases this one",
+                _if_unneeded(claim),
+                _IF_COPIED,
+            ],
+        )
+    )
+
+
+def _takeover_refused(declaration: Declaration, claim: CapacityClaim) -> TakeoverRefused:
+    there, declared = claim.resources.instance_count, declaration.resources.instance_count
+    return TakeoverRefused(
+        text(
+            f"creating {labelled(declaration.resource_name, claim.id)} failed: a claim with this id exists "
+            f"with {there} instances, and {declared} are declared.",
+            said=[
+                f"it is named '{claim.name}': {held_resources(claim)}",
+                "an interrupted create may have left it behind, or another resource or stack holds it",
+            ],
+            held="that claim, unchanged.",
+            then=[
+                "if it is this resource's own, run `pulumi up` without `--replace`, or first declare "
+                f"instance_count={there}, which takes the claim over as it is, and then change the count",
+                "if another resource or stack holds it, give this resource a name that was never used",
+                _if_unneeded(claim),
+                _IF_COPIED,
+            ],
+        )
+    )
+
+
+def _if_unneeded(claim: CapacityClaim) -> str:
+    return (
+        f"if nothing needs it, release it with `capacity-claims release --all-stacks {claim.id}`, which "
+        "refuses if a stack manages it"
+    )
+
+
+_IF_COPIED: Final = (
+    "if this stack's state is a copy of another stack's, remove the copied ClaimNamespace and claims from it "
+    "with `pulumi state delete --target-dependents URN`, with the URN of the ClaimNamespace; the stack then "
+    "creates claims of its own"
+)
+
+
+def _name_taken(resource_name: str, name: str, said: str, way_out: str) -> NameTaken:
+    return NameTaken(
+        text(
+            f"creating {labelled(resource_name, None)} failed: the name '{name}' is taken.",
+            said=[said],
+            held="nothing new.",
+            then=["omit `name`, so that each claim gets a unique name, or choose another name", way_out],
+        )
+    )
 
 
 def _create_failed(declaration: Declaration, error: CoreweaveError) -> ClaimError:

@@ -8,6 +8,9 @@ the older entry, and the claim must stay. Which entry is current follows from th
     read, then diff    a refresh has read the entry; whether the program declares it is not known yet
     diff alone         the program declares the entry, so it is current
     delete             of the current entry: the claim is released; of a superseded one: the claim stays
+
+A new declaration may compute the id of a claim that another entry holds, as after a rename. `check` foresees
+that it would take the claim over; if the other entry is then compared, the program holds one claim twice.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ class DeleteGuard:
         self._lock = threading.Lock()
         self._current: dict[str, _Current] = {}
         self._refreshed: Counter[str] = Counter()  # reads that no diff has followed yet
+        self._foreseen: dict[str, str] = {}  # by id: the key of the new declaration that would take it over
         self._released: dict[str, bool] = {}  # by id: whether a list had shown the claim before
 
     def on_create(self, claim_id: str, outputs: Mapping[str, Any]) -> None:
@@ -51,6 +55,17 @@ class DeleteGuard:
                 identity[INCARNATION], identity.get(DECLARATION), declared=True
             )
             self._released.pop(claim_id, None)
+
+    def on_takeover(self, claim_id: str, key: str) -> None:
+        """A new declaration will take over an existing claim.
+
+        Raises `DuplicateOwnership` when another declaration of the program holds it.
+        """
+        with self._lock:
+            known = self._current.get(claim_id)
+            if known is not None and known.declared and known.key != key:
+                raise _takeover_of_a_held_claim(claim_id, key, known.key)
+            self._foreseen[claim_id] = key
 
     def on_read(self, claim_id: str) -> None:
         """An entry was read by a refresh, which then asks for its diff as well."""
@@ -70,6 +85,9 @@ class DeleteGuard:
             known = self._current.get(claim_id)
             if declared and known is not None and known.declared and key != known.key:
                 raise _duplicate_ownership(claim_id, key, known.key)
+            foreseen = self._foreseen.get(claim_id)
+            if declared and known is None and foreseen not in (None, key):
+                raise _takeover_of_a_held_claim(claim_id, foreseen, key)
             self._current[claim_id] = _Current(before.get(INCARNATION) or "", key, declared)
 
     def on_delete(self, claim_id: str, *, listed_before: bool) -> None:
@@ -95,6 +113,16 @@ class DeleteGuard:
         with self._lock:
             return claim_id in self._current or claim_id in self._released
 
+    def is_foreseen(self, claim_id: str) -> bool:
+        """Whether this operation has said that the claim is taken over."""
+        with self._lock:
+            return claim_id in self._foreseen
+
+    def has_released(self, claim_id: str) -> bool:
+        """Whether this operation has released the claim."""
+        with self._lock:
+            return claim_id in self._released
+
     @property
     def released(self) -> Mapping[str, bool]:
         """The claims that this operation has released, and whether a list had shown each before."""
@@ -112,6 +140,21 @@ def _duplicate_ownership(claim_id: str, one: str | None, other: str | None) -> D
             then=[
                 "remove the newer of the two from the state with `pulumi state delete URN`, then declare it "
                 "again with depends_on the renamed resource, or under a name that was never used"
+            ],
+        )
+    )
+
+
+def _takeover_of_a_held_claim(claim_id: str, new: str | None, holder: str | None) -> DuplicateOwnership:
+    first, second = resource_name_of(new or "unnamed"), resource_name_of(holder or "unnamed")
+    return DuplicateOwnership(
+        text(
+            f"{labelled(first, claim_id)} would take over the claim of the resource '{second}'.",
+            said=[f"'{second}' was created under the name '{first}', so both compute the same id"],
+            held="the claim, unchanged.",
+            then=[
+                f"declare '{first}' with ResourceOptions(depends_on=[…]) on the resource '{second}', or give "
+                "it a name that was never used"
             ],
         )
     )

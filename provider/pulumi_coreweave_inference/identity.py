@@ -21,7 +21,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from .inputs import claim_name_from
+from .inputs import claim_name_from, differing
 
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources
@@ -83,14 +83,12 @@ class Declaration:
         return any(made.claim_id(attempt) == claim.id for attempt in range(_LIKELY_ATTEMPTS))
 
     def is_content_of(self, claim: CapacityClaim) -> bool:
-        """Whether a claim has this declaration's name and immutable content; the count may differ."""
-        mine, theirs = self.resources, claim.resources
-        return (
-            claim.name == self.claim_name(claim.id)
-            and theirs.instance_id == mine.instance_id
-            and tuple(theirs.zones) == tuple(mine.zones)
-            and theirs.capacity_type == mine.capacity_type
-        )
+        """Whether a claim has this declaration's name and immutable content, perhaps as the API rewrites it.
+
+        The count may differ.
+        """
+        mine, theirs = self.resources.to_wire(), claim.resources.to_wire()
+        return claim.name == self.claim_name(claim.id) and differing(theirs, mine) <= {"instanceCount"}
 
 
 def is_made_by(namespace: str, claim_id: str) -> bool:

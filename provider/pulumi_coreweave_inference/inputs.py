@@ -10,6 +10,7 @@ types exist is for the API to decide (catalogue.py).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,7 +23,7 @@ PATCHABLE_BY_DEFAULT: Final = ("instanceCount",)
 MAXIMUM_COUNT: Final = 2**32 - 1  # the schema's type is uint32
 
 IDENTITY: Final = "identity"
-"""The property of a claim that holds the four below, the first two as inputs too.
+"""The property of a claim that holds the five below, the first two as inputs too.
 
 None of the names begins with "__": SDKs before 3.235 do not pass such inputs to a provider.
 """
@@ -30,6 +31,7 @@ NAMESPACE: Final = "namespace"  # of the stack
 DECLARATION: Final = "declaration"  # its key, which identifies it within the stack
 INCARNATION: Final = "incarnation"  # of the entry in the state
 EXPLICIT_NAME: Final = "explicitName"  # whether the program declares the claim's name
+REWRITTEN: Final = "rewritten"  # the fields of `resources` that the API did not return as declared, if any
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _ZONE = re.compile(r"[A-Z]{2}-[A-Z]+-[0-9]+[A-Z]+|RNO2A")
@@ -69,6 +71,15 @@ def identity_of(props: Mapping[str, Any]) -> dict[str, Any]:
 def is_unknown(value: object) -> bool:
     """Whether the engine does not know the value yet."""
     return isinstance(value, Unknown)
+
+
+def is_unknown_within(value: object) -> bool:
+    """Whether the engine does not know the value, or a part of it, yet."""
+    if isinstance(value, Mapping):
+        return any(map(is_unknown_within, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(is_unknown_within, value))
+    return is_unknown(value)
 
 
 def program_spelling(path: str) -> str:
@@ -133,6 +144,42 @@ def compare(olds: Mapping[str, object], news: Mapping[str, object], patchable: I
         # The claim keeps its name; only whether the program sets it changes. Nothing is sent.
         changed.append("name")
     return Difference(tuple(changed), tuple(replaces))
+
+
+def rewritten_fields(returned: Mapping[str, object], declared: Mapping[str, object]) -> list[str]:
+    """The fields of `resources` that the API returned in another form than declared.
+
+    An API may sort the zones, and leave out or replace the capacity type; both are assumed.
+    """
+    return [
+        name
+        for name in ("zones", "capacityType")
+        if returned.get(name) != declared.get(name) and _is_form_of(name, returned, declared)
+    ]
+
+
+def as_declared(
+    returned: Mapping[str, object], declared: Mapping[str, object], rewritten: Iterable[str]
+) -> dict[str, object]:
+    """What the API returned, with the fields that it is known to rewrite as they were declared."""
+    return dict(returned) | {
+        name: declared[name]
+        for name in rewritten
+        if name in declared and _is_form_of(name, returned, declared)
+    }
+
+
+def differing(returned: Mapping[str, object], declared: Mapping[str, object]) -> set[str]:
+    """The fields of `resources` that differ by more than a form that the API may give them."""
+    seen = as_declared(returned, declared, rewritten_fields(returned, declared))
+    return {name for name in RESOURCE_FIELDS if seen.get(name) != declared.get(name)}
+
+
+def _is_form_of(name: str, returned: Mapping[str, object], declared: Mapping[str, object]) -> bool:
+    if name == "capacityType":
+        return True
+    theirs, mine = returned.get(name), declared.get(name)
+    return isinstance(theirs, list) and isinstance(mine, list) and Counter(theirs) == Counter(mine)
 
 
 def _same(held: object, declared: object) -> bool:

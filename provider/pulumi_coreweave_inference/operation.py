@@ -72,6 +72,7 @@ class Operation:
         self.token_organization: str = ""
         """The organization of the token; empty until a list has shown one of its claims."""
         self._any_organization = Once(self._ask_for_organization, clock)
+        self._new: set[str] = set()  # namespaces
         self._recent: dict[str, Once[list[CapacityClaim]]] = {}
         self._connect = connect
         self._client: Client | None = None
@@ -112,7 +113,13 @@ class Operation:
     def namespace_created(self, namespace: str) -> None:
         """Note that a namespace is new, so that no claim can have been created with it yet."""
         with self._lock:
+            self._new.add(namespace)
             self._recent[namespace] = Once(list, self.clock)
+
+    def is_new(self, namespace: str) -> bool:
+        """Whether this operation created the namespace."""
+        with self._lock:
+            return namespace in self._new
 
     def recently_created(self, namespace: str) -> list[CapacityClaim]:
         """The existing claims that the stack created shortly before this operation; read only once.

@@ -10,6 +10,7 @@ waits for the end of a deletion only: in delete, and in a create whose id is not
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Collection, Mapping
@@ -30,7 +31,7 @@ import coreweave_inference as api
 from coreweave_inference.errors import CoreweaveError, NotFound, Unavailable
 
 from . import catalogue, operation
-from .create import Created, create_or_adopt
+from .create import Created, create_or_adopt, takeover
 from .engine_process import prepare_process
 from .errors import (
     MISSING_TOKEN,
@@ -39,6 +40,7 @@ from .errors import (
     described,
     held_resources,
     labelled,
+    lookup_failure,
     text,
 )
 from .identity import Declaration, resource_name_of
@@ -49,15 +51,22 @@ from .inputs import (
     INCARNATION,
     NAMESPACE,
     RESOURCE_FIELDS,
+    REWRITTEN,
     Problem,
+    as_declared,
     compare,
+    differing,
     identity_of,
     is_unknown,
+    is_unknown_within,
     normalize,
+    program_spelling,
+    rewritten_fields,
 )
 from .operation import Operation
 from .orphans import orphan_warning, refuse_to_leave_orphans
 from .reads import is_stale
+from .rounds import PAUSES
 from .settings import settings_from
 
 if TYPE_CHECKING:
@@ -87,6 +96,8 @@ class CapacityClaimProvider(ResourceProvider):
         failures = [CheckFailure("", f"{problem.property}: {problem.reason}") for problem in problems]
         if not token:
             failures.append(CheckFailure("", MISSING_TOKEN))
+        elif "resources" not in olds and not failures:
+            failures += _foresee_create(op, inputs)
         if "resources" in olds and IDENTITY in inputs:
             # A namespace that was created again, or after an import, changes nothing for an existing claim.
             kept = {name: value for name, value in identity_of(olds).items() if name == NAMESPACE and value}
@@ -109,24 +120,18 @@ class CapacityClaimProvider(ResourceProvider):
         """Create the claim, or adopt the one that an interrupted create left behind."""
         op = operation.current()
         declaration = _declaration(props)
-        recent = op.recently_created(declaration.namespace)  # also shows the token's organization
+        op.recently_created(declaration.namespace)  # also shows the token's organization
         op.refuse_second_organization(declaration.resource_name)
         created = create_or_adopt(op, declaration)
         claim = created.claim
-        if created.adopted:
+        if created.scaled or (created.adopted and not op.guard.is_foreseen(claim.id)):
             op.say(_adopted(declaration, created))
-        for other in recent:
-            if (
-                other.id != claim.id
-                and not op.guard.is_accounted_for(other.id)
-                and declaration.has_made(other)
-            ):
-                op.warn(orphan_warning(declaration, other))
+        _warn_of_orphans(op, declaration, claim.id)
         identity = identity_of(props) | {
             INCARNATION: uuid.uuid4().hex,
             EXPLICIT_NAME: declaration.name is not None,
         }
-        outputs = outputs_of(claim, identity)
+        outputs = _written(op, claim, declaration.resources, identity)
         op.reads.invalidate(claim.id)
         op.guard.on_create(claim.id, outputs)
         return CreateResult(claim.id, outputs)
@@ -144,7 +149,7 @@ class CapacityClaimProvider(ResourceProvider):
             return _gone(id, props)
         op.guard.on_read(id)
         identity = identity_of(props)
-        outputs = outputs_of(claim, identity)
+        outputs = outputs_of(claim, identity, props.get("resources"))
         if DECLARATION in identity and all(
             outputs[name] == props.get(name) for name in ("name", "resources")
         ):
@@ -175,7 +180,7 @@ class CapacityClaimProvider(ResourceProvider):
                 held = "nothing, according to the API; the claim is still in the state"
             raise api_failure("changing", resource_name, id, error, held=f"{held}.") from None
         identity = identity_of(olds) | {EXPLICIT_NAME: news.get("name") is not None}
-        return UpdateResult(outputs_of(claim, identity))
+        return UpdateResult(_written(op, claim, declared, identity))
 
     def delete(self, id: str, props: Properties) -> None:
         """Release the claim and wait until it is gone; keep it if another entry of the state holds it."""
@@ -188,23 +193,24 @@ class CapacityClaimProvider(ResourceProvider):
             )
             return
         updated_at = props.get("updatedAt")
-        last = None
+        accepted, last = False, None
         try:
             listed_before = op.reads.shows(id, updated_at)
-            try:
-                op.claims.delete(id)
-            except NotFound:
-                op.refuse_wrong_organization("releasing", resource_name, id, props)
-            else:
+            accepted = _release(op, id, props)
+            if accepted:
                 op.reads.invalidate(id)
                 last = op.deletions.wait(
                     id, updated_at, listed_before=listed_before, timeout=op.settings.delete_timeout
                 )
         except CoreweaveError as error:
+            held = (
+                "the claim, until the deletion that the API has accepted completes"
+                if accepted
+                else "the claim, as far as we know"
+            )
             raise api_failure(
-                "releasing", resource_name, id, error,
-                held="the claim, as far as we know; it stays in the state.",
-            ) from None  # fmt: skip
+                "releasing", resource_name, id, error, held=f"{held}; it stays in the state."
+            ) from None
         if last is not None:
             raise ClaimError(
                 text(
@@ -300,6 +306,35 @@ def _declaration(props: Mapping[str, Any]) -> Declaration:
     return Declaration(namespace, key, _resources(props), props.get("name"))
 
 
+def _foresee_create(op: Operation, inputs: Properties) -> list[CheckFailure]:
+    """Say what a create of this declaration would do with claims that exist already; fail if it would.
+
+    The provider cannot tell a preview from an update, so an update looks as well.
+    """
+    namespace = identity_of(inputs).get(NAMESPACE)
+    if not isinstance(namespace, str) or op.is_new(namespace) or is_unknown_within(inputs):
+        return []
+    declaration = _declaration(inputs)
+    try:
+        claim = takeover(op, declaration)
+        if claim is not None:
+            op.guard.on_takeover(claim.id, declaration.key)
+            op.say(_taken_over(declaration, claim))
+    except ClaimError as error:
+        return [CheckFailure("", str(error))]
+    except CoreweaveError as error:
+        op.warn(str(lookup_failure("looking for claims that a new resource would take over", error)))
+        return []
+    _warn_of_orphans(op, declaration, claim.id if claim is not None else None)
+    return []
+
+
+def _warn_of_orphans(op: Operation, declaration: Declaration, own_id: str | None) -> None:
+    for claim in op.recently_created(declaration.namespace):
+        if claim.id != own_id and not op.guard.is_accounted_for(claim.id) and declaration.has_made(claim):
+            op.warn(orphan_warning(declaration, claim))
+
+
 def _resources(props: Mapping[str, Any]) -> CapacityClaimResources:
     return api.CapacityClaimResources.model_validate(
         {name: props["resources"][name] for name in RESOURCE_FIELDS}
@@ -311,22 +346,46 @@ def _resource_name(props: Mapping[str, Any]) -> str:
     return resource_name_of(key) if isinstance(key, str) else str(props.get("name") or "unnamed")
 
 
-def outputs_of(claim: CapacityClaim, identity: Mapping[str, Any]) -> Properties:
+def outputs_of(
+    claim: CapacityClaim, identity: Mapping[str, Any], declared: Mapping[str, object] | None = None
+) -> Properties:
     """What the state holds of a claim: what does not change by itself, and its identity.
 
-    Progress is omitted: it would be outdated as soon as it is written, and with a file backend the engine
-    rewrites the whole state at each step.
+    `declared`: the resources as declared, for the fields that the API is known to rewrite. Progress is
+    omitted: it would be outdated as soon as it is written, and with a file backend the engine rewrites the
+    whole state at each step.
     """
     status = claim.status
+    resources = claim.resources.to_wire()
     outputs: Properties = {
         "name": claim.name,
-        "resources": claim.resources.to_wire(),
+        "resources": as_declared(resources, declared or {}, identity.get(REWRITTEN) or ()),
         "organizationId": claim.spec.organization_id,
         "createdAt": status.created_at,
         "updatedAt": status.updated_at,
     }
     known = {name: value for name, value in identity.items() if value and not is_unknown(value)}
     return outputs | ({IDENTITY: known} if known else {})
+
+
+def _written(
+    op: Operation, claim: CapacityClaim, declared: CapacityClaimResources, identity: Mapping[str, Any]
+) -> Properties:
+    """The outputs after a write. Warns once where the API did not return what was declared."""
+    ours, theirs = declared.to_wire(), claim.resources.to_wire()
+    rewritten = rewritten_fields(theirs, ours)
+    for name in rewritten:
+        if name not in (identity.get(REWRITTEN) or ()):
+            op.warn(
+                f"{labelled(_resource_name({IDENTITY: identity}), claim.id)}: the API shows "
+                f"{program_spelling(f'resources.{name}')} as {_shown(theirs[name])} instead of "
+                f"{_shown(ours[name])}. The state keeps what is declared, so this is not a change."
+            )
+    return outputs_of(claim, {**identity, REWRITTEN: rewritten}, ours)
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _read_or_none(op: Operation, claim_id: str, props: Mapping[str, Any]) -> CapacityClaim | None:
@@ -336,6 +395,41 @@ def _read_or_none(op: Operation, claim_id: str, props: Mapping[str, Any]) -> Cap
     except NotFound:
         op.refuse_wrong_organization("reading", _resource_name(props), claim_id, props)
         return None
+
+
+def _release(op: Operation, claim_id: str, props: Mapping[str, Any]) -> bool:
+    """Ask the API to delete a claim. False if the claim is gone already.
+
+    A `not_found` from DELETE is believed only if GET repeats it for the grace period. If GET shows the claim
+    alive, it is deleted again. Raises `WrongOrganization` if the token cannot see the claim.
+    """
+    until = op.clock.now() + op.settings.delete_timeout
+    while True:
+        try:
+            op.claims.delete(claim_id)
+            return True
+        except NotFound as error:
+            refusal = error
+        if op.guard.has_released(claim_id):
+            return False  # the state held the claim twice
+        resource_name = _resource_name(props)
+        op.refuse_wrong_organization("releasing", resource_name, claim_id, props)
+        claim = _found_within(op, claim_id, op.settings.read_grace)
+        if claim is None:
+            return False
+        if claim.state == api.ClaimState.DELETING:
+            return True
+        if op.clock.now() >= until:
+            raise refusal
+        op.clock.sleep(PAUSES[0])
+
+
+def _found_within(op: Operation, claim_id: str, seconds: float) -> CapacityClaim | None:
+    """The claim as soon as GET finds it; None if it does not for so many seconds."""
+    for _ in op.clock.poll_until(op.clock.now() + seconds):
+        with contextlib.suppress(NotFound):
+            return op.claims.get(claim_id)
+    return None
 
 
 def _gone(claim_id: str, props: Mapping[str, Any]) -> ReadResult:
@@ -349,11 +443,18 @@ def _gone(claim_id: str, props: Mapping[str, Any]) -> ReadResult:
     )
 
 
+def _taken_over(declaration: Declaration, claim: CapacityClaim) -> str:
+    return (
+        f"{labelled(declaration.resource_name, claim.id)} already exists ({held_resources(claim)}); it is "
+        "taken over, not created."
+    )
+
+
 def _adopted(declaration: Declaration, created: Created) -> str:
     claim = created.claim
     scaled = f" and scaled to {claim.resources.instance_count}" if created.scaled else ""
     return (
-        f"{labelled(declaration.resource_name, claim.id)} already existed; it is adopted{scaled}, not "
+        f"{labelled(declaration.resource_name, claim.id)} already existed; it is taken over{scaled}, not "
         "created twice."
     )
 
@@ -364,7 +465,7 @@ def _updated(
     """The claim with what is declared. Raises `ClaimError` if that cannot be written, and API errors."""
     wanted = declared.to_wire()
     claim = op.reads.read(claim_id, olds.get("updatedAt"))
-    live = claim.resources.to_wire()
+    live = as_declared(claim.resources.to_wire(), olds["resources"], identity_of(olds).get(REWRITTEN) or ())
     # A read older than the state shows neither what the claim is now nor a change made outside of Pulumi.
     stale = is_stale(claim, api.parse_timestamp(olds.get("updatedAt")))
     if live == wanted and not stale:
@@ -390,7 +491,7 @@ def _updated(
         )
     claim = op.claims.update(claim_id, declared)
     op.reads.invalidate(claim_id)
-    if claim.resources.to_wire() != wanted:
+    if differing(claim.resources.to_wire(), wanted):
         raise ClaimError(
             text(
                 f"changing {labelled(resource_name, claim.id)} had no effect, though the API accepted the "

@@ -16,7 +16,7 @@ from support.plugin import Plugin
 
 import pulumi_coreweave_inference as inference
 from coreweave_inference import CapacityClaimResources
-from coreweave_inference.emulator import Emulator
+from coreweave_inference.emulator import Emulator, EmulatorSettings
 from pulumi_coreweave_inference import lookups
 from pulumi_coreweave_inference.capacity_claim import TYPE
 from pulumi_coreweave_inference.identity import Declaration, is_made_by, key_of
@@ -83,6 +83,20 @@ def test_state_keys_of_a_claim(plugin: Plugin) -> None:
     assert all(isinstance(time, str) for time in times.values())
     _, refreshed, _ = plugin.read(claim_id, outputs | times)
     assert refreshed.keys() == outputs.keys() | times.keys()
+
+
+def test_state_keys_of_a_claim_that_the_api_rewrites() -> None:
+    with (
+        Emulator(EmulatorSettings(zones_shown="sorted")) as emulator,
+        Plugin(emulator.environment()) as plugin,
+    ):
+        identity = {"namespace": NAMESPACE, "declaration": DECLARATION}
+        checked = plugin.check({}, {"resources": RESOURCES, "identity": identity})
+        claim_id, outputs = plugin.create(checked.inputs)
+        assert outputs["resources"] == RESOURCES
+        assert outputs["identity"]["rewritten"] == ["zones"]
+        _, read, _ = plugin.read(claim_id, outputs)
+        assert read == outputs
 
 
 def test_claim_ids_are_derived_as_published() -> None:

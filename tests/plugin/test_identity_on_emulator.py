@@ -70,6 +70,17 @@ def create_error(plugin: Plugin, namespace: str, **changes: Any) -> str:
     return plain(str(error.value))
 
 
+def refusal(again: Again, emulator: Emulator, namespace: str, **changes: Any) -> str:
+    """The error that both a preview and a create of a process that skips the preview end with."""
+    inputs = claim_inputs(namespace, **changes)
+    [failure] = again(emulator).check({}, inputs).failures
+    checked = again(emulator).check(inputs, inputs)  # with old inputs nothing is foreseen
+    with pytest.raises(PluginError) as error:
+        again(emulator).create(checked.inputs)
+    assert str(error.value) == failure
+    return plain(failure)
+
+
 def posts(emulator: Emulator) -> list[str | None]:
     """The ids that were posted, one after the other."""
     return list(dict.fromkeys(record.claim for record in emulator.requests() if record.method == "POST"))
@@ -109,7 +120,7 @@ def test_a_claim_that_cannot_be_adopted_yet_is_said_to_be_reserved(
     emulator, plugin = start()
     claim_id, _, _ = create(plugin, namespace)
     emulator.set_faults([{"path": "update", "fail": {"code": "resource_exhausted"}}])
-    text = create_error(again(emulator), namespace, instanceCount=8.0)
+    text = create_error(again(emulator), namespace)
     assert "Still reserved: the claim that already has this id, which is not in the state" in text
     assert "Still reserved: nothing" not in text
     assert [claim.id for claim in emulator.claims()] == [claim_id]
@@ -256,14 +267,198 @@ def test_a_claim_with_our_id_and_other_content_is_reported_and_unchanged(
     claim_id, _, _ = create(plugin, namespace)
     emulator.edit_claim(claim_id, spec={"resources": {"zones": ["US-EAST-04A"]}})
     emulator.clear_requests()
-    assert create_error(again(emulator), namespace) == snapshot("""\
+    assert refusal(again, emulator, namespace) == snapshot("""\
 creating capacity claim 'training' (id <id 1>) failed: a claim with this id exists, but differs from the declaration.
   it is named 'training-<digits>': 4 of 4 gb200-4x instances, STATUS_READY, zones US-EAST-04A
   Still reserved: that claim, unchanged.
   Next: if it belongs to this stack and was changed outside of Pulumi, run `pulumi up --refresh`, which creates a new claim and then releases this one
-        if the stack's state was copied into another stack, both compute the same ids: remove the claims from one of them with `pulumi state delete`\
+        if nothing needs it, release it with `capacity-claims release --all-stacks <id 1>`, which refuses if a stack manages it
+        if this stack's state is a copy of another stack's, remove the copied ClaimNamespace and claims from it with `pulumi state delete --target-dependents URN`, with the URN of the ClaimNamespace; the stack then creates claims of its own\
 """)
-    assert [record.operation for record in emulator.requests()] == ["list", "create", "get"]
+    assert [record.operation for record in emulator.requests()] == ["get", "list", "create", "get"]
+
+
+def test_a_claim_that_may_be_in_another_state_is_not_scaled_unseen(
+    start: Start, namespace: str, again: Again
+) -> None:
+    emulator, plugin = start()
+    claim_id, _, _ = create(plugin, namespace)
+    assert refusal(again, emulator, namespace, instanceCount=2.0) == snapshot("""\
+creating capacity claim 'training' (id <id 1>) failed: a claim with this id exists with 4 instances, and 2 are declared.
+  it is named 'training-<digits>': 4 of 4 gb200-4x instances, STATUS_READY
+  an interrupted create may have left it behind, or another resource or stack holds it
+  Still reserved: that claim, unchanged.
+  Next: if it is this resource's own, run `pulumi up` without `--replace`, or first declare instance_count=4, which takes the claim over as it is, and then change the count
+        if another resource or stack holds it, give this resource a name that was never used
+        if nothing needs it, release it with `capacity-claims release --all-stacks <id 1>`, which refuses if a stack manages it
+        if this stack's state is a copy of another stack's, remove the copied ClaimNamespace and claims from it with `pulumi state delete --target-dependents URN`, with the URN of the ClaimNamespace; the stack then creates claims of its own\
+""")
+    assert [(claim.id, claim.instance_count) for claim in emulator.claims()] == [(claim_id, 4)]
+
+
+def test_a_preview_says_that_a_new_claim_takes_over_an_existing_one(
+    start: Start, namespace: str, again: Again
+) -> None:
+    emulator, plugin = start()
+    create(plugin, namespace)
+    plugin = again(emulator)
+    assert plugin.check({}, claim_inputs(namespace)).failures == []
+    plugin.close()
+    assert plain(plugin.printed) == snapshot(
+        "capacity claim 'training' (id <id 1>) already exists (4 of 4 gb200-4x instances, STATUS_READY); it is taken over, not created.\n"
+    )
+
+
+def test_an_update_says_once_that_it_takes_over_a_claim(start: Start, namespace: str, again: Again) -> None:
+    emulator, plugin = start()
+    claim_id, _, _ = create(plugin, namespace)
+    plugin = again(emulator)
+    assert create(plugin, namespace)[0] == claim_id
+    plugin.close()
+    assert plugin.printed.count("taken over") == 1
+
+
+def test_a_preview_says_what_a_cut_off_create_left_behind(start: Start, namespace: str, again: Again) -> None:
+    emulator, plugin = start()
+    left, _, _ = create(plugin, namespace, zones=["US-EAST-04A"])
+    plugin = again(emulator)
+    assert plugin.check({}, claim_inputs(namespace)).failures == []
+    plugin.close()
+    assert f"(id {left}): 4 of 4" in plugin.printed
+    assert "another claim created for capacity claim 'training' still exists" in plugin.printed
+
+
+def test_a_preview_that_cannot_look_for_existing_claims_warns(
+    start: Start, namespace: str, again: Again
+) -> None:
+    emulator, _ = start()
+    emulator.set_faults([{"path": "get", "fail": {"code": "permission_denied"}}])
+    plugin = again(emulator)
+    assert plugin.check({}, claim_inputs(namespace)).failures == []
+    plugin.close()
+    assert "warning: looking for claims that a new resource would take over failed" in plugin.printed
+
+
+def test_taking_over_the_claim_of_a_renamed_resource_fails_the_preview(
+    start: Start, namespace: str, again: Again
+) -> None:
+    emulator, plugin = start()
+    claim_id, inputs, outputs = create(plugin, namespace)
+    plugin = again(emulator)  # a preview
+    assert plugin.check({}, claim_inputs(namespace)).failures == []
+    renamed = plugin.check(inputs, claim_inputs(namespace, key=f"{TYPE}::renamed"))
+    with pytest.raises(PluginError) as error:
+        plugin.diff(claim_id, outputs, renamed.inputs)
+    assert plain(str(error.value)) == snapshot("""\
+capacity claim 'training' (id <id 1>) would take over the claim of the resource 'renamed'.
+  'renamed' was created under the name 'training', so both compute the same id
+  Still reserved: the claim, unchanged.
+  Next: declare 'training' with ResourceOptions(depends_on=[…]) on the resource 'renamed', or give it a name that was never used\
+""")
+
+
+# an API that does not return what was sent
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        (
+            {"zones_shown": "sorted"},
+            "shows resources.zones as US-EAST-04A, US-WEST-04A instead of US-WEST-04A, US-EAST-04A",
+        ),
+        (
+            {"capacity_type_shown": "unspecified"},
+            "shows resources.capacity_type as CAPACITY_TYPE_UNSPECIFIED instead of",
+        ),
+    ],
+)
+def test_what_an_api_makes_of_a_declaration_is_said_once_and_is_no_change(
+    start: Start, namespace: str, again: Again, form: dict[str, Any], said: str
+) -> None:
+    emulator, plugin = start(**form)
+    claim_id, inputs, outputs = create(plugin, namespace)
+    declared = claim_inputs(namespace)["resources"]
+    plugin.close()
+    assert plugin.printed.count(said) == 1
+
+    plugin = again(emulator)
+    assert outputs["resources"] == declared | {"capacityType": "CAPACITY_TYPE_MANAGED"}
+    assert plugin.diff(claim_id, outputs, inputs).changes == "none"
+    _, read, read_inputs = plugin.read(claim_id, outputs)
+    assert read["resources"] == outputs["resources"]
+    assert read_inputs == {}
+    more = plugin.check(inputs, claim_inputs(namespace, instanceCount=6.0)).inputs
+    assert plugin.diff(claim_id, read, more).replaces == []
+    scaled = plugin.update(claim_id, read, more)
+    assert scaled["resources"] == outputs["resources"] | {"instanceCount": 6.0}
+    assert plugin.diff(claim_id, scaled, more).changes == "none"
+    plugin.close()
+    assert plugin.printed == ""
+
+    emulator.edit_claim(claim_id, spec={"resources": {"instanceCount": 7}})
+    _, drifted, _ = again(emulator).read(claim_id, scaled)
+    assert drifted["resources"] == scaled["resources"] | {"instanceCount": 7.0}
+
+
+def test_a_create_whose_response_was_lost_is_adopted_in_another_form(
+    start: Start, namespace: str, again: Again
+) -> None:
+    emulator, plugin = start(zones_shown="sorted", capacity_type_shown="unspecified")
+    claim_id, inputs, _ = create(plugin, namespace)  # and its response is lost
+    adopted, _, outputs = create(again(emulator), namespace)
+    assert adopted == claim_id
+    assert again(emulator).diff(claim_id, outputs, inputs).changes == "none"
+
+
+def test_the_order_of_zones_is_kept_as_drift_where_the_api_keeps_it(
+    start: Start, namespace: str, again: Again
+) -> None:
+    emulator, plugin = start()
+    claim_id, inputs, outputs = create(plugin, namespace)
+    assert "rewritten" not in outputs["identity"]
+    emulator.edit_claim(claim_id, spec={"resources": {"zones": ["US-EAST-04A", "US-WEST-04A"]}})
+    plugin = again(emulator)
+    _, read, _ = plugin.read(claim_id, outputs)
+    assert plugin.diff(claim_id, read, inputs).replaces == ["resources.zones"]
+
+
+# a wrong answer to a delete
+
+
+def test_a_claim_is_deleted_again_after_a_wrong_not_found(start: Start, namespace: str) -> None:
+    emulator, plugin = start()
+    claim_id, _, outputs = create(plugin, namespace)
+    emulator.set_faults([{"path": "delete", "nth": 1, "fail": {"code": "not_found"}}])
+    plugin.delete(claim_id, outputs)
+    assert emulator.claims() == []
+
+
+def test_a_delete_that_is_never_found_fails_while_the_claim_lives(start: Start, namespace: str) -> None:
+    emulator, plugin = start()
+    claim_id, _, outputs = create(plugin, namespace)
+    emulator.set_faults([{"path": "delete", "fail": {"code": "not_found"}}])
+    with pytest.raises(PluginError, match="releasing capacity claim 'training'"):
+        plugin.delete(claim_id, outputs)
+    assert [claim.id for claim in emulator.claims()] == [claim_id]
+
+
+def test_a_claim_that_is_gone_is_confirmed_before_its_entry_is_removed(start: Start, namespace: str) -> None:
+    emulator, plugin = start()
+    claim_id, _, outputs = create(plugin, namespace)
+    with Client(emulator.settings.token, endpoint=emulator.url) as client:
+        client.capacity_claims.delete(claim_id)
+    emulator.clear_requests()
+    plugin.delete(claim_id, outputs)
+    assert [record.operation for record in emulator.requests()][-1] == "get"
+
+
+def test_an_accepted_delete_whose_end_cannot_be_read_says_so(start: Start, namespace: str) -> None:
+    emulator, plugin = start(delete_delay=1.5)
+    claim_id, _, outputs = create(plugin, namespace)
+    emulator.set_faults([{"path": "get", "fail": {"code": "permission_denied"}}])
+    with pytest.raises(PluginError, match="Still reserved: the claim, until the deletion that the API has"):
+        plugin.delete(claim_id, outputs)
 
 
 def test_a_namespace_removed_by_hand_does_not_change_existing_claims(start: Start, namespace: str) -> None:

@@ -331,7 +331,7 @@ def test_a_repeated_create_adopts_the_claim(plugin: Plugin, emulator: Emulator, 
     assert again == claim_id
     assert second["identity"]["incarnation"] != outputs["identity"]["incarnation"]
     assert len(emulator.claims()) == 1
-    assert "is adopted, not created twice" in plugin.close()
+    assert "it is taken over, not created twice" in plugin.close()
 
 
 def test_delete_waits_until_the_claim_is_gone(namespace: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,12 +12,15 @@ import pytest
 
 from coreweave_inference import (
     AlreadyExists,
+    ApiError,
     CapacityClaim,
     CapacityClaimResources,
     FailedPrecondition,
+    InvalidArgument,
     NotFound,
     Unavailable,
 )
+from coreweave_inference.retry import RetryPolicy
 from pulumi_coreweave_inference.create import (
     MAXIMUM_ATTEMPTS,
     AttemptsExhausted,
@@ -26,6 +30,8 @@ from pulumi_coreweave_inference.create import (
     IdConflict,
     ListedButNotReadable,
     NameTaken,
+    TakeoverRefused,
+    takeover,
 )
 from pulumi_coreweave_inference.identity import Declaration
 from pulumi_coreweave_inference.operation import Operation
@@ -64,6 +70,7 @@ class Api:
         self.deletion_takes: float | None = 0  # seconds; None: it never ends
         self.reuse_ids = True
         self.now = 0.0
+        self.said: list[str] = []
         self.unreadable_looks = 0  # how many GETs and LISTs answer as if the claim was not there
 
     def put(self, declaration: Declaration, attempt: int = 0, **changes: Any) -> str:
@@ -86,7 +93,7 @@ class Api:
         self.claims[id] = {"name": name, "resources": resources.to_wire(), "status": "STATUS_CREATING"}
         return self._read(id)
 
-    def get(self, id: str) -> CapacityClaim:
+    def get(self, id: str, *, retry: RetryPolicy | None = None) -> CapacityClaim:
         self._pass()
         self.calls.append("GET")
         if self._unreadable() or id not in self.claims:
@@ -138,20 +145,26 @@ class Api:
         )
 
 
-def run(api: Any, declaration: Declaration, owners: dict[str, str] | None = None) -> Created:
+def run(api: Any, declaration: Declaration, owners: dict[str, str] | None = None, **settings: Any) -> Created:
     """Run a create without the translation of what the API answers, in the time of the API."""
+    op = operation(api, **settings)
+    for claim_id, key in (owners or {}).items():
+        op.guard.on_diff(claim_id, {}, {"identity": {"declaration": key}})
+    return Creation(op, declaration).run()
+
+
+def operation(api: Any, **settings: Any) -> Operation:
+    """An operation in the time of the API; what it says is in `api.said`."""
 
     def sleep(seconds: float) -> None:
         api.now += seconds
 
-    op = Operation(
-        Settings(read_grace=20, delete_timeout=60),
+    return Operation(
+        replace(Settings(read_grace=20, delete_timeout=60), **settings),
         Clock(now=lambda: api.now, sleep=sleep),
         connect=lambda _: SimpleNamespace(capacity_claims=api, close=lambda: None),  # type: ignore[arg-type]
+        say=api.said.append,
     )
-    for claim_id, key in (owners or {}).items():
-        op.guard.on_diff(claim_id, {}, {"identity": {"declaration": key}})
-    return Creation(op, declaration).run()
 
 
 def test_a_new_claim_is_one_post_and_nothing_else() -> None:
@@ -169,12 +182,71 @@ def test_a_claim_whose_response_was_lost_is_adopted() -> None:
     assert (created.adopted, created.scaled, api.calls) == (True, False, ["POST", "GET", "PATCH"])
 
 
-def test_a_claim_adopted_with_another_count_is_scaled() -> None:
+@pytest.mark.parametrize("count", [2, 6])
+def test_a_claim_with_another_count_is_not_taken_over_without_evidence(count: int) -> None:
     api = Api()
     api.put(declare())
-    created = run(api, declare(instanceCount=6))
+    for create in (run, lambda api, declaration: takeover(operation(api), declaration)):
+        with pytest.raises(TakeoverRefused, match=f"exists with 4 instances, and {count} are declared"):
+            create(api, declare(instanceCount=count))
+    assert set(api.calls) == {"POST", "GET"}  # and the POST was refused
+
+
+def test_the_claim_being_replaced_is_adopted_and_scaled() -> None:
+    api = Api()
+    claim_id = api.put(declare())
+    created = run(api, declare(instanceCount=6), owners={claim_id: KEY})
     assert (created.adopted, created.scaled) == (True, True)
     assert created.claim.resources.instance_count == 6
+
+
+def test_a_claim_is_adopted_and_scaled_where_overwriting_is_allowed() -> None:
+    api = Api()
+    api.put(declare())
+    assert run(api, declare(instanceCount=2), overwrite=True).scaled
+    assert takeover(operation(api, overwrite=True), declare(instanceCount=1)) is not None
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        {"zones": ["US-EAST-04A", "US-WEST-04A"]},
+        {"capacityType": "CAPACITY_TYPE_UNSPECIFIED"},
+        {"capacityType": "CAPACITY_TYPE_OF_TOMORROW"},
+    ],
+)
+def test_a_claim_is_adopted_in_the_form_that_the_api_gave_it(returned: dict[str, Any]) -> None:
+    api = Api()
+    claim_id = api.put(declare(), resources=resources(**returned).to_wire())
+    found = takeover(operation(api), declare())
+    assert found is not None
+    assert run(api, declare()).claim.id == found.id == claim_id
+
+
+@pytest.mark.parametrize("returned", [{"zones": ["US-WEST-04A"]}, {"instanceId": "h100-80gb-sxm5"}])
+def test_content_that_the_declaration_excludes_is_not_taken_over(returned: dict[str, Any]) -> None:
+    api = Api()
+    api.put(declare(), resources=resources(**returned).to_wire())
+    with pytest.raises(IdConflict):
+        takeover(operation(api), declare())
+    with pytest.raises(IdConflict):
+        run(api, declare())
+    assert "PATCH" not in api.calls
+
+
+def test_a_takeover_is_foreseen_along_the_same_way_as_a_create() -> None:
+    api = Api()
+    assert takeover(operation(api), declare()) is None
+    first = api.put(declare(), status="STATUS_FAILED", allocatedInstances=2)
+    second = api.put(declare(), attempt=1)
+    found = takeover(operation(api), declare())
+    assert found is not None
+    assert found.id == second == run(api, declare()).claim.id
+    api.claims[first]["status"] = "STATUS_DELETING"
+    assert takeover(operation(api), declare()) is None
+    op = operation(api)
+    op.guard.on_diff(first, {}, {"identity": {"declaration": "another"}})
+    assert takeover(op, declare()) is not None
 
 
 @pytest.mark.parametrize("reuse_ids", [True, False])
@@ -242,11 +314,54 @@ def test_a_failed_claim_that_is_already_gone_is_created_again() -> None:
     assert not run(api, declare()).adopted
 
 
-def test_a_failed_claim_that_holds_instances_is_kept() -> None:
+def test_a_failed_claim_that_holds_instances_is_kept_beside_a_new_one() -> None:
     api = Api()
     failed = api.put(declare(), status="STATUS_FAILED", allocatedInstances=2)
-    assert run(api, declare()).claim.id == failed
+    created = run(api, declare())
+    assert (created.claim.id, created.adopted) == (declare().claim_id(1), False)
+    assert failed in api.claims
     assert "DELETE" not in api.calls
+    assert run(api, declare()).claim.id == declare().claim_id(1)  # and it is the same one the next time
+
+
+def test_a_failed_claim_is_deleted_again_after_a_wrong_not_found() -> None:
+    class Wrong(Api):
+        def delete(self, id: str) -> CapacityClaim | None:
+            if self.calls.count("DELETE") < 2:
+                self.calls.append("DELETE")
+                raise NotFound("it is not there")
+            return super().delete(id)
+
+    api = Wrong()
+    api.put(declare(), status="STATUS_FAILED", allocatedInstances=0)
+    assert not run(api, declare()).adopted
+    assert api.now < 10
+
+
+def test_a_long_wait_says_what_it_waits_for_and_for_how_long() -> None:
+    api = Api()
+    api.deletion_takes = 90
+    api.leave(api.put(declare()))
+    run(api, declare(), delete_timeout=1200)
+    assert [line.partition("; at most ")[2] for line in api.said] == [
+        "19m58s more",
+        "19m28s more",
+        "18m58s more",
+    ]
+    assert all("waiting until the previous claim" in line for line in api.said)
+    assert all("(4 of 4 gb200-4x instances, STATUS_DELETING)" in line for line in api.said)
+
+
+def test_a_name_that_an_invisible_claim_holds_is_tried_twice() -> None:
+    class Invisible(Api):
+        def create(self, name: str, resources: Any, *, id: str | None = None) -> CapacityClaim:
+            self.calls.append("POST")
+            raise AlreadyExists("it exists")
+
+    api = Invisible()
+    with pytest.raises(NameTaken, match="shows no claim with such an id or the name"):
+        run(api, declare(name="production"))
+    assert api.calls.count("POST") == 2
 
 
 def test_a_stale_read_is_looked_through_and_never_taken_for_a_burnt_id() -> None:
@@ -289,16 +404,17 @@ def test_a_claim_that_reads_alive_and_refuses_a_write_is_looked_at_again(looks: 
     assert (api.calls.count("PATCH"), api.calls.count("POST")) == (1, 2)
 
 
-def test_a_claim_is_adopted_where_writes_without_a_change_are_refused() -> None:
+@pytest.mark.parametrize("refusal", [FailedPrecondition, InvalidArgument])
+def test_a_claim_is_adopted_where_writes_without_a_change_are_refused(refusal: type[ApiError]) -> None:
     class Strict(Api):
         def update(self, id: str, resources: CapacityClaimResources) -> CapacityClaim:
-            raise FailedPrecondition("nothing changes")
+            raise refusal("nothing changes")
 
     api = Strict()
     claim_id = api.put(declare())
     assert run(api, declare()).claim.id == claim_id
-    with pytest.raises(FailedPrecondition):
-        run(api, declare(instanceCount=5))
+    with pytest.raises(refusal):
+        run(api, declare(instanceCount=5), owners={claim_id: KEY})
 
 
 def test_a_claim_that_vanishes_while_it_is_adopted_is_created_again() -> None:
@@ -383,6 +499,7 @@ class OneClaim:
         self.now = 0.0
         self.calls: list[str] = []
         self.posted: list[str] = []
+        self.said: list[str] = []
 
     def create(self, name: str, resources: CapacityClaimResources, *, id: str | None = None) -> CapacityClaim:
         assert id
