@@ -21,6 +21,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import FrameType
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import pulumi
@@ -451,21 +452,26 @@ class Poller:
 
 @contextlib.contextmanager
 def _interrupt(handler: Callable[[], None]) -> Iterator[None]:
-    """Call the handler on SIGINT while this lasts; signals reach the main thread only."""
+    """Call the handler on SIGINT while this lasts; signals reach the main thread only.
+
+    Not with `loop.add_signal_handler`: its counterpart does not restore the handler that was there before.
+    """
     loop = asyncio.get_running_loop()
+
+    def interrupted(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(handler)
+
+    before = signal.getsignal(signal.SIGINT)
     try:
-        loop.add_signal_handler(signal.SIGINT, handler)
-    except (NotImplementedError, RuntimeError, ValueError):
-        yield
-        return
+        if before is not None:  # a handler that was not set by Python cannot be restored
+            signal.signal(signal.SIGINT, interrupted)
+    except ValueError:  # not the main thread
+        before = None
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
-
-
-def _unexpected_for_long(wait: _Wait, now: float) -> bool:
-    return wait.unexpected_since is not None and now - wait.unexpected_since >= _MAXIMUM_LAG
+        if before is not None and signal.getsignal(signal.SIGINT) is interrupted:
+            signal.signal(signal.SIGINT, before)
 
 
 async def _get(reader: Reader, ids: Iterable[str]) -> dict[str, CapacityClaim]:

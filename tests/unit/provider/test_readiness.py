@@ -492,6 +492,55 @@ def test_ctrl_c_ends_every_wait_with_what_is_held() -> None:
         assert str(ended).startswith("interrupted while waiting for 2 capacity claims.")
 
 
+@pytest.mark.parametrize("kind", ["signal", "loop", "ignored"])
+def test_a_wait_puts_the_programs_own_handler_of_sigint_back(kind: str) -> None:
+    interrupts: list[int] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        if kind == "loop":
+            loop.add_signal_handler(signal.SIGINT, interrupts.append, signal.SIGINT)
+        elif kind == "signal":
+            signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+        else:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        clock = Clock()
+        poller = Poller(lambda: Script(clock, creating_until(3, "c1")), clock, clock.pause)
+        await poller.wait(goal("c1"), Shown().lines.append, Shown().lines.append)
+        await asyncio.sleep(0)
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(0.05)
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        asyncio.run(main())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert interrupts == ([] if kind == "ignored" else [signal.SIGINT])
+
+
+def test_a_handler_that_is_set_during_a_wait_stays() -> None:
+    def own(number: int, frame: Any) -> None: ...
+
+    async def main() -> object:
+        clock = Clock()
+
+        async def pause(joined: asyncio.Event, seconds: float) -> None:
+            await clock.pause(joined, seconds)
+            signal.signal(signal.SIGINT, own)
+
+        poller = Poller(lambda: Script(clock, creating_until(3, "c1")), clock, pause)
+        await poller.wait(goal("c1"), Shown().lines.append, Shown().lines.append)
+        await asyncio.sleep(0)
+        return signal.getsignal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert asyncio.run(main()) is own
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupt_before_anything_is_waited_for_changes_nothing() -> None:
     async def main() -> CapacityClaim:
         clock = Clock()
