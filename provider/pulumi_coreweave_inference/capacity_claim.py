@@ -23,7 +23,7 @@ from .identity import key_of
 from .inputs import DECLARATION, IDENTITY, NAMESPACE, api_spelling
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
-from .settings import USER_AGENT, program_settings
+from .settings import USER_AGENT, Settings, program_settings
 
 TYPE: Final = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
 _ONE_LOOK: Final = RetryPolicy(deadline=0)  # the poller repeats its reads; a preview reads once
@@ -283,7 +283,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             resource_name=self._resource_name,
             claim_id=claim_id,
             resources=api.CapacityClaimResources.model_validate(dict(resources)),
-            readiness=self._readiness,
+            readiness=self._readiness if waits else None,
             updated_at=await self.__dict__["updatedAt"].future(),  # as in the state; `updated_at` is live
             urn=await self.urn.future(),
         )
@@ -338,8 +338,17 @@ class _Program:
     """
 
     def __init__(self) -> None:
-        self.poller = Poller(self._reader, asyncio.get_event_loop().time)
         self._client: api.AsyncClient | None = None
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings of the stack. Raises `InvalidSetting`."""
+        return program_settings()
+
+    @cached_property
+    def poller(self) -> Poller:
+        """Waits for all claims. Raises `InvalidSetting`."""
+        return Poller(self._reader, asyncio.get_event_loop().time, settings=self.settings)
 
     @cached_property
     def namespace(self) -> ClaimNamespace:
@@ -349,7 +358,7 @@ class _Program:
     def _reader(self) -> api.AsyncCapacityClaims:
         """The operations of the client that all claims of the program share."""
         if self._client is None:
-            settings = program_settings()
+            settings = self.settings
             self._client = api.AsyncClient(
                 settings.token,
                 endpoint=settings.endpoint,

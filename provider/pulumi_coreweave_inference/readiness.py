@@ -37,9 +37,10 @@ from coreweave_inference.errors import (
 )
 from coreweave_inference.settings import format_duration, parse_duration
 
-from .errors import InvalidReadiness, described, labelled, text
-from .reads import reaching_back_to
+from .errors import InvalidReadiness, api_failure, described, labelled, text
+from .reads import MAXIMUM_AGE, reaching_back_to
 from .rounds import FIRST_LOOK, Rounds
+from .settings import Settings
 
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 PROGRESS_EVERY: Final = 15.0  # seconds after which progress is shown even if nothing changed
 _INSTANT: Final = 0.001  # seconds; shorter pauses are skipped
 _NAMED: Final = 10  # claims that the text of an interrupt names; it counts the others
-_MAXIMUM_LAG: Final = 60.0  # seconds by which an answer may lag behind what was just written
 _FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument)
 
 
@@ -138,7 +138,8 @@ def judge(claim: CapacityClaim, goal: Goal) -> Verdict:
 def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage: str = "") -> str:
     """One line for the claim's row: state, allocated of requested, time left, the zones' reasons.
 
-    A terminal cuts off the end of the line, so the reasons come last.
+    The setting that switches waits off is only named: without a wait, a pending replacement releases the old
+    claim. A terminal cuts off the end of the line, so the reasons come last.
     """
     parts = [f"{claim.state.short}, {_allocated(claim)}" if claim is not None else "not readable yet"]
     if left is not None:
@@ -153,12 +154,18 @@ def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage
 def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: str = "") -> str:
     """The text for a claim that did not become ready: what exists, what is still reserved, what to do."""
     label = labelled(goal.resource_name, goal.claim_id)
-    if claim is None:
+    if claim is None and outage:
         return text(
             f"{label} could not be read for {format_duration(round(waited))}.",
-            said=[outage] if outage else ["the API says that this claim does not exist"],
+            said=[outage],
             held="the claim, as far as we know; it stays in the state.",
-            then=["run `pulumi refresh` to see whether it still exists, or `pulumi up` to keep waiting"],
+            then=["run `pulumi up` again when the API responds; nothing is created twice"],
+        )
+    if claim is None:
+        return text(
+            f"{label} is in the state, but no longer exists: the API does not find it.",
+            held="nothing of it, according to the API.",
+            then=["run `pulumi refresh` to remove it from the state, then `pulumi up` to create a new claim"],
         )
     said = [*_zone_reasons(claim), *([outage] if outage else [])]
     held = f"{_allocated(claim)} instances; the claim stays in the state."
@@ -236,16 +243,13 @@ class _Wait:
     show: Callable[[str], None]
     warn: Callable[[str], None]
     started: float
+    timeout: float
     result: asyncio.Future[CapacityClaim]
     seen: CapacityClaim | None = None
     shown: str = ""
     shown_at: float = 0.0
     failure: str = ""
     unexpected_since: float | None = None
-
-    @property
-    def timeout(self) -> float:
-        return self.goal.readiness.seconds if self.goal.readiness else _MAXIMUM_LAG
 
     def left(self, now: float) -> float:
         return self.started + self.timeout - now
@@ -263,10 +267,12 @@ class Poller:
         reader: Callable[[], Reader],
         clock: Callable[[], float],
         pause: Callable[[asyncio.Event, float], Awaitable[None]] | None = None,
+        settings: Settings = Settings(),  # noqa: B008 - frozen
     ) -> None:
         self._reader = reader
         self._clock = clock
         self._pause = pause or _pause
+        self._settings = settings
         self._waits: list[_Wait] = []  # several may wait for one claim
         self._joined = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -284,7 +290,8 @@ class Poller:
         if known is not None and judge(known, goal) is Verdict.READY:
             return known
         loop = asyncio.get_running_loop()
-        wait = _Wait(goal, show, warn, self._clock(), loop.create_future())
+        timeout = goal.readiness.seconds if goal.readiness else self._settings.retry_deadline
+        wait = _Wait(goal, show, warn, self._clock(), timeout, loop.create_future())
         self._waits.append(wait)
         self._rounds.join(wait.started)
         self._joined.set()
@@ -295,7 +302,7 @@ class Poller:
     def _from_list(self, goal: Goal) -> CapacityClaim | None:
         """The claim from an earlier list of this run, unless that is older than the state."""
         claim = self._listed.get(goal.claim_id)
-        if claim is None or self._clock() - self._listed_at > _MAXIMUM_LAG:
+        if claim is None or self._clock() - self._listed_at > MAXIMUM_AGE:
             return None
         listed, known = api.parse_timestamp(claim.status.updated_at), api.parse_timestamp(goal.updated_at)
         is_current = listed is not None and known is not None and listed >= known
@@ -373,17 +380,17 @@ class Poller:
             if not wait.result.done():
                 wait.result.set_exception(error)
 
-    async def _look(self, reader: Reader, waits: list[_Wait]) -> tuple[str, str]:
+    async def _look(self, reader: Reader, waits: list[_Wait]) -> tuple[str, CoreweaveError | None]:
         """Read all claims once; returns an outage, or a failure that ends every wait."""
         now = self._clock()
         try:
             found = await self._read(reader, [wait.goal for wait in waits])
         except _FATAL as error:
-            return "", str(error)
+            return "", error
         except CoreweaveError as error:
             for wait in waits:
                 wait.unexpected_since = None  # unknown for how long, until the next read
-            return _outage(error), ""
+            return _outage(error), None
         for wait in waits:
             claim = found.get(wait.goal.claim_id)
             wait.seen = claim
@@ -395,7 +402,7 @@ class Poller:
                 wait.unexpected_since = None
             elif wait.unexpected_since is None:
                 wait.unexpected_since = now
-        return "", ""
+        return "", None
 
     async def _read(self, reader: Reader, goals: list[Goal]) -> Mapping[str, CapacityClaim]:
         wanted = {goal.claim_id for goal in goals}
@@ -408,17 +415,20 @@ class Poller:
         found = {claim_id: self._listed[claim_id] for claim_id in wanted & self._listed.keys()}
         return found | await _get(reader, sorted(wanted - found.keys()))
 
-    def _step(self, wait: _Wait, outage: str, fatal: str) -> None:
+    def _step(self, wait: _Wait, outage: str, fatal: CoreweaveError | None) -> None:
         now = self._clock()
         goal, claim = wait.goal, wait.seen
         waited = now - wait.started
         if fatal:
-            self._keep_failure(wait, not_ready(None, goal, waited, fatal))
+            held = "the claim, as far as we know; it stays in the state."
+            self._keep_failure(
+                wait, str(api_failure("reading", goal.resource_name, goal.claim_id, fatal, held=held))
+            )
             return
         verdict = judge(claim, goal) if claim is not None and not outage else Verdict.WAITING
         if verdict is Verdict.READY and claim is not None:
             self._done(wait, claim)
-        elif verdict is Verdict.FAILED or _unexpected_for_long(wait, now):
+        elif verdict is Verdict.FAILED or self._is_unexpected_for_long(wait, now):
             self._keep_failure(wait, not_ready(claim, goal, waited, outage))
         elif wait.left(now) <= 0:
             failure = not_ready(claim, goal, waited, outage)
@@ -430,6 +440,10 @@ class Poller:
                 self._keep_failure(wait, failure)
         else:
             self._show(wait, outage, now)
+
+    def _is_unexpected_for_long(self, wait: _Wait, now: float) -> bool:
+        since = wait.unexpected_since
+        return since is not None and now - since >= self._settings.read_grace
 
     def _done(self, wait: _Wait, claim: CapacityClaim) -> None:
         if wait.shown:

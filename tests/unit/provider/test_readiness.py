@@ -181,10 +181,18 @@ capacity claim 'training' (id c1) differs from the declaration: it was changed o
 
 def test_the_text_of_a_vanished_claim() -> None:
     assert not_ready(None, goal(), 60) == snapshot("""\
+capacity claim 'training' (id c1) is in the state, but no longer exists: the API does not find it.
+  Still reserved: nothing of it, according to the API.
+  Next: run `pulumi refresh` to remove it from the state, then `pulumi up` to create a new claim\
+""")
+
+
+def test_the_text_of_an_outage() -> None:
+    assert not_ready(None, goal(), 60, "the API does not respond at the moment (unavailable)") == snapshot("""\
 capacity claim 'training' (id c1) could not be read for 1m.
-  the API says that this claim does not exist
+  the API does not respond at the moment (unavailable)
   Still reserved: the claim, as far as we know; it stays in the state.
-  Next: run `pulumi refresh` to see whether it still exists, or `pulumi up` to keep waiting\
+  Next: run `pulumi up` again when the API responds; nothing is created twice\
 """)
 
 
@@ -324,6 +332,7 @@ def test_a_refused_token_ends_the_wait_at_once() -> None:
     (error,), script, _, _ = wait_for(lambda _: Unauthenticated("token expired"), goal())
     assert isinstance(error, pulumi.RunError)
     assert "token expired" in str(error)
+    assert "Next: check that COREWEAVE_API_TOKEN or coreweave:token holds a token" in str(error)
     assert len(script.calls) == 1
 
 
@@ -372,20 +381,32 @@ def test_a_claim_that_is_gone_fails_after_a_while_not_at_one_stale_read() -> Non
 
     (result,), *_ = wait_for(at, goal())
     assert result.id == "c1"
-    (error,), _, _, clock = wait_for(lambda _: [], goal())
-    assert "this claim does not exist" in str(error)
-    assert 60 <= clock.now < 70
+
+
+@pytest.mark.parametrize("readiness", [Readiness(), None])
+def test_a_claim_that_is_gone_fails_after_the_read_grace(readiness: Readiness | None) -> None:
+    (error,), _, _, clock = wait_for(lambda _: [], goal(readiness=readiness))
+    assert "no longer exists" in str(error)
+    assert "run `pulumi refresh` to remove it from the state" in str(error)
+    assert 20 <= clock.now < 25
+
+
+def test_without_a_wait_an_outage_lasts_as_long_as_calls_are_retried() -> None:
+    (error,), _, _, clock = wait_for(lambda _: Unavailable("no backend"), goal(readiness=None))
+    assert "could not be read for 2m" in str(error)
+    assert "no backend" in str(error)
+    assert 120 <= clock.now < 126
 
 
 def test_a_claim_changed_outside_fails_before_its_timeout() -> None:
     (error,), _, _, clock = wait_for(lambda _: [claim(instanceCount=2, allocated=2)], goal())
     assert "it was changed outside of Pulumi" in str(error)
-    assert 60 <= clock.now < 70
+    assert 20 <= clock.now < 25
 
 
 def test_an_answer_from_before_the_last_change_is_waited_through() -> None:
     def at(now: float) -> list[CapacityClaim]:
-        return [claim(instanceCount=2, allocated=2)] if now < 30 else [claim()]
+        return [claim(instanceCount=2, allocated=2)] if now < 15 else [claim()]
 
     (result,), *_ = wait_for(at, goal())
     assert result.resources.instance_count == 4
