@@ -279,6 +279,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             self._refuse_what_is_never_ready(claim_id, resources, self._readiness)
         if not claim_id or resources is None:
             return None
+        waits = pulumi.runtime.is_dry_run() or program.settings.wait
         goal = Goal(
             resource_name=self._resource_name,
             claim_id=claim_id,

@@ -143,7 +143,7 @@ def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage
     """
     parts = [f"{claim.state.short}, {_allocated(claim)}" if claim is not None else "not readable yet"]
     if left is not None:
-        parts[0] += f", {format_duration(max(0, round(left)))} left"
+        parts[0] += f", {format_duration(max(0, round(left)))} left (coreweave:wait)"
     if outage:
         parts.append(outage)
     if claim is not None:
