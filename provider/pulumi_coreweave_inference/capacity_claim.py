@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sys
 import threading
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from coreweave_inference.retry import RetryPolicy
 from . import mocks
 from .errors import ClaimError, InvalidReadiness, labelled
 from .identity import key_of
-from .inputs import DECLARATION, IDENTITY, NAMESPACE, api_spelling
+from .inputs import DECLARATION, IDENTITY, NAMESPACE, RESOURCE_FIELDS, api_spelling, program_spelling
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
 from .settings import USER_AGENT, Settings, program_settings
@@ -181,6 +182,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             )
         self._resource_name = resource_name
         self._readiness = readiness
+        self._ignored = _ignored_fields(opts)
         program = _program()
         if isinstance(resources, Mapping):
             resources = api_spelling(resources)
@@ -330,6 +332,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             readiness=self._readiness if waits else None,
             updated_at=await self.__dict__["updatedAt"].future(),  # as in the state; `updated_at` is live
             urn=await self._registered.urn.future(),
+            ignored=self._ignored,
         )
         if pulumi.runtime.is_dry_run():
             return await _peek(program, goal)
@@ -343,7 +346,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
     def _refuse_what_is_never_ready(
         self, claim_id: str | None, resources: Mapping[str, Any], readiness: Readiness
     ) -> None:
-        count = api_spelling(resources).get("instanceCount")
+        count = None if "instance_count" in self._ignored else api_spelling(resources).get("instanceCount")
         if readiness.min_instances and isinstance(count, (int, float)) and readiness.min_instances > count:
             raise pulumi.RunError(
                 f"{labelled(self._resource_name, claim_id)} can never be ready: min_instances is "
@@ -476,13 +479,28 @@ async def _key_below(resource_name: str, parent: pulumi.Resource) -> str:
     return key_of(await pulumi.create_urn(resource_name, TYPE, parent=parent).future() or "")
 
 
+def _ignored_fields(opts: pulumi.ResourceOptions | None) -> frozenset[str]:
+    """The fields of `resources` that `ignore_changes` leaves to somebody else, as Python spells them.
+
+    The engine keeps the value in the state for them. What a transform adds to the options is not seen here.
+    """
+    ignored: set[str] = set()
+    for path in (opts and opts.ignore_changes) or ():
+        first, *rest = [*(re.findall(r"\w+|\*", path) or [""]), "*"]
+        if first in ("resources", "*"):
+            ignored.update(
+                RESOURCE_FIELDS if first == "*" or rest[0] == "*" else {rest[0]} & set(RESOURCE_FIELDS)
+            )
+    return frozenset(map(program_spelling, ignored))
+
+
 async def _peek(program: _Program, goal: Goal) -> _Observed | None:
     """An existing claim, for a preview; None if it cannot be read or is about to change."""
     try:
         claim = await program.poller.peek(goal)
     except ClaimError:
         return None  # an invalid setting, which the provider reports
-    if claim is None or claim.resources.to_wire() != goal.resources.to_wire():
+    if claim is None or not goal.matches(claim):
         return None
     return _Observed(claim)
 

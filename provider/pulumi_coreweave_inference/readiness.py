@@ -19,7 +19,7 @@ import enum
 import shlex
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Literal, Protocol
@@ -88,7 +88,11 @@ class Readiness:
 
 @dataclass(frozen=True)
 class Goal:
-    """One claim to wait for. Without `readiness`, a single read is enough."""
+    """One claim to wait for. Without `readiness`, a single read is enough.
+
+    `ignored`: the fields of `resources` that the program's `ignore_changes` leaves to somebody else, as
+    `CapacityClaimResources` spells them. They may have any value.
+    """
 
     resource_name: str
     claim_id: str
@@ -96,17 +100,22 @@ class Goal:
     readiness: Readiness | None
     updated_at: str | None = None
     urn: str | None = None
+    ignored: frozenset[str] = frozenset()
 
     @property
     def target(self) -> str:
         """The resource's URN, quoted for a POSIX shell."""
         return shlex.quote(self.urn or "URN")
 
-    @property
-    def minimum(self) -> int:
+    def matches(self, claim: CapacityClaim) -> bool:
+        """Whether a claim has the declared resources."""
+        theirs = {name: getattr(claim.resources, name) for name in self.ignored}
+        return _same_resources(claim.resources, self.resources.model_copy(update=theirs))
+
+    def minimum(self, claim: CapacityClaim) -> int:
         """How many instances must be allocated."""
         minimum = self.readiness.min_instances if self.readiness else None
-        return self.resources.instance_count if minimum is None else minimum
+        return claim.resources.instance_count if minimum is None else minimum
 
 
 class Verdict(enum.Enum):
@@ -128,8 +137,8 @@ def judge(claim: CapacityClaim, goal: Goal) -> Verdict:
         return Verdict.FAILED
     if (
         claim.state == api.ClaimState.READY
-        and _same_resources(claim.resources, goal.resources)
-        and claim.status.allocated_instances >= goal.minimum
+        and goal.matches(claim)
+        and claim.status.allocated_instances >= goal.minimum(claim)
     ):
         return Verdict.READY
     return Verdict.WAITING
@@ -188,7 +197,9 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: st
                 f"or release it with `pulumi destroy --target {goal.target}`",
             ],
         )
-    if not _same_resources(claim.resources, goal.resources):
+    if not goal.matches(claim):
+        only_count = replace(goal, ignored=goal.ignored | {"instance_count"}).matches(claim)
+        ignoring = 'ResourceOptions(ignore_changes=["resources.instanceCount"])'
         return text(
             f"{label} differs from the declaration: it was changed outside of Pulumi.",
             said=[
@@ -196,10 +207,14 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: st
                 f"the API holds: {described(claim.resources)}",
             ],
             held=held,
-            then=["run `pulumi refresh` to record the change, then `pulumi preview` to see how to undo it"],
+            then=[
+                "run `pulumi refresh` to record the change, then `pulumi preview` to see how to undo it",
+                *([f"or leave the count to whatever has changed it: {ignoring}"] if only_count else []),
+            ],
         )
     fewer = ", or Readiness(min_instances=…)" if claim.state == api.ClaimState.READY else ""
-    enough = f", {goal.minimum} of them required" if goal.minimum != goal.resources.instance_count else ""
+    minimum = goal.minimum(claim)
+    enough = f", {minimum} of them required" if minimum != claim.resources.instance_count else ""
     return text(
         f"{label} is not ready after {format_duration(round(waited))}: {_allocated(claim)} instances "
         f"allocated{enough} ({claim.state}).",
@@ -306,7 +321,7 @@ class Poller:
             return None
         listed, known = api.parse_timestamp(claim.status.updated_at), api.parse_timestamp(goal.updated_at)
         is_current = listed is not None and known is not None and listed >= known
-        return claim if is_current and _same_resources(claim.resources, goal.resources) else None
+        return claim if is_current and goal.matches(claim) else None
 
     async def peek(self, goal: Goal) -> CapacityClaim | None:
         """The current claim, for a preview; None if it cannot be read.
@@ -396,7 +411,7 @@ class Poller:
             wait.seen = claim
             unexpected = claim is None or (
                 claim.state not in (api.ClaimState.FAILED, api.ClaimState.DELETING)
-                and not _same_resources(claim.resources, wait.goal.resources)
+                and not wait.goal.matches(claim)
             )
             if not unexpected:
                 wait.unexpected_since = None

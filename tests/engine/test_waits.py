@@ -125,3 +125,18 @@ def test_a_lenient_claim_holds_its_dependents_until_its_timeout(start: Start) ->
     assert set(stack.resources()) == {"first", "after", "second", "after-second"}
     posts = [each.time for each in stack.emulator.requests() if each.method == "POST"]
     assert posts[2] - posts[1] > 0.9
+
+
+def test_a_count_that_is_ignored_is_not_waited_for(start: Start) -> None:
+    stack = start()
+    declared = claim(4, opts={"ignore_changes": ["resources.instanceCount"]})
+    stack.declare(training=declared)
+    stack.up()
+    (held,) = stack.emulator.claims()
+    stack.emulator.edit_claim(held.id, spec={"resources": {"instanceCount": 6}})  # an autoscaler
+    for prepare in (lambda: None, stack.refresh):
+        prepare()
+        stack.emulator.clear_requests()
+        assert stack.up() == {"same": 3}
+        assert stack.writes() == []
+        assert stack.outputs()["allocated"] == {"training": 6}

@@ -231,3 +231,22 @@ def test_the_state_holds_the_innermost_frames_of_a_declaration(
     here = Path(__file__).name
     assert stacks["direct"] == (["capacity_claim.py", here, here] if limit is None else [])
     assert getattr(sys, "tracebacklimit", None) == limit
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("resources.instanceCount", {"instance_count"}),
+        ('resources["instanceCount"]', {"instance_count"}),
+        ('["resources"]["instanceCount"]', {"instance_count"}),
+        ("resources.zones[0]", {"zones"}),
+        ("resources.*", {"instance_id", "instance_count", "zones", "capacity_type"}),
+        ("resources", {"instance_id", "instance_count", "zones", "capacity_type"}),
+        ("*", {"instance_id", "instance_count", "zones", "capacity_type"}),
+        ("resources.instance_count", set()),
+        ("name", set()),
+        ("", set()),
+    ],
+)
+def test_the_fields_that_ignore_changes_leaves_to_others(path: str, fields: set[str]) -> None:
+    assert capacity_claim._ignored_fields(pulumi.ResourceOptions(ignore_changes=[path])) == fields

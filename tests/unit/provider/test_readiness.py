@@ -5,6 +5,7 @@ import itertools
 import signal
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -86,6 +87,19 @@ def test_ready_means_ready_as_declared_with_all_instances() -> None:
 def test_fewer_instances_suffice_where_fewer_are_asked_for() -> None:
     assert judge(claim(allocated=3), goal(readiness=Readiness(min_instances=3))) is Verdict.READY
     assert judge(claim(allocated=0), goal(readiness=Readiness(min_instances=0))) is Verdict.READY
+
+
+def test_an_ignored_count_is_not_waited_for_but_the_living_one_is() -> None:
+    ignoring = replace(goal(), ignored=frozenset({"instance_count"}))
+    assert judge(claim(instanceCount=6, allocated=6), ignoring) is Verdict.READY
+    assert judge(claim(instanceCount=2, allocated=2), ignoring) is Verdict.READY
+    assert judge(claim(instanceCount=6, allocated=5), ignoring) is Verdict.WAITING
+    assert judge(claim(instanceCount=6, allocated=6, zones=["RNO2A"]), ignoring) is Verdict.WAITING
+    three = replace(ignoring, readiness=Readiness(min_instances=3))
+    assert judge(claim(instanceCount=6, allocated=3), three) is Verdict.READY
+    assert "5 of 6 gb200-4x instances allocated (" in not_ready(
+        claim(instanceCount=6, allocated=5), ignoring, 5
+    )
 
 
 @pytest.mark.parametrize("state", ["STATUS_ERROR", "STATUS_UPDATING", "STATUS_PAUSED", "17", ""])
@@ -177,7 +191,8 @@ capacity claim 'training' (id c1) differs from the declaration: it was changed o
   declared:      4 gb200-4x in US-WEST-04A, US-EAST-04A (CAPACITY_TYPE_MANAGED)
   the API holds: 2 gb200-4x in US-WEST-04A, US-EAST-04A (CAPACITY_TYPE_MANAGED)
   Still reserved: 2 of 2 gb200-4x instances; the claim stays in the state.
-  Next: run `pulumi refresh` to record the change, then `pulumi preview` to see how to undo it\
+  Next: run `pulumi refresh` to record the change, then `pulumi preview` to see how to undo it
+        or leave the count to whatever has changed it: ResourceOptions(ignore_changes=["resources.instanceCount"])\
 """)
 
 
