@@ -20,7 +20,7 @@ serving = inference.CapacityClaim(
 model = Deployment(
     "model",
     replicas=serving.allocated_instances,
-    opts=pulumi.ResourceOptions(depends_on=[serving.ready]),
+    opts=pulumi.ResourceOptions(depends_on=[serving]),
 )
 
 pulumi.export("allocated", serving.allocated_instances)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sys
 import threading
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, Final
 import pulumi
 from pulumi.dynamic import Resource
 from pulumi.output import UNKNOWN
+from pulumi.resource import DependencyResource
 
 import coreweave_inference as api
 from coreweave_inference.retry import RetryPolicy
@@ -20,10 +22,10 @@ from coreweave_inference.retry import RetryPolicy
 from . import mocks
 from .errors import ClaimError, InvalidReadiness, labelled
 from .identity import key_of
-from .inputs import DECLARATION, IDENTITY, NAMESPACE, api_spelling
+from .inputs import DECLARATION, IDENTITY, NAMESPACE, RESOURCE_FIELDS, api_spelling, program_spelling
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
-from .settings import USER_AGENT, program_settings
+from .settings import USER_AGENT, Settings, program_settings
 
 TYPE: Final = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
 _ONE_LOOK: Final = RetryPolicy(deadline=0)  # the poller repeats its reads; a preview reads once
@@ -146,6 +148,10 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
     These are known as soon as the claim exists: `id`, `name`, `resources`, `organization_id`, `created_at`.
     These are read live, and resolve when the claim is ready: `status`, `allocated_instances`,
     `pending_instances`, `conditions`, `updated_at`, and `ready`.
+
+    A resource that depends on the claim itself waits until it is ready: with `depends_on` (also on a
+    component that contains the claim), `parent`, `deleted_with` or `replace_with`, or because the claim is
+    one of its arguments. A resource that only uses an output known at once does not wait.
     """
 
     def __init__(
@@ -176,6 +182,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             )
         self._resource_name = resource_name
         self._readiness = readiness
+        self._ignored = _ignored_fields(opts)
         program = _program()
         if isinstance(resources, Mapping):
             resources = api_spelling(resources)
@@ -186,7 +193,10 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             props[IDENTITY] = {DECLARATION: _key(resource_name, opts), NAMESPACE: program.namespace.id}
         with _few_frames():
             super().__init__(CapacityClaimProvider(), resource_name, props, opts)
+        self._registered = _Registered(self.urn)
         self._observed = self._live_output(self._mocked() if mocks.are_active() else self._observe(program))
+        if readiness is not None and not pulumi.runtime.is_dry_run():
+            self.__dict__["urn"] = self._urn_when_ready()
 
     @classmethod
     def get(
@@ -202,28 +212,33 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         return cls(resource_name, reading, resources={}, readiness=None)
 
     @property
+    def id(self) -> pulumi.Output[str]:
+        """The claim's id, a UUID."""
+        return self._at_once("id")
+
+    @property
     @pulumi.getter
     def name(self) -> pulumi.Output[str]:
         """The claim's name at the API."""
-        return _got(self, "name")
+        return self._at_once("name")
 
     @property
     @pulumi.getter
     def resources(self) -> pulumi.Output[CapacityClaimResources]:
         """What is reserved, and where."""
-        return _got(self, "resources")
+        return self._at_once("resources")
 
     @property
     @pulumi.getter(name="organizationId")
     def organization_id(self) -> pulumi.Output[str]:
         """The organization that holds the claim."""
-        return _got(self, "organizationId")
+        return self._at_once("organizationId")
 
     @property
     @pulumi.getter(name="createdAt")
     def created_at(self) -> pulumi.Output[str]:
         """When the claim was created, in RFC 3339."""
-        return _got(self, "createdAt")
+        return self._at_once("createdAt")
 
     @property
     def status(self) -> pulumi.Output[str]:
@@ -252,8 +267,37 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
 
     @property
     def ready(self) -> pulumi.Output[CapacityClaim]:
-        """The claim itself, once it is ready: `depends_on=[claim.ready]` waits for the capacity."""
+        """The claim itself, once it is ready, for programs that need an output to wait for."""
         return self._observed.apply(lambda _: self)
+
+    def _at_once(self, name: str) -> pulumi.Output[Any]:
+        """An output that is known before the claim is ready; neither does its user wait for that.
+
+        The SDK lets the user of an output wait for the URNs of the resources that the output depends on.
+        """
+        outputs = self._registered.outputs
+        if name not in outputs:
+            output: pulumi.Output[Any] = self.__dict__[name]
+            known, secret = (
+                asyncio.ensure_future(output.is_known()),
+                asyncio.ensure_future(output.is_secret()),
+            )
+            value = output.future(with_unknowns=True)  # if it fails, the SDK awaits neither of the others
+            outputs[name] = pulumi.Output({self._registered}, value, known, secret)
+        return outputs[name]
+
+    def _urn_when_ready(self) -> pulumi.Output[str]:
+        """The claim's URN once it is ready: the SDK awaits the URNs of a resource's dependencies."""
+
+        known = asyncio.get_event_loop().create_future()
+        known.set_result(True)
+
+        async def value() -> str:
+            urn = await self._registered.urn.future()
+            await self._observed.future()
+            return urn or ""
+
+        return pulumi.Output({self}, value(), known)
 
     def _live_output(self, observing: Coroutine[Any, Any, _Observed | None]) -> pulumi.Output[_Observed]:
         """The observed claim as one output; unknown if `observing` returns None.
@@ -267,39 +311,42 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         known.set_result(True)  # an UNKNOWN among the values counts as well
 
         async def value() -> Any:
-            secret.set_result(await self.resources.is_secret())
+            secret.set_result(await self.__dict__["resources"].is_secret())
             seen = await observing
             return UNKNOWN if seen is None else seen
 
         return pulumi.Output({self}, value(), known, secret)
 
     async def _observe(self, program: _Program) -> _Observed | None:
-        claim_id, resources = await self.id.future(), await self.resources.future()
+        claim_id = await self.__dict__["id"].future()
+        resources = await self.__dict__["resources"].future()
         if resources is not None and self._readiness is not None:
             self._refuse_what_is_never_ready(claim_id, resources, self._readiness)
         if not claim_id or resources is None:
             return None
+        waits = pulumi.runtime.is_dry_run() or program.settings.wait
         goal = Goal(
             resource_name=self._resource_name,
             claim_id=claim_id,
             resources=api.CapacityClaimResources.model_validate(dict(resources)),
-            readiness=self._readiness,
+            readiness=self._readiness if waits else None,
             updated_at=await self.__dict__["updatedAt"].future(),  # as in the state; `updated_at` is live
-            urn=await self.urn.future(),
+            urn=await self._registered.urn.future(),
+            ignored=self._ignored,
         )
         if pulumi.runtime.is_dry_run():
             return await _peek(program, goal)
         claim = await program.poller.wait(
             goal,
-            show=lambda line: pulumi.log.info(line, resource=self, ephemeral=True),
-            warn=lambda line: pulumi.log.warn(line, resource=self),
+            show=lambda line: pulumi.log.info(line, resource=self._registered, ephemeral=True),
+            warn=lambda line: pulumi.log.warn(line, resource=self._registered),
         )
         return _Observed(claim)
 
     def _refuse_what_is_never_ready(
         self, claim_id: str | None, resources: Mapping[str, Any], readiness: Readiness
     ) -> None:
-        count = api_spelling(resources).get("instanceCount")
+        count = None if "instance_count" in self._ignored else api_spelling(resources).get("instanceCount")
         if readiness.min_instances and isinstance(count, (int, float)) and readiness.min_instances > count:
             raise pulumi.RunError(
                 f"{labelled(self._resource_name, claim_id)} can never be ready: min_instances is "
@@ -316,6 +363,18 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
 
 _KEPT: Final = ("organizationId", "createdAt", "updatedAt")
 """The properties that the API sets and the state keeps. What changes by itself is read live instead."""
+
+
+class _Registered(DependencyResource):
+    """A claim as soon as it is in the state, which is what its outputs depend on and where progress is shown.
+
+    The claim itself cannot take this part: to its dependents it is registered once it is ready.
+    """
+
+    def __init__(self, urn: pulumi.Output[str]) -> None:
+        super().__init__("")
+        self.__dict__["urn"] = urn
+        self.outputs: dict[str, pulumi.Output[Any]] = {}
 
 
 class _Observed:
@@ -338,8 +397,17 @@ class _Program:
     """
 
     def __init__(self) -> None:
-        self.poller = Poller(self._reader, asyncio.get_event_loop().time)
         self._client: api.AsyncClient | None = None
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings of the stack. Raises `InvalidSetting`."""
+        return program_settings()
+
+    @cached_property
+    def poller(self) -> Poller:
+        """Waits for all claims. Raises `InvalidSetting`."""
+        return Poller(self._reader, asyncio.get_event_loop().time, settings=self.settings)
 
     @cached_property
     def namespace(self) -> ClaimNamespace:
@@ -349,7 +417,7 @@ class _Program:
     def _reader(self) -> api.AsyncCapacityClaims:
         """The operations of the client that all claims of the program share."""
         if self._client is None:
-            settings = program_settings()
+            settings = self.settings
             self._client = api.AsyncClient(
                 settings.token,
                 endpoint=settings.endpoint,
@@ -411,13 +479,28 @@ async def _key_below(resource_name: str, parent: pulumi.Resource) -> str:
     return key_of(await pulumi.create_urn(resource_name, TYPE, parent=parent).future() or "")
 
 
+def _ignored_fields(opts: pulumi.ResourceOptions | None) -> frozenset[str]:
+    """The fields of `resources` that `ignore_changes` leaves to somebody else, as Python spells them.
+
+    The engine keeps the value in the state for them. What a transform adds to the options is not seen here.
+    """
+    ignored: set[str] = set()
+    for path in (opts and opts.ignore_changes) or ():
+        first, *rest = [*(re.findall(r"\w+|\*", path) or [""]), "*"]
+        if first in ("resources", "*"):
+            ignored.update(
+                RESOURCE_FIELDS if first == "*" or rest[0] == "*" else {rest[0]} & set(RESOURCE_FIELDS)
+            )
+    return frozenset(map(program_spelling, ignored))
+
+
 async def _peek(program: _Program, goal: Goal) -> _Observed | None:
     """An existing claim, for a preview; None if it cannot be read or is about to change."""
     try:
         claim = await program.poller.peek(goal)
     except ClaimError:
         return None  # an invalid setting, which the provider reports
-    if claim is None or claim.resources.to_wire() != goal.resources.to_wire():
+    if claim is None or not goal.matches(claim):
         return None
     return _Observed(claim)
 

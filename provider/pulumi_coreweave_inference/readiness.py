@@ -19,8 +19,9 @@ import enum
 import shlex
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import FrameType
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import pulumi
@@ -36,9 +37,10 @@ from coreweave_inference.errors import (
 )
 from coreweave_inference.settings import format_duration, parse_duration
 
-from .errors import InvalidReadiness, described, labelled, text
-from .reads import reaching_back_to
+from .errors import InvalidReadiness, api_failure, described, labelled, text
+from .reads import MAXIMUM_AGE, reaching_back_to
 from .rounds import FIRST_LOOK, Rounds
+from .settings import Settings
 
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
 PROGRESS_EVERY: Final = 15.0  # seconds after which progress is shown even if nothing changed
 _INSTANT: Final = 0.001  # seconds; shorter pauses are skipped
 _NAMED: Final = 10  # claims that the text of an interrupt names; it counts the others
-_MAXIMUM_LAG: Final = 60.0  # seconds by which an answer may lag behind what was just written
 _FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument)
 
 
@@ -87,7 +88,11 @@ class Readiness:
 
 @dataclass(frozen=True)
 class Goal:
-    """One claim to wait for. Without `readiness`, a single read is enough."""
+    """One claim to wait for. Without `readiness`, a single read is enough.
+
+    `ignored`: the fields of `resources` that the program's `ignore_changes` leaves to somebody else, as
+    `CapacityClaimResources` spells them. They may have any value.
+    """
 
     resource_name: str
     claim_id: str
@@ -95,17 +100,22 @@ class Goal:
     readiness: Readiness | None
     updated_at: str | None = None
     urn: str | None = None
+    ignored: frozenset[str] = frozenset()
 
     @property
     def target(self) -> str:
         """The resource's URN, quoted for a POSIX shell."""
         return shlex.quote(self.urn or "URN")
 
-    @property
-    def minimum(self) -> int:
+    def matches(self, claim: CapacityClaim) -> bool:
+        """Whether a claim has the declared resources."""
+        theirs = {name: getattr(claim.resources, name) for name in self.ignored}
+        return _same_resources(claim.resources, self.resources.model_copy(update=theirs))
+
+    def minimum(self, claim: CapacityClaim) -> int:
         """How many instances must be allocated."""
         minimum = self.readiness.min_instances if self.readiness else None
-        return self.resources.instance_count if minimum is None else minimum
+        return claim.resources.instance_count if minimum is None else minimum
 
 
 class Verdict(enum.Enum):
@@ -127,8 +137,8 @@ def judge(claim: CapacityClaim, goal: Goal) -> Verdict:
         return Verdict.FAILED
     if (
         claim.state == api.ClaimState.READY
-        and _same_resources(claim.resources, goal.resources)
-        and claim.status.allocated_instances >= goal.minimum
+        and goal.matches(claim)
+        and claim.status.allocated_instances >= goal.minimum(claim)
     ):
         return Verdict.READY
     return Verdict.WAITING
@@ -137,11 +147,12 @@ def judge(claim: CapacityClaim, goal: Goal) -> Verdict:
 def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage: str = "") -> str:
     """One line for the claim's row: state, allocated of requested, time left, the zones' reasons.
 
-    A terminal cuts off the end of the line, so the reasons come last.
+    The setting that switches waits off is only named: without a wait, a pending replacement releases the old
+    claim. A terminal cuts off the end of the line, so the reasons come last.
     """
     parts = [f"{claim.state.short}, {_allocated(claim)}" if claim is not None else "not readable yet"]
     if left is not None:
-        parts[0] += f", {format_duration(max(0, round(left)))} left"
+        parts[0] += f", {format_duration(max(0, round(left)))} left (coreweave:wait)"
     if outage:
         parts.append(outage)
     if claim is not None:
@@ -152,12 +163,18 @@ def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage
 def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: str = "") -> str:
     """The text for a claim that did not become ready: what exists, what is still reserved, what to do."""
     label = labelled(goal.resource_name, goal.claim_id)
-    if claim is None:
+    if claim is None and outage:
         return text(
             f"{label} could not be read for {format_duration(round(waited))}.",
-            said=[outage] if outage else ["the API says that this claim does not exist"],
+            said=[outage],
             held="the claim, as far as we know; it stays in the state.",
-            then=["run `pulumi refresh` to see whether it still exists, or `pulumi up` to keep waiting"],
+            then=["run `pulumi up` again when the API responds; nothing is created twice"],
+        )
+    if claim is None:
+        return text(
+            f"{label} is in the state, but no longer exists: the API does not find it.",
+            held="nothing of it, according to the API.",
+            then=["run `pulumi refresh` to remove it from the state, then `pulumi up` to create a new claim"],
         )
     said = [*_zone_reasons(claim), *([outage] if outage else [])]
     held = f"{_allocated(claim)} instances; the claim stays in the state."
@@ -180,7 +197,9 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: st
                 f"or release it with `pulumi destroy --target {goal.target}`",
             ],
         )
-    if not _same_resources(claim.resources, goal.resources):
+    if not goal.matches(claim):
+        only_count = replace(goal, ignored=goal.ignored | {"instance_count"}).matches(claim)
+        ignoring = 'ResourceOptions(ignore_changes=["resources.instanceCount"])'
         return text(
             f"{label} differs from the declaration: it was changed outside of Pulumi.",
             said=[
@@ -188,10 +207,14 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: st
                 f"the API holds: {described(claim.resources)}",
             ],
             held=held,
-            then=["run `pulumi refresh` to record the change, then `pulumi preview` to see how to undo it"],
+            then=[
+                "run `pulumi refresh` to record the change, then `pulumi preview` to see how to undo it",
+                *([f"or leave the count to whatever has changed it: {ignoring}"] if only_count else []),
+            ],
         )
     fewer = ", or Readiness(min_instances=…)" if claim.state == api.ClaimState.READY else ""
-    enough = f", {goal.minimum} of them required" if goal.minimum != goal.resources.instance_count else ""
+    minimum = goal.minimum(claim)
+    enough = f", {minimum} of them required" if minimum != claim.resources.instance_count else ""
     return text(
         f"{label} is not ready after {format_duration(round(waited))}: {_allocated(claim)} instances "
         f"allocated{enough} ({claim.state}).",
@@ -235,16 +258,13 @@ class _Wait:
     show: Callable[[str], None]
     warn: Callable[[str], None]
     started: float
+    timeout: float
     result: asyncio.Future[CapacityClaim]
     seen: CapacityClaim | None = None
     shown: str = ""
     shown_at: float = 0.0
     failure: str = ""
     unexpected_since: float | None = None
-
-    @property
-    def timeout(self) -> float:
-        return self.goal.readiness.seconds if self.goal.readiness else _MAXIMUM_LAG
 
     def left(self, now: float) -> float:
         return self.started + self.timeout - now
@@ -262,10 +282,12 @@ class Poller:
         reader: Callable[[], Reader],
         clock: Callable[[], float],
         pause: Callable[[asyncio.Event, float], Awaitable[None]] | None = None,
+        settings: Settings = Settings(),  # noqa: B008 - frozen
     ) -> None:
         self._reader = reader
         self._clock = clock
         self._pause = pause or _pause
+        self._settings = settings
         self._waits: list[_Wait] = []  # several may wait for one claim
         self._joined = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -283,7 +305,8 @@ class Poller:
         if known is not None and judge(known, goal) is Verdict.READY:
             return known
         loop = asyncio.get_running_loop()
-        wait = _Wait(goal, show, warn, self._clock(), loop.create_future())
+        timeout = goal.readiness.seconds if goal.readiness else self._settings.retry_deadline
+        wait = _Wait(goal, show, warn, self._clock(), timeout, loop.create_future())
         self._waits.append(wait)
         self._rounds.join(wait.started)
         self._joined.set()
@@ -294,11 +317,11 @@ class Poller:
     def _from_list(self, goal: Goal) -> CapacityClaim | None:
         """The claim from an earlier list of this run, unless that is older than the state."""
         claim = self._listed.get(goal.claim_id)
-        if claim is None or self._clock() - self._listed_at > _MAXIMUM_LAG:
+        if claim is None or self._clock() - self._listed_at > MAXIMUM_AGE:
             return None
         listed, known = api.parse_timestamp(claim.status.updated_at), api.parse_timestamp(goal.updated_at)
         is_current = listed is not None and known is not None and listed >= known
-        return claim if is_current and _same_resources(claim.resources, goal.resources) else None
+        return claim if is_current and goal.matches(claim) else None
 
     async def peek(self, goal: Goal) -> CapacityClaim | None:
         """The current claim, for a preview; None if it cannot be read.
@@ -372,29 +395,29 @@ class Poller:
             if not wait.result.done():
                 wait.result.set_exception(error)
 
-    async def _look(self, reader: Reader, waits: list[_Wait]) -> tuple[str, str]:
+    async def _look(self, reader: Reader, waits: list[_Wait]) -> tuple[str, CoreweaveError | None]:
         """Read all claims once; returns an outage, or a failure that ends every wait."""
         now = self._clock()
         try:
             found = await self._read(reader, [wait.goal for wait in waits])
         except _FATAL as error:
-            return "", str(error)
+            return "", error
         except CoreweaveError as error:
             for wait in waits:
                 wait.unexpected_since = None  # unknown for how long, until the next read
-            return _outage(error), ""
+            return _outage(error), None
         for wait in waits:
             claim = found.get(wait.goal.claim_id)
             wait.seen = claim
             unexpected = claim is None or (
                 claim.state not in (api.ClaimState.FAILED, api.ClaimState.DELETING)
-                and not _same_resources(claim.resources, wait.goal.resources)
+                and not wait.goal.matches(claim)
             )
             if not unexpected:
                 wait.unexpected_since = None
             elif wait.unexpected_since is None:
                 wait.unexpected_since = now
-        return "", ""
+        return "", None
 
     async def _read(self, reader: Reader, goals: list[Goal]) -> Mapping[str, CapacityClaim]:
         wanted = {goal.claim_id for goal in goals}
@@ -407,17 +430,20 @@ class Poller:
         found = {claim_id: self._listed[claim_id] for claim_id in wanted & self._listed.keys()}
         return found | await _get(reader, sorted(wanted - found.keys()))
 
-    def _step(self, wait: _Wait, outage: str, fatal: str) -> None:
+    def _step(self, wait: _Wait, outage: str, fatal: CoreweaveError | None) -> None:
         now = self._clock()
         goal, claim = wait.goal, wait.seen
         waited = now - wait.started
         if fatal:
-            self._keep_failure(wait, not_ready(None, goal, waited, fatal))
+            held = "the claim, as far as we know; it stays in the state."
+            self._keep_failure(
+                wait, str(api_failure("reading", goal.resource_name, goal.claim_id, fatal, held=held))
+            )
             return
         verdict = judge(claim, goal) if claim is not None and not outage else Verdict.WAITING
         if verdict is Verdict.READY and claim is not None:
             self._done(wait, claim)
-        elif verdict is Verdict.FAILED or _unexpected_for_long(wait, now):
+        elif verdict is Verdict.FAILED or self._is_unexpected_for_long(wait, now):
             self._keep_failure(wait, not_ready(claim, goal, waited, outage))
         elif wait.left(now) <= 0:
             failure = not_ready(claim, goal, waited, outage)
@@ -429,6 +455,10 @@ class Poller:
                 self._keep_failure(wait, failure)
         else:
             self._show(wait, outage, now)
+
+    def _is_unexpected_for_long(self, wait: _Wait, now: float) -> bool:
+        since = wait.unexpected_since
+        return since is not None and now - since >= self._settings.read_grace
 
     def _done(self, wait: _Wait, claim: CapacityClaim) -> None:
         if wait.shown:
@@ -451,21 +481,26 @@ class Poller:
 
 @contextlib.contextmanager
 def _interrupt(handler: Callable[[], None]) -> Iterator[None]:
-    """Call the handler on SIGINT while this lasts; signals reach the main thread only."""
+    """Call the handler on SIGINT while this lasts; signals reach the main thread only.
+
+    Not with `loop.add_signal_handler`: its counterpart does not restore the handler that was there before.
+    """
     loop = asyncio.get_running_loop()
+
+    def interrupted(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(handler)
+
+    before = signal.getsignal(signal.SIGINT)
     try:
-        loop.add_signal_handler(signal.SIGINT, handler)
-    except (NotImplementedError, RuntimeError, ValueError):
-        yield
-        return
+        if before is not None:  # a handler that was not set by Python cannot be restored
+            signal.signal(signal.SIGINT, interrupted)
+    except ValueError:  # not the main thread
+        before = None
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
-
-
-def _unexpected_for_long(wait: _Wait, now: float) -> bool:
-    return wait.unexpected_since is not None and now - wait.unexpected_since >= _MAXIMUM_LAG
+        if before is not None and signal.getsignal(signal.SIGINT) is interrupted:
+            signal.signal(signal.SIGINT, before)
 
 
 async def _get(reader: Reader, ids: Iterable[str]) -> dict[str, CapacityClaim]:

@@ -58,6 +58,8 @@ class Settings:
     """Whether to overwrite changes made outside of Pulumi without a refresh."""
     orphans: Literal["refuse", "leave"] = "refuse"
     """Whether a stack can be destroyed while claims that it created exist outside of its state."""
+    wait: bool = True
+    """Whether the program waits for claims to become ready; false is `readiness=None` for all of them."""
 
     @property
     def retry(self) -> RetryPolicy:
@@ -136,6 +138,7 @@ SETTINGS: Final = (
     Setting("catalogue", "catalogueCheck", ("COREWEAVE_CATALOGUE_CHECK",), _one_of("error", "warn", "off")),
     Setting("overwrite", "overwrite", ("COREWEAVE_OVERWRITE",), _boolean),
     Setting("orphans", "orphans", ("COREWEAVE_ORPHANS",), _one_of("refuse", "leave")),
+    Setting("wait", "wait", ("COREWEAVE_WAIT",), _boolean),
 )
 
 

@@ -131,4 +131,5 @@ def test_names_of_settings() -> None:
         "patchableFields": (),
         "overwrite": ("COREWEAVE_OVERWRITE",),
         "orphans": ("COREWEAVE_ORPHANS",),
+        "wait": ("COREWEAVE_WAIT",),
     }

@@ -177,15 +177,24 @@ def test_a_readiness_of_another_kind_is_refused_at_once(readiness: Any) -> None:
     )
 
 
-def test_other_resources_can_wait_for_a_claim(run: Callable[..., dict[str, Any]]) -> None:
-    recorder = Recorder()
-
+@pytest.mark.parametrize("preview", [False, True])
+def test_other_resources_can_wait_for_a_claim(run: Callable[..., dict[str, Any]], preview: bool) -> None:
     def program() -> dict[str, pulumi.Output[Any]]:
         training = claim()
-        later = claim("later", opts=pulumi.ResourceOptions(depends_on=[training.ready]))
-        return {"id": later.id}
+        later = claim("later", opts=pulumi.ResourceOptions(depends_on=[training, training.ready]))
+        child = claim("child", opts=pulumi.ResourceOptions(parent=training))
+        return {"later": later.id, "child": child.id, "urn": training.urn.apply(lambda urn: urn[-10:])}
 
-    assert run(program, recorder) == {"id": "later-id"}
+    assert run(program, preview=preview) == {"later": "later-id", "child": "child-id", "urn": "::training"}
+
+
+def test_an_output_that_is_known_at_once_stays_secret(run: Callable[..., dict[str, Any]]) -> None:
+    def program() -> dict[str, pulumi.Output[Any]]:
+        training = inference.CapacityClaim("training", resources={}, name=pulumi.Output.secret("training"))
+        assert training.name is training.name
+        return {"name": pulumi.Output.from_input(training.name.is_secret()), "id": training.id}
+
+    assert run(program) == {"name": True, "id": "training-id"}
 
 
 def test_declarations_in_several_threads_leave_tracebacks_unlimited() -> None:
@@ -222,3 +231,22 @@ def test_the_state_holds_the_innermost_frames_of_a_declaration(
     here = Path(__file__).name
     assert stacks["direct"] == (["capacity_claim.py", here, here] if limit is None else [])
     assert getattr(sys, "tracebacklimit", None) == limit
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("resources.instanceCount", {"instance_count"}),
+        ('resources["instanceCount"]', {"instance_count"}),
+        ('["resources"]["instanceCount"]', {"instance_count"}),
+        ("resources.zones[0]", {"zones"}),
+        ("resources.*", {"instance_id", "instance_count", "zones", "capacity_type"}),
+        ("resources", {"instance_id", "instance_count", "zones", "capacity_type"}),
+        ("*", {"instance_id", "instance_count", "zones", "capacity_type"}),
+        ("resources.instance_count", set()),
+        ("name", set()),
+        ("", set()),
+    ],
+)
+def test_the_fields_that_ignore_changes_leaves_to_others(path: str, fields: set[str]) -> None:
+    assert capacity_claim._ignored_fields(pulumi.ResourceOptions(ignore_changes=[path])) == fields

@@ -5,6 +5,7 @@ import itertools
 import signal
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -88,6 +89,19 @@ def test_fewer_instances_suffice_where_fewer_are_asked_for() -> None:
     assert judge(claim(allocated=0), goal(readiness=Readiness(min_instances=0))) is Verdict.READY
 
 
+def test_an_ignored_count_is_not_waited_for_but_the_living_one_is() -> None:
+    ignoring = replace(goal(), ignored=frozenset({"instance_count"}))
+    assert judge(claim(instanceCount=6, allocated=6), ignoring) is Verdict.READY
+    assert judge(claim(instanceCount=2, allocated=2), ignoring) is Verdict.READY
+    assert judge(claim(instanceCount=6, allocated=5), ignoring) is Verdict.WAITING
+    assert judge(claim(instanceCount=6, allocated=6, zones=["RNO2A"]), ignoring) is Verdict.WAITING
+    three = replace(ignoring, readiness=Readiness(min_instances=3))
+    assert judge(claim(instanceCount=6, allocated=3), three) is Verdict.READY
+    assert "5 of 6 gb200-4x instances allocated (" in not_ready(
+        claim(instanceCount=6, allocated=5), ignoring, 5
+    )
+
+
 @pytest.mark.parametrize("state", ["STATUS_ERROR", "STATUS_UPDATING", "STATUS_PAUSED", "17", ""])
 def test_error_and_unknown_states_are_waited_through(state: str) -> None:
     assert judge(claim(state), goal()) is Verdict.WAITING
@@ -139,7 +153,9 @@ def test_a_timeout_is_given_in_seconds_as_text_or_as_a_timedelta() -> None:
 
 def test_progress_names_state_allocation_reasons_and_time_left() -> None:
     line = progress(claim("STATUS_CREATING", 2, conditions=SHORT), goal(), 2665)
-    assert line == snapshot("CREATING, 2 of 4 gb200-4x, 44m25s left; US-EAST-04A: 0 of 2 gb200-4x free")
+    assert line == snapshot(
+        "CREATING, 2 of 4 gb200-4x, 44m25s left (coreweave:wait); US-EAST-04A: 0 of 2 gb200-4x free"
+    )
 
 
 def test_the_text_of_a_timeout() -> None:
@@ -175,16 +191,25 @@ capacity claim 'training' (id c1) differs from the declaration: it was changed o
   declared:      4 gb200-4x in US-WEST-04A, US-EAST-04A (CAPACITY_TYPE_MANAGED)
   the API holds: 2 gb200-4x in US-WEST-04A, US-EAST-04A (CAPACITY_TYPE_MANAGED)
   Still reserved: 2 of 2 gb200-4x instances; the claim stays in the state.
-  Next: run `pulumi refresh` to record the change, then `pulumi preview` to see how to undo it\
+  Next: run `pulumi refresh` to record the change, then `pulumi preview` to see how to undo it
+        or leave the count to whatever has changed it: ResourceOptions(ignore_changes=["resources.instanceCount"])\
 """)
 
 
 def test_the_text_of_a_vanished_claim() -> None:
     assert not_ready(None, goal(), 60) == snapshot("""\
+capacity claim 'training' (id c1) is in the state, but no longer exists: the API does not find it.
+  Still reserved: nothing of it, according to the API.
+  Next: run `pulumi refresh` to remove it from the state, then `pulumi up` to create a new claim\
+""")
+
+
+def test_the_text_of_an_outage() -> None:
+    assert not_ready(None, goal(), 60, "the API does not respond at the moment (unavailable)") == snapshot("""\
 capacity claim 'training' (id c1) could not be read for 1m.
-  the API says that this claim does not exist
+  the API does not respond at the moment (unavailable)
   Still reserved: the claim, as far as we know; it stays in the state.
-  Next: run `pulumi refresh` to see whether it still exists, or `pulumi up` to keep waiting\
+  Next: run `pulumi up` again when the API responds; nothing is created twice\
 """)
 
 
@@ -324,6 +349,7 @@ def test_a_refused_token_ends_the_wait_at_once() -> None:
     (error,), script, _, _ = wait_for(lambda _: Unauthenticated("token expired"), goal())
     assert isinstance(error, pulumi.RunError)
     assert "token expired" in str(error)
+    assert "Next: check that COREWEAVE_API_TOKEN or coreweave:token holds a token" in str(error)
     assert len(script.calls) == 1
 
 
@@ -372,20 +398,32 @@ def test_a_claim_that_is_gone_fails_after_a_while_not_at_one_stale_read() -> Non
 
     (result,), *_ = wait_for(at, goal())
     assert result.id == "c1"
-    (error,), _, _, clock = wait_for(lambda _: [], goal())
-    assert "this claim does not exist" in str(error)
-    assert 60 <= clock.now < 70
+
+
+@pytest.mark.parametrize("readiness", [Readiness(), None])
+def test_a_claim_that_is_gone_fails_after_the_read_grace(readiness: Readiness | None) -> None:
+    (error,), _, _, clock = wait_for(lambda _: [], goal(readiness=readiness))
+    assert "no longer exists" in str(error)
+    assert "run `pulumi refresh` to remove it from the state" in str(error)
+    assert 20 <= clock.now < 25
+
+
+def test_without_a_wait_an_outage_lasts_as_long_as_calls_are_retried() -> None:
+    (error,), _, _, clock = wait_for(lambda _: Unavailable("no backend"), goal(readiness=None))
+    assert "could not be read for 2m" in str(error)
+    assert "no backend" in str(error)
+    assert 120 <= clock.now < 126
 
 
 def test_a_claim_changed_outside_fails_before_its_timeout() -> None:
     (error,), _, _, clock = wait_for(lambda _: [claim(instanceCount=2, allocated=2)], goal())
     assert "it was changed outside of Pulumi" in str(error)
-    assert 60 <= clock.now < 70
+    assert 20 <= clock.now < 25
 
 
 def test_an_answer_from_before_the_last_change_is_waited_through() -> None:
     def at(now: float) -> list[CapacityClaim]:
-        return [claim(instanceCount=2, allocated=2)] if now < 30 else [claim()]
+        return [claim(instanceCount=2, allocated=2)] if now < 15 else [claim()]
 
     (result,), *_ = wait_for(at, goal())
     assert result.resources.instance_count == 4
@@ -490,6 +528,55 @@ def test_ctrl_c_ends_every_wait_with_what_is_held() -> None:
     for ended in asyncio.run(main()):
         assert isinstance(ended, pulumi.RunError)
         assert str(ended).startswith("interrupted while waiting for 2 capacity claims.")
+
+
+@pytest.mark.parametrize("kind", ["signal", "loop", "ignored"])
+def test_a_wait_puts_the_programs_own_handler_of_sigint_back(kind: str) -> None:
+    interrupts: list[int] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        if kind == "loop":
+            loop.add_signal_handler(signal.SIGINT, interrupts.append, signal.SIGINT)
+        elif kind == "signal":
+            signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+        else:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        clock = Clock()
+        poller = Poller(lambda: Script(clock, creating_until(3, "c1")), clock, clock.pause)
+        await poller.wait(goal("c1"), Shown().lines.append, Shown().lines.append)
+        await asyncio.sleep(0)
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(0.05)
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        asyncio.run(main())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert interrupts == ([] if kind == "ignored" else [signal.SIGINT])
+
+
+def test_a_handler_that_is_set_during_a_wait_stays() -> None:
+    def own(number: int, frame: Any) -> None: ...
+
+    async def main() -> object:
+        clock = Clock()
+
+        async def pause(joined: asyncio.Event, seconds: float) -> None:
+            await clock.pause(joined, seconds)
+            signal.signal(signal.SIGINT, own)
+
+        poller = Poller(lambda: Script(clock, creating_until(3, "c1")), clock, pause)
+        await poller.wait(goal("c1"), Shown().lines.append, Shown().lines.append)
+        await asyncio.sleep(0)
+        return signal.getsignal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert asyncio.run(main()) is own
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupt_before_anything_is_waited_for_changes_nothing() -> None:

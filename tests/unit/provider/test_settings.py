@@ -30,6 +30,7 @@ def test_without_any_setting_the_defaults_hold() -> None:
         ("readGrace", "COREWEAVE_READ_GRACE", "read_grace", "250ms", 0.25),
         ("catalogueCheck", "COREWEAVE_CATALOGUE_CHECK", "catalogue", "warn", "warn"),
         ("overwrite", "COREWEAVE_OVERWRITE", "overwrite", "True", True),
+        ("wait", "COREWEAVE_WAIT", "wait", "false", False),
     ],
 )
 def test_a_setting_is_read_from_config_or_environment(
@@ -66,6 +67,7 @@ def test_the_fields_that_the_api_patches_are_a_json_list() -> None:
         ("httpTimeout", "soon"),
         ("retryDeadline", "-1"),
         ("overwrite", "maybe"),
+        ("wait", "45m"),
         ("catalogueCheck", "on"),
         ("patchableFields", "zones"),
         ("patchableFields", '"zones"'),
