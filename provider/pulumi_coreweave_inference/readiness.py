@@ -38,6 +38,7 @@ from coreweave_inference.errors import (
 from coreweave_inference.settings import format_duration, parse_duration
 
 from .errors import InvalidReadiness, api_failure, described, labelled, text
+from .inputs import differing
 from .reads import MAXIMUM_AGE, reaching_back_to
 from .rounds import FIRST_LOOK, Rounds
 from .settings import Settings
@@ -518,8 +519,8 @@ async def _pause(joined: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(joined.wait(), seconds)
 
 
-def _same_resources(ours: CapacityClaimResources, theirs: CapacityClaimResources) -> bool:
-    return ours.to_wire() == theirs.to_wire()
+def _same_resources(returned: CapacityClaimResources, declared: CapacityClaimResources) -> bool:
+    return not differing(returned.to_wire(), declared.to_wire())
 
 
 def _allocated(claim: CapacityClaim) -> str:

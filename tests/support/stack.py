@@ -119,8 +119,10 @@ class Stack:
 
     def pulumi(self, *arguments: str, check: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
         """Any command of the CLI in the stack's folder."""
+        if arguments[:2] != ("state", "move"):  # which takes two stacks
+            arguments = (*arguments, "--stack", self.name)
         done = subprocess.run(
-            ["pulumi", *arguments, "--stack", self.name],
+            ["pulumi", *arguments],
             cwd=self.folder,
             env=os.environ | self.environment,
             stdin=subprocess.DEVNULL,
