@@ -308,7 +308,7 @@ def _resources(props: Mapping[str, Any]) -> CapacityClaimResources:
 
 def _resource_name(props: Mapping[str, Any]) -> str:
     key = identity_of(props).get(DECLARATION)
-    return resource_name_of(key) if isinstance(key, str) else str(props.get("name") or "unnamed")
+    return resource_name_of(key) if isinstance(key, str) else str(props.get("name") or "")
 
 
 def outputs_of(claim: CapacityClaim, identity: Mapping[str, Any]) -> Properties:
