@@ -7,7 +7,6 @@ import contextlib
 import sys
 import threading
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from functools import cached_property
 from types import FrameType
 from typing import Any, Final
 
@@ -189,8 +188,8 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         props: dict[str, Any] = {"resources": resources, "name": name, **dict.fromkeys(outputs)}
         if opts.id is None:
             # The namespace's id as an input makes the claim depend on it, so a destroy deletes it last.
-            key = _key(resource_name, opts.parent)
-            props[IDENTITY] = {DECLARATION: key, NAMESPACE: program.namespace.id}
+            namespace = program.namespace_of(resource_name, opts.parent)
+            props[IDENTITY] = {DECLARATION: _key(resource_name, opts.parent), NAMESPACE: namespace.id}
         else:
             opts = pulumi.ResourceOptions.merge(
                 opts, pulumi.ResourceOptions(id=_existing_id(resource_name, opts.id))
@@ -200,6 +199,10 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         if opts.id is None and _is_in_apply() and not mocks.are_active():
             pulumi.log.warn(_DECLARED_IN_APPLY, resource=self)
         self._observed = self._live_output(self._mocked() if mocks.are_active() else self._observe(program))
+        if _is_served():
+            # The component's process is not asked for anything later, so the component waits for its claims.
+            waiting = pulumi.runtime.settings._get_rpc_manager().do_rpc("readiness", self._observed.future)
+            self._waiting = asyncio.ensure_future(waiting())
 
     @classmethod
     def get(
@@ -360,11 +363,24 @@ class _Program:
     def __init__(self) -> None:
         self.poller = Poller(self._reader, asyncio.get_event_loop().time)
         self._client: api.AsyncClient | None = None
+        self._namespaces: dict[object, ClaimNamespace] = {}
 
-    @cached_property
-    def namespace(self) -> ClaimNamespace:
-        """The namespace; declared with the first claim that the program manages."""
-        return ClaimNamespace("claims")
+    def namespace_of(self, resource_name: str, parent: pulumi.Resource | None) -> ClaimNamespace:
+        """The namespace of a claim, declared with the first claim that needs it.
+
+        A program has one. A component that a provider process serves (`component_provider_host`) does not
+        know what the program, or another component, has declared, so it has one of its own, below it.
+        """
+        place: object = None
+        name = "claims"
+        if _is_served():
+            # Its URN is as unique as that of the component, or of the claim if that has no parent.
+            place = resource_name if parent is None else parent
+            name = f"{getattr(parent, 'pulumi_resource_name', resource_name)}-claims"
+        if place not in self._namespaces:
+            opts = None if place is None else pulumi.ResourceOptions(parent=parent)
+            self._namespaces[place] = ClaimNamespace(name, opts)
+        return self._namespaces[place]
 
     def _reader(self) -> api.AsyncCapacityClaims:
         """The operations of the client that all claims of the program share."""
@@ -392,6 +408,11 @@ def _program() -> _Program:
         program = _Program()
         setattr(anchor, _PROGRAM, program)
     return program
+
+
+def _is_served() -> bool:
+    """Whether this process serves a component to the engine, and so has no root resource."""
+    return pulumi.runtime.get_root_resource() is None and not mocks.are_active()
 
 
 _FRAMES: Final = 8  # five of the SDK, one of this module, two of the program

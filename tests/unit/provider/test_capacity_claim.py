@@ -156,6 +156,25 @@ def test_claims_of_a_run_share_a_namespace_and_have_their_own_keys(
     ]
 
 
+def test_served_components_have_namespaces_of_their_own(
+    run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity_claim, "_is_served", lambda: True)
+    recorder = Recorder()
+
+    def program() -> dict[str, pulumi.Output[Any]]:
+        team = pulumi.ComponentResource("acme:index:Team", "team")
+        parents = {"a": team, "b": team, "c": None}
+        return {
+            name: claim(name, opts=pulumi.ResourceOptions(parent=parent)).id
+            for name, parent in parents.items()
+        }
+
+    run(program, recorder)
+    namespaces = {name: recorder.seen[name]["identity"]["namespace"] for name in "abc"}
+    assert namespaces == {"a": "team-claims-id", "b": "team-claims-id", "c": "c-claims-id"}
+
+
 def test_each_run_in_one_process_has_a_namespace_of_its_own(run: Callable[..., dict[str, Any]]) -> None:
     for _ in range(2):
         recorder = Recorder()
