@@ -58,7 +58,7 @@ from .inputs import (
 from .operation import Operation
 from .orphans import orphan_warning, refuse_to_leave_orphans
 from .reads import is_stale
-from .settings import settings_from
+from .settings import creation_refused, settings_from
 
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources
@@ -87,6 +87,8 @@ class CapacityClaimProvider(ResourceProvider):
         failures = [CheckFailure("", f"{problem.property}: {problem.reason}") for problem in problems]
         if not token:
             failures.append(CheckFailure("", MISSING_TOKEN))
+        if "resources" not in olds and (refused := creation_refused(op.settings)):
+            failures.append(CheckFailure("", refused))
         if "resources" in olds and IDENTITY in inputs:
             # A namespace that was created again, or after an import, changes nothing for an existing claim.
             kept = {name: value for name, value in identity_of(olds).items() if name == NAMESPACE and value}
@@ -109,6 +111,8 @@ class CapacityClaimProvider(ResourceProvider):
         """Create the claim, or adopt the one that an interrupted create left behind."""
         op = operation.current()
         declaration = _declaration(props)
+        if refused := creation_refused(op.settings):
+            raise ClaimError(f"{labelled(declaration.resource_name, None)}: {refused}")
         recent = op.recently_created(declaration.namespace)  # also shows the token's organization
         op.refuse_second_organization(declaration.resource_name)
         created = create_or_adopt(op, declaration)

@@ -58,6 +58,8 @@ class Settings:
     """Whether to overwrite changes made outside of Pulumi without a refresh."""
     orphans: Literal["refuse", "leave"] = "refuse"
     """Whether a stack can be destroyed while claims that it created exist outside of its state."""
+    skipped_checkpoints: Literal["refuse", "allow"] = "refuse"
+    """Whether to create claims while the engine writes the state at the end of an update only."""
 
     @property
     def retry(self) -> RetryPolicy:
@@ -136,6 +138,12 @@ SETTINGS: Final = (
     Setting("catalogue", "catalogueCheck", ("COREWEAVE_CATALOGUE_CHECK",), _one_of("error", "warn", "off")),
     Setting("overwrite", "overwrite", ("COREWEAVE_OVERWRITE",), _boolean),
     Setting("orphans", "orphans", ("COREWEAVE_ORPHANS",), _one_of("refuse", "leave")),
+    Setting(
+        "skipped_checkpoints",
+        "skippedCheckpoints",
+        ("COREWEAVE_SKIPPED_CHECKPOINTS",),
+        _one_of("refuse", "allow"),
+    ),
 )
 
 
@@ -153,6 +161,24 @@ def settings_from(config: Config, environment: Mapping[str, str] = os.environ) -
             except ValueError as error:
                 raise InvalidSetting(source, str(error)) from None
     return settings
+
+
+def creation_refused(settings: Settings, environment: Mapping[str, str] = os.environ) -> str:
+    """Why no claim may be created in this run; empty if claims may be created.
+
+    The namespace has to be in the state before a claim is posted. The engine's variable prevents that.
+    """
+    skipped = environment.get("PULUMI_SKIP_CHECKPOINTS", "").lower() in (
+        "1",
+        "true",
+    )  # as the engine reads it
+    if not skipped or settings.skipped_checkpoints == "allow":
+        return ""
+    return (
+        "no claim is created while PULUMI_SKIP_CHECKPOINTS is set: if the update is killed, its claims are "
+        "in no state, and the next update creates them again. Unset it, or set "
+        "COREWEAVE_SKIPPED_CHECKPOINTS=allow to create claims nevertheless"
+    )
 
 
 def program_settings() -> Settings:

@@ -117,4 +117,5 @@ def test_names_of_settings() -> None:
         "patchableFields": (),
         "overwrite": ("COREWEAVE_OVERWRITE",),
         "orphans": ("COREWEAVE_ORPHANS",),
+        "skippedCheckpoints": ("COREWEAVE_SKIPPED_CHECKPOINTS",),
     }
