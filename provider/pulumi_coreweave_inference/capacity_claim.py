@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from functools import cached_property
+from types import FrameType
 from typing import Any, Final
 
 import pulumi
@@ -20,9 +21,18 @@ import coreweave_inference as api
 from coreweave_inference.retry import RetryPolicy
 
 from . import mocks
-from .errors import ClaimError, InvalidReadiness, labelled
+from .errors import ClaimError, InvalidReadiness, labelled, text
 from .identity import key_of
-from .inputs import DECLARATION, IDENTITY, NAMESPACE, RESOURCE_FIELDS, api_spelling, program_spelling
+from .inputs import (
+    DECLARATION,
+    IDENTITY,
+    NAMESPACE,
+    RESOURCE_FIELDS,
+    api_spelling,
+    program_spelling,
+    spelled_twice,
+)
+from .options import KEPT, refuse_void_options, refuse_void_path
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
 from .settings import USER_AGENT, Settings, program_settings
@@ -182,21 +192,36 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             )
         self._resource_name = resource_name
         self._readiness = readiness
+        opts = opts or pulumi.ResourceOptions()
+        refuse_void_options(resource_name, opts)
         self._ignored = _ignored_fields(opts)
         program = _program()
         if isinstance(resources, Mapping):
+            for problem in spelled_twice(resources):
+                raise ClaimError(f"{labelled(resource_name, None)}: {problem.property} {problem.reason}")
             resources = api_spelling(resources)
-        outputs = (*_KEPT, *mocks.REPORTED) if mocks.are_active() else _KEPT
+        outputs = (*KEPT, *mocks.REPORTED) if mocks.are_active() else KEPT
         props: dict[str, Any] = {"resources": resources, "name": name, **dict.fromkeys(outputs)}
-        if opts is None or opts.id is None:
+        if opts.id is None:
             # The namespace's id as an input makes the claim depend on it, so a destroy deletes it last.
-            props[IDENTITY] = {DECLARATION: _key(resource_name, opts), NAMESPACE: program.namespace.id}
+            namespace = program.namespace_of(resource_name, opts.parent)
+            props[IDENTITY] = {DECLARATION: _key(resource_name, opts.parent), NAMESPACE: namespace.id}
+        else:
+            opts = pulumi.ResourceOptions.merge(
+                opts, pulumi.ResourceOptions(id=_existing_id(resource_name, opts.id))
+            )
         with _few_frames():
             super().__init__(CapacityClaimProvider(), resource_name, props, opts)
         self._registered = _Registered(self.urn)
+        if opts.id is None and _is_in_apply() and not mocks.are_active():
+            pulumi.log.warn(_DECLARED_IN_APPLY, resource=self._registered)
         self._observed = self._live_output(self._mocked() if mocks.are_active() else self._observe(program))
         if readiness is not None and not pulumi.runtime.is_dry_run():
             self.__dict__["urn"] = self._urn_when_ready()
+        if _is_served():
+            # The component's process is not asked for anything later, so the component waits for its claims.
+            waiting = pulumi.runtime.settings._get_rpc_manager().do_rpc("readiness", self._observed.future)
+            self._waiting = asyncio.ensure_future(waiting())
 
     @classmethod
     def get(
@@ -208,8 +233,19 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         :param id: The claim's id, a UUID. If no claim has this id, the preview fails.
         :param opts: Options that control the resource's behaviour.
         """
+        if id is None:
+            raise _not_an_id(resource_name, id)
         reading = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(id=id))
         return cls(resource_name, reading, resources={}, readiness=None)
+
+    def translate_input_property(self, prop: str) -> str:
+        """The name of a property as the engine knows it. Raises `ClaimError` for a path to none.
+
+        The SDK calls this for each key of the inputs, and, once the transformations have run, for each path
+        in the options.
+        """
+        refuse_void_path(self._resource_name, prop)
+        return prop
 
     @property
     def id(self) -> pulumi.Output[str]:
@@ -355,14 +391,10 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             )
 
     async def _mocked(self) -> _Observed | None:
-        state = {name: self.__dict__[name] for name in ("id", "resources", *_KEPT, *mocks.REPORTED)}
+        state = {name: self.__dict__[name] for name in ("id", "resources", *KEPT, *mocks.REPORTED)}
         if not all([await output.is_known() for output in state.values()]):
             return None
         return _Observed(mocks.claim_from({name: await output.future() for name, output in state.items()}))
-
-
-_KEPT: Final = ("organizationId", "createdAt", "updatedAt")
-"""The properties that the API sets and the state keeps. What changes by itself is read live instead."""
 
 
 class _Registered(DependencyResource):
@@ -398,6 +430,7 @@ class _Program:
 
     def __init__(self) -> None:
         self._client: api.AsyncClient | None = None
+        self._namespaces: dict[object, ClaimNamespace] = {}
 
     @cached_property
     def settings(self) -> Settings:
@@ -409,10 +442,22 @@ class _Program:
         """Waits for all claims. Raises `InvalidSetting`."""
         return Poller(self._reader, asyncio.get_event_loop().time, settings=self.settings)
 
-    @cached_property
-    def namespace(self) -> ClaimNamespace:
-        """The namespace; declared with the first claim that the program manages."""
-        return ClaimNamespace("claims")
+    def namespace_of(self, resource_name: str, parent: pulumi.Resource | None) -> ClaimNamespace:
+        """The namespace of a claim, declared with the first claim that needs it.
+
+        A program has one. A component that a provider process serves (`component_provider_host`) does not
+        know what the program, or another component, has declared, so it has one of its own, below it.
+        """
+        place: object = None
+        name = "claims"
+        if _is_served():
+            # Its URN is as unique as that of the component, or of the claim if that has no parent.
+            place = resource_name if parent is None else parent
+            name = f"{getattr(parent, 'pulumi_resource_name', resource_name)}-claims"
+        if place not in self._namespaces:
+            opts = None if place is None else pulumi.ResourceOptions(parent=parent)
+            self._namespaces[place] = ClaimNamespace(name, opts)
+        return self._namespaces[place]
 
     def _reader(self) -> api.AsyncCapacityClaims:
         """The operations of the client that all claims of the program share."""
@@ -442,6 +487,11 @@ def _program() -> _Program:
     return program
 
 
+def _is_served() -> bool:
+    """Whether this process serves a component to the engine, and so has no root resource."""
+    return pulumi.runtime.get_root_resource() is None and not mocks.are_active()
+
+
 _FRAMES: Final = 8  # five of the SDK, one of this module, two of the program
 _LIMITED: Final = threading.RLock()  # the limit is the process's, and programs may run in several threads
 
@@ -466,11 +516,11 @@ def _few_frames() -> Iterator[None]:
                 sys.tracebacklimit = before
 
 
-def _key(resource_name: str, opts: pulumi.ResourceOptions | None) -> pulumi.Input[str]:
+def _key(resource_name: str, parent: pulumi.Resource | None) -> pulumi.Input[str]:
     """What identifies the declaration within its stack: its URN without stack and project."""
-    if opts is None or opts.parent is None:
+    if parent is None:
         return f"{TYPE}::{resource_name}"
-    return _key_below(resource_name, opts.parent)
+    return _key_below(resource_name, parent)
 
 
 async def _key_below(resource_name: str, parent: pulumi.Resource) -> str:
@@ -492,6 +542,50 @@ def _ignored_fields(opts: pulumi.ResourceOptions | None) -> frozenset[str]:
                 RESOURCE_FIELDS if first == "*" or rest[0] == "*" else {rest[0]} & set(RESOURCE_FIELDS)
             )
     return frozenset(map(program_spelling, ignored))
+
+
+def _existing_id(resource_name: str, claim_id: pulumi.Input[str]) -> pulumi.Input[str]:
+    """The id of a claim to look up, which must not be blank. An unknown id stays unknown."""
+
+    def check(known: object) -> str:
+        if not isinstance(known, str) or not known.strip():
+            raise _not_an_id(resource_name, known)
+        return known
+
+    return (
+        check(claim_id)
+        if isinstance(claim_id, str)
+        else pulumi.Output.all(claim_id).apply(lambda ids: check(ids[0]))
+    )
+
+
+def _not_an_id(resource_name: str, given: object) -> ClaimError:
+    return ClaimError(
+        text(
+            f"looking up {labelled(resource_name, None)} needs the id of a claim, not {given!r}.",
+            then=["run `capacity-claims list` to see the claims that exist"],
+        )
+    )
+
+
+_OUTPUT_SOURCE: Final = pulumi.Output.apply.__code__.co_filename
+_DECLARED_IN_APPLY: Final = (
+    "this claim is declared inside an apply, which does not run while its value is unknown: a preview then "
+    "shows the claim as deleted, and if what the value comes from cannot be updated, "
+    "`pulumi up --continue-on-error` releases the claim. Declare it outside of the apply; depends_on gives "
+    "the order."
+)
+
+
+def _is_in_apply() -> bool:
+    """Whether the code that runs was called by `Output.apply`, as the frames show."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "run" and code.co_filename == _OUTPUT_SOURCE:
+            return True
+        frame = frame.f_back
+    return False
 
 
 async def _peek(program: _Program, goal: Goal) -> _Observed | None:

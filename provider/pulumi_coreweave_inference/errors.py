@@ -155,8 +155,9 @@ def meaning(error: CoreweaveError) -> Meaning:
 
 
 def labelled(resource_name: str, claim_id: str | None) -> str:
-    """A claim as error texts name it: by the resource's name, and the id if there is one."""
-    return f"capacity claim '{resource_name}'" + (f" (id {claim_id})" if claim_id else "")
+    """A claim as error texts name it: by the resource's name and the id, as far as they are known."""
+    name = f" '{resource_name}'" if resource_name else ""
+    return f"capacity claim{name}" + (f" (id {claim_id})" if claim_id else "")
 
 
 def text(headline: str, *, said: Iterable[str] = (), held: str = "", then: Iterable[str] = ()) -> str:

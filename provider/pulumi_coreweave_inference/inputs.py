@@ -92,6 +92,15 @@ def api_spelling(resources: Mapping[str, object]) -> dict[str, object]:
     return {_SNAKE.get(name, name): value for name, value in resources.items()}
 
 
+def spelled_twice(resources: Mapping[str, object]) -> list[Problem]:
+    """The fields of a `resources` block that are given in both spellings."""
+    return [
+        Problem(f"resources.{snake}", f"is the same field as resources.{camel}; set only one of them")
+        for snake, camel in _SNAKE.items()
+        if snake in resources and camel in resources
+    ]
+
+
 def normalize(news: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]:
     """The inputs as the state keeps them, and all problems with them.
 
@@ -190,7 +199,8 @@ def _same(held: object, declared: object) -> bool:
 
 def _normalize_resources(given: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]:
     resources = {k: v for k, v in api_spelling(given).items() if v is not None}
-    problems = [
+    problems = spelled_twice(given)
+    problems += [
         Problem(f"resources.{name}", f"is not a field of resources; the fields are {_known_fields()}")
         for name in resources
         if name not in RESOURCE_FIELDS

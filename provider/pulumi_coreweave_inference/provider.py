@@ -67,7 +67,7 @@ from .operation import Operation
 from .orphans import orphan_warning, refuse_to_leave_orphans
 from .reads import is_stale
 from .rounds import PAUSES
-from .settings import settings_from
+from .settings import creation_refused, settings_from
 
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources
@@ -96,7 +96,9 @@ class CapacityClaimProvider(ResourceProvider):
         failures = [CheckFailure("", f"{problem.property}: {problem.reason}") for problem in problems]
         if not token:
             failures.append(CheckFailure("", MISSING_TOKEN))
-        elif "resources" not in olds and not failures:
+        if "resources" not in olds and (refused := creation_refused(op.settings)):
+            failures.append(CheckFailure("", refused))
+        if "resources" not in olds and not failures:
             failures += _foresee_create(op, inputs)
         if "resources" in olds and IDENTITY in inputs:
             # A namespace that was created again, or after an import, changes nothing for an existing claim.
@@ -120,6 +122,8 @@ class CapacityClaimProvider(ResourceProvider):
         """Create the claim, or adopt the one that an interrupted create left behind."""
         op = operation.current()
         declaration = _declaration(props)
+        if refused := creation_refused(op.settings):
+            raise ClaimError(f"{labelled(declaration.resource_name, None)}: {refused}")
         op.recently_created(declaration.namespace)  # also shows the token's organization
         op.refuse_second_organization(declaration.resource_name)
         created = create_or_adopt(op, declaration)
@@ -343,7 +347,7 @@ def _resources(props: Mapping[str, Any]) -> CapacityClaimResources:
 
 def _resource_name(props: Mapping[str, Any]) -> str:
     key = identity_of(props).get(DECLARATION)
-    return resource_name_of(key) if isinstance(key, str) else str(props.get("name") or "unnamed")
+    return resource_name_of(key) if isinstance(key, str) else str(props.get("name") or "")
 
 
 def outputs_of(

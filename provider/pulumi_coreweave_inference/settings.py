@@ -60,6 +60,8 @@ class Settings:
     """Whether a stack can be destroyed while claims that it created exist outside of its state."""
     wait: bool = True
     """Whether the program waits for claims to become ready; false is `readiness=None` for all of them."""
+    skipped_checkpoints: Literal["refuse", "allow"] = "refuse"
+    """Whether to create claims while the engine writes the state at the end of an update only."""
 
     @property
     def retry(self) -> RetryPolicy:
@@ -139,6 +141,12 @@ SETTINGS: Final = (
     Setting("overwrite", "overwrite", ("COREWEAVE_OVERWRITE",), _boolean),
     Setting("orphans", "orphans", ("COREWEAVE_ORPHANS",), _one_of("refuse", "leave")),
     Setting("wait", "wait", ("COREWEAVE_WAIT",), _boolean),
+    Setting(
+        "skipped_checkpoints",
+        "skippedCheckpoints",
+        ("COREWEAVE_SKIPPED_CHECKPOINTS",),
+        _one_of("refuse", "allow"),
+    ),
 )
 
 
@@ -156,6 +164,24 @@ def settings_from(config: Config, environment: Mapping[str, str] = os.environ) -
             except ValueError as error:
                 raise InvalidSetting(source, str(error)) from None
     return settings
+
+
+def creation_refused(settings: Settings, environment: Mapping[str, str] = os.environ) -> str:
+    """Why no claim may be created in this run; empty if claims may be created.
+
+    The namespace has to be in the state before a claim is posted. The engine's variable prevents that.
+    """
+    skipped = environment.get("PULUMI_SKIP_CHECKPOINTS", "").lower() in (
+        "1",
+        "true",
+    )  # as the engine reads it
+    if not skipped or settings.skipped_checkpoints == "allow":
+        return ""
+    return (
+        "no claim is created while PULUMI_SKIP_CHECKPOINTS is set: if the update is killed, its claims are "
+        "in no state, and the next update creates them again. Unset it, or set "
+        "COREWEAVE_SKIPPED_CHECKPOINTS=allow to create claims nevertheless"
+    )
 
 
 def program_settings() -> Settings:

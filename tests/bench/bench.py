@@ -47,7 +47,10 @@ for index in range(config.require_int("size")):
         resources={"instance_id": "gb200-4x", "instance_count": config.require_int("count"), "zones": ["RNO2A"]},
     )
 """
-WRITES_SPARED: Final = {"PULUMI_SKIP_CHECKPOINTS": "true"}  # the state is written at the end alone
+WRITES_SPARED: Final = {  # the state is written at the end alone
+    "PULUMI_SKIP_CHECKPOINTS": "true",
+    "COREWEAVE_SKIPPED_CHECKPOINTS": "allow",
+}
 EMPTY: Final = """
 import pulumi
 from empty_resource import Empty

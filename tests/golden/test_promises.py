@@ -132,4 +132,5 @@ def test_names_of_settings() -> None:
         "overwrite": ("COREWEAVE_OVERWRITE",),
         "orphans": ("COREWEAVE_ORPHANS",),
         "wait": ("COREWEAVE_WAIT",),
+        "skippedCheckpoints": ("COREWEAVE_SKIPPED_CHECKPOINTS",),
     }

@@ -116,6 +116,41 @@ def test_a_missing_token_fails_the_check_and_names_the_variables(namespace: str)
             assert name in failure
 
 
+@pytest.mark.parametrize("skip", ["1", "True"])
+def test_without_checkpoints_no_claim_is_created(emulator: Emulator, namespace: str, skip: str) -> None:
+    with Plugin(emulator.environment()) as plugin:
+        claim_id, inputs, outputs = created(plugin, namespace)
+    emulator.clear_requests()
+    new = claim_inputs(namespace, key="another", capacityType="CAPACITY_TYPE_MANAGED")
+    with Plugin(emulator.environment() | {"PULUMI_SKIP_CHECKPOINTS": skip}) as plugin:
+        (failure,) = plugin.check({}, new).failures
+        assert "set COREWEAVE_SKIPPED_CHECKPOINTS=allow" in failure
+        with pytest.raises(PluginError, match="'another': no claim is created while PULUMI_SKIP_CHECKPOINTS"):
+            plugin.create(new)
+        assert writes(emulator) == []
+        scaled = plugin.check(inputs, claim_inputs(namespace, instanceCount=2))
+        assert scaled.failures == []
+        outputs = plugin.update(claim_id, outputs, scaled.inputs)
+        assert plugin.read(claim_id, outputs)[0] == claim_id
+        plugin.delete(claim_id, outputs)
+    assert emulator.claims() == []
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PULUMI_SKIP_CHECKPOINTS": "false"},
+        {"PULUMI_SKIP_CHECKPOINTS": "true", "COREWEAVE_SKIPPED_CHECKPOINTS": "allow"},
+    ],
+)
+def test_skipped_checkpoints_can_be_allowed(
+    emulator: Emulator, namespace: str, environment: dict[str, str]
+) -> None:
+    with Plugin(emulator.environment() | environment) as plugin:
+        created(plugin, namespace)
+    assert len(emulator.claims()) == 1
+
+
 def test_a_token_that_the_api_refuses_fails_the_preview(emulator: Emulator, namespace: str) -> None:
     with Plugin(emulator.environment() | {"COREWEAVE_API_TOKEN": "expired"}) as plugin:
         with pytest.raises(PluginError, match="does not accept the token") as refused:

@@ -73,14 +73,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class StackState:
-    """A stack: the claims it manages, the namespace of their ids, and the keys of interrupted creates.
+    """A stack: the claims it manages, the namespaces of their ids, and the keys of interrupted creates.
 
     `stack` is its name or its file, as the user gave it.
     """
 
     stack: str
     entries: tuple[Entry, ...] = ()
-    namespace: str | None = None
+    namespaces: tuple[str, ...] = ()
     interrupted: tuple[str, ...] = ()
 
 
@@ -120,11 +120,11 @@ def read_export(text: str, stack: str) -> StackState:
         raise ValueError("it has no deployment")
     deployment = export["deployment"] if isinstance(export["deployment"], dict) else {}
     resources = list(_objects(deployment.get("resources")))
-    namespaces = [
+    namespaces = tuple(
         _text(each.get("id"))
         for each in resources
         if each.get("type") == _NAMESPACE_TYPE and not each.get("delete") and _is_uuid(each.get("id"))
-    ]
+    )
     interrupted = [
         key_of(_text(resource.get("urn")))
         for operation in _objects(deployment.get("pending_operations"))
@@ -135,7 +135,7 @@ def read_export(text: str, stack: str) -> StackState:
     return StackState(
         stack,
         entries=tuple(_entries(resources, stack)),
-        namespace=namespaces[0] if namespaces else None,
+        namespaces=namespaces,
         interrupted=tuple(interrupted),
     )
 

@@ -109,13 +109,15 @@ class Origins:
     """Finds the stack and the resource that a claim's id was computed from."""
 
     def __init__(self, stacks: Iterable[StackState]) -> None:
-        self._stacks = [(stack, stack.namespace, _keys_by_name(stack)) for stack in stacks]
+        self._stacks = [
+            (stack, namespace, _keys_by_name(stack)) for stack in stacks for namespace in stack.namespaces
+        ]
 
     def of(self, claim: CapacityClaim) -> Origin | None:
         """The origin of a claim; None if none of the stacks created it."""
         name = generated_from(claim) or claim.name
         for stack, namespace, keys in self._stacks:
-            if namespace is None or not is_made_by(namespace, claim.id):
+            if not is_made_by(namespace, claim.id):
                 continue
             for key in sorted({f"{TYPE}::{name}"} | keys[name] | keys[None]):
                 declaration = Declaration(namespace, key, claim.resources)

@@ -156,6 +156,25 @@ def test_claims_of_a_run_share_a_namespace_and_have_their_own_keys(
     ]
 
 
+def test_served_components_have_namespaces_of_their_own(
+    run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity_claim, "_is_served", lambda: True)
+    recorder = Recorder()
+
+    def program() -> dict[str, pulumi.Output[Any]]:
+        team = pulumi.ComponentResource("acme:index:Team", "team")
+        parents = {"a": team, "b": team, "c": None}
+        return {
+            name: claim(name, opts=pulumi.ResourceOptions(parent=parent)).id
+            for name, parent in parents.items()
+        }
+
+    run(program, recorder)
+    namespaces = {name: recorder.seen[name]["identity"]["namespace"] for name in "abc"}
+    assert namespaces == {"a": "team-claims-id", "b": "team-claims-id", "c": "c-claims-id"}
+
+
 def test_each_run_in_one_process_has_a_namespace_of_its_own(run: Callable[..., dict[str, Any]]) -> None:
     for _ in range(2):
         recorder = Recorder()
@@ -250,3 +269,129 @@ def test_the_state_holds_the_innermost_frames_of_a_declaration(
 )
 def test_the_fields_that_ignore_changes_leaves_to_others(path: str, fields: set[str]) -> None:
     assert capacity_claim._ignored_fields(pulumi.ResourceOptions(ignore_changes=[path])) == fields
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ignore_changes": ["resources.instance_count"]},
+        {"custom_timeouts": pulumi.CustomTimeouts(create="2h")},
+        {"import_": "5f0a9d38-9c1d-4e53-8a55-7b6f0e1d2c3b"},
+    ],
+)
+def test_an_option_without_effect_fails_the_program(
+    run: Callable[..., dict[str, Any]], options: dict[str, Any]
+) -> None:
+    recorder = Recorder()
+    with pytest.raises(inference.ClaimError, match=rf"^capacity claim 'training': {next(iter(options))}"):
+        run(lambda: {"id": claim(opts=pulumi.ResourceOptions(**options)).id}, recorder)
+    assert recorder.seen == {}
+
+
+def test_a_path_that_a_transformation_adds_is_checked_too(run: Callable[..., dict[str, Any]]) -> None:
+    def ignore(path: str) -> Callable[[], dict[str, pulumi.Output[Any]]]:
+        def add(args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult:
+            more = pulumi.ResourceOptions(ignore_changes=[path])
+            return pulumi.ResourceTransformationResult(
+                args.props, pulumi.ResourceOptions.merge(args.opts, more)
+            )
+
+        return lambda: {"id": claim(opts=pulumi.ResourceOptions(transformations=[add])).id}
+
+    assert run(ignore("resources.instanceCount")) == {"id": "training-id"}
+    with pytest.raises(inference.ClaimError, match=r'Next: write "resources\.instanceCount"'):
+        run(ignore("resources.instance_count"))
+
+
+def test_a_field_in_both_spellings_is_refused(run: Callable[..., dict[str, Any]]) -> None:
+    both = {"instance_id": "gb200-4x", "instance_count": 8, "instanceCount": 2, "zones": ["RNO2A"]}
+    with pytest.raises(inference.ClaimError) as refused:
+        run(lambda: {"id": claim(resources=both).id})
+    assert str(refused.value) == (
+        "capacity claim 'training': resources.instance_count is the same field as resources.instanceCount; "
+        "set only one of them"
+    )
+
+
+@pytest.mark.parametrize("given", ["", " ", None, 7])
+@pytest.mark.parametrize("kind", ["plain", "output"])
+def test_a_lookup_without_an_id_names_the_resource(
+    run: Callable[..., dict[str, Any]], given: Any, kind: str
+) -> None:
+    def program() -> dict[str, pulumi.Output[Any]]:
+        wanted = given if kind == "plain" else pulumi.Output.from_input(given)
+        return {"id": inference.CapacityClaim.get("shared", wanted).id}
+
+    with pytest.raises(inference.ClaimError) as refused:
+        run(program)
+    assert str(refused.value) == (
+        f"looking up capacity claim 'shared' needs the id of a claim, not {given!r}.\n"
+        "  Next: run `capacity-claims list` to see the claims that exist"
+    )
+
+
+def test_a_lookup_of_an_id_that_is_not_known_yet_is_unknown(run: Callable[..., dict[str, Any]]) -> None:
+    seen: list[bool] = []
+
+    def program() -> dict[str, pulumi.Output[Any]]:
+        unknown: pulumi.Output[Any] = pulumi.Output.from_input(pulumi.output.UNKNOWN)
+        found = inference.CapacityClaim.get("shared", unknown)
+
+        async def look() -> None:
+            seen.append(await found.id.is_known())
+
+        return {"done": pulumi.Output.from_input(look())}
+
+    run(program, preview=True)
+    assert seen == [False]
+
+
+def declared_in(how: str) -> dict[str, pulumi.Output[Any]]:
+    class Team(pulumi.ComponentResource):
+        def __init__(self, name: str) -> None:
+            super().__init__("acme:index:Team", name)
+            claim(f"{name}-claim", opts=pulumi.ResourceOptions(parent=self))
+
+    def build() -> None:
+        Team("team")
+
+    async def build_later() -> None:
+        await asyncio.sleep(0)
+        build()
+
+    first = claim("first")
+    if how == "program":
+        build()
+    elif how == "apply":
+        first.id.apply(lambda _: build())
+    elif how == "live":
+        first.status.apply(lambda _: build())
+    elif how == "all":
+        pulumi.Output.all(first.id, first.name).apply(lambda _: build())
+    elif how == "async":
+        first.id.apply(lambda _: build_later())
+    elif how == "lookup":
+        first.id.apply(lambda id: inference.CapacityClaim.get("team-claim", id) and None)
+    return {"id": first.id}
+
+
+@pytest.mark.parametrize(
+    ("how", "seen"),
+    [
+        ("program", [False, False]),
+        ("apply", [False, True]),
+        ("live", [False, True]),
+        ("all", [False, True]),
+        ("async", [False, True]),
+        ("lookup", [False]),
+    ],
+)
+def test_a_claim_declared_inside_an_apply_is_seen(
+    run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, how: str, seen: list[bool]
+) -> None:
+    found: list[bool] = []
+    look = capacity_claim._is_in_apply
+    monkeypatch.setattr(capacity_claim, "_is_in_apply", lambda: found.append(look()) or found[-1])
+    monkeypatch.setattr(pulumi.log, "warn", lambda *_, **__: pytest.fail("a unit test got a warning"))
+    run(lambda: declared_in(how))
+    assert found == seen

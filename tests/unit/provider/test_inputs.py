@@ -23,6 +23,14 @@ GOOD: dict[str, Any] = {
 }
 
 
+def test_a_field_in_both_spellings_is_a_problem() -> None:
+    assert problems_of(instance_count=4.0) == {
+        "resources.instance_count": "is the same field as resources.instanceCount; set only one of them"
+    }
+    both = problems_of(instance_id="gb200-4x", capacity_type=None, capacityType=None)
+    assert sorted(both) == ["resources.capacity_type", "resources.instance_id"]
+
+
 def problems_of(**changes: Any) -> dict[str, str]:
     _, problems = normalize({"resources": GOOD | changes})
     return {problem.property: problem.reason for problem in problems}

@@ -31,6 +31,13 @@ def test_without_any_setting_the_defaults_hold() -> None:
         ("catalogueCheck", "COREWEAVE_CATALOGUE_CHECK", "catalogue", "warn", "warn"),
         ("overwrite", "COREWEAVE_OVERWRITE", "overwrite", "True", True),
         ("wait", "COREWEAVE_WAIT", "wait", "false", False),
+        (
+            "skippedCheckpoints",
+            "COREWEAVE_SKIPPED_CHECKPOINTS",
+            "skipped_checkpoints",
+            "allow",
+            "allow",
+        ),
     ],
 )
 def test_a_setting_is_read_from_config_or_environment(

@@ -82,10 +82,10 @@ def test_a_lost_claim_is_traced_to_its_stack_by_namespace_and_name(attempt: int)
     template = claim("x")
     declaration = Declaration(NAMESPACE, f"{TYPE}::Training_EU", template.resources, None)
     lost = claim(declaration.claim_id(attempt), declaration.claim_name(declaration.claim_id(attempt)))
-    bystander = StackState("other", namespace=str(uuid.UUID(int=1)))
-    known = StackState("prod", (entry("prod", "older", name="Training_EU"),), NAMESPACE)
+    bystander = StackState("other", namespaces=(str(uuid.UUID(int=1)),))
+    known = StackState("prod", (entry("prod", "older", name="Training_EU"),), ("unused", NAMESPACE))
     assert Origins([bystander, known]).of(lost) == Origin("prod", "Training_EU")
-    interrupted = StackState("prod", namespace=NAMESPACE, interrupted=(f"{TYPE}::Training_EU",))
+    interrupted = StackState("prod", namespaces=(NAMESPACE,), interrupted=(f"{TYPE}::Training_EU",))
     assert Origins([interrupted]).of(lost) == Origin("prod", "Training_EU", interrupted=True)
     assert Origins([bystander, StackState("empty")]).of(lost) is None
 
@@ -93,15 +93,15 @@ def test_a_lost_claim_is_traced_to_its_stack_by_namespace_and_name(attempt: int)
 def test_a_claim_with_an_explicit_name_is_traced_if_its_key_is_known() -> None:
     declaration = Declaration(NAMESPACE, f"{TYPE}::trainer", claim("x").resources, "training")
     lost = claim(declaration.claim_id(0), "training")
-    assert Origins([StackState("prod", namespace=NAMESPACE)]).of(lost) == Origin("prod", None)
-    interrupted = StackState("prod", namespace=NAMESPACE, interrupted=(f"{TYPE}::trainer",))
+    assert Origins([StackState("prod", namespaces=(NAMESPACE,))]).of(lost) == Origin("prod", None)
+    interrupted = StackState("prod", namespaces=(NAMESPACE,), interrupted=(f"{TYPE}::trainer",))
     assert Origins([interrupted]).of(lost) == Origin("prod", "trainer", interrupted=True)
 
 
 def test_a_claim_with_a_random_id_has_no_origin() -> None:
     random_id = "5f0a9d38-9c1d-4e53-8a55-7b6f0e1d2c3b"
-    assert Origins([StackState("prod", namespace=NAMESPACE)]).of(claim(random_id)) is None
-    assert Origins([StackState("prod", namespace=NAMESPACE)]).of(claim("no uuid")) is None
+    assert Origins([StackState("prod", namespaces=(NAMESPACE,))]).of(claim(random_id)) is None
+    assert Origins([StackState("prod", namespaces=(NAMESPACE,))]).of(claim("no uuid")) is None
 
 
 def resource(name: str, claim_id: str, **more: Any) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def test_an_export_yields_claims_namespace_and_interrupted_creates() -> None:
         },
     }
     state = read_export(json.dumps(export), "prod")
-    assert state.namespace == NAMESPACE
+    assert state.namespaces == (NAMESPACE,)
     assert state.interrupted == (f"{TYPE}::lost",)
     assert [(e.claim_id, e.resource_name, e.name, e.pending_deletion, e.key) for e in state.entries] == [
         ("1", "training", "training-1", False, "some::key"),
