@@ -136,10 +136,21 @@ class Operation:
     def refuse_wrong_organization(
         self, doing: str, resource_name: str, claim_id: str, props: Mapping[str, Any]
     ) -> None:
-        """Raise `WrongOrganization` if a claim is not found because the token belongs elsewhere."""
+        """Raise `WrongOrganization` if a claim is not found because the token belongs elsewhere.
+
+        The API shows the organization of claims only. If the token shows none, this is a warning.
+        """
         expected = props.get("organizationId")
-        actual = (self.token_organization or self._any_organization()) if expected else ""
-        if actual and expected != actual:
+        if not expected:
+            return
+        actual = self.token_organization or self._any_organization()
+        if not actual:
+            self.warn(
+                f"{labelled(resource_name, claim_id)} does not exist according to the API, which shows this "
+                f"token no claim at all. If the token does not belong to the organization {expected}, the "
+                "claim may still exist: run `capacity-claims list` with a token that does"
+            )
+        elif expected != actual:
             raise _wrong_organization(
                 f"{doing} {labelled(resource_name, claim_id)}",
                 f"the claim belongs to the organization {expected}, the token to {actual}",

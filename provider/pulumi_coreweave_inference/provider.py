@@ -181,6 +181,7 @@ class CapacityClaimProvider(ResourceProvider):
                     ", or already changed, if only the response was lost; run `pulumi refresh` to find out"
                 )
             elif isinstance(error, NotFound):
+                op.refuse_wrong_organization("changing", resource_name, id, olds)
                 held = "nothing, according to the API; the claim is still in the state"
             raise api_failure("changing", resource_name, id, error, held=f"{held}.") from None
         identity = identity_of(olds) | {EXPLICIT_NAME: news.get("name") is not None}

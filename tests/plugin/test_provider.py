@@ -235,7 +235,8 @@ def test_a_token_of_another_organization_neither_loses_nor_creates_a_claim(
         Plugin(elsewhere.environment()) as foreign,
     ):
         created(foreign, "00000000-0000-4000-8000-000000000000", key="a::b")
-        for ask in (foreign.read, foreign.delete):
+        scaled = claim_inputs(namespace, instanceCount=6.0)
+        for ask in (foreign.read, foreign.delete, lambda id, olds: foreign.update(id, olds, scaled)):
             with pytest.raises(PluginError, match="the token belongs to another organization") as error:
                 ask(claim_id, outputs)
             assert "belongs to the organization cw0a1b, the token to cw9z9z" in str(error.value)
@@ -247,6 +248,21 @@ def test_a_token_of_another_organization_neither_loses_nor_creates_a_claim(
         assert len(elsewhere.claims()) == 1
     plugin.delete(claim_id, outputs)
     assert plugin.read(claim_id, outputs)[0] == ""
+
+
+def test_a_claim_that_is_gone_for_a_token_that_sees_no_claims_is_named(
+    plugin: Plugin, namespace: str
+) -> None:
+    claim_id, _, outputs = created(plugin, namespace)
+    environment = {"COREWEAVE_READ_GRACE": "0s"}
+    with (
+        Emulator(EmulatorSettings(organization_id="cw9z9z")) as elsewhere,
+        Plugin(elsewhere.environment() | environment) as foreign,
+    ):
+        foreign.delete(claim_id, outputs)
+        foreign.close()
+        assert f"(id {claim_id}) does not exist according to the API" in foreign.printed
+        assert "If the token does not belong to the organization cw0a1b" in foreign.printed
 
 
 def test_a_change_made_outside_of_pulumi_is_not_overwritten(
