@@ -22,7 +22,8 @@ from coreweave_inference.retry import RetryPolicy
 from . import mocks
 from .errors import ClaimError, InvalidReadiness, labelled
 from .identity import key_of
-from .inputs import DECLARATION, IDENTITY, NAMESPACE, RESOURCE_FIELDS, api_spelling, program_spelling
+from .inputs import DECLARATION, IDENTITY, NAMESPACE, RESOURCE_FIELDS, RUN, api_spelling, program_spelling
+from .participation import Participants
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
 from .settings import USER_AGENT, Settings, program_settings
@@ -188,9 +189,13 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             resources = api_spelling(resources)
         outputs = (*_KEPT, *mocks.REPORTED) if mocks.are_active() else _KEPT
         props: dict[str, Any] = {"resources": resources, "name": name, **dict.fromkeys(outputs)}
+        self._word = None
         if opts is None or opts.id is None:
             # The namespace's id as an input makes the claim depend on it, so a destroy deletes it last.
             props[IDENTITY] = {DECLARATION: _key(resource_name, opts), NAMESPACE: program.namespace.id}
+            if not pulumi.runtime.is_dry_run() and not mocks.are_active() and not _ignores(opts, IDENTITY):
+                self._word = program.participants.word()
+                props[IDENTITY][RUN] = self._word
         with _few_frames():
             super().__init__(CapacityClaimProvider(), resource_name, props, opts)
         self._registered = _Registered(self.urn)
@@ -324,7 +329,8 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             self._refuse_what_is_never_ready(claim_id, resources, self._readiness)
         if not claim_id or resources is None:
             return None
-        waits = pulumi.runtime.is_dry_run() or program.settings.wait
+        takes_part = Participants.include(self._word)
+        waits = pulumi.runtime.is_dry_run() or (takes_part and program.settings.wait)
         goal = Goal(
             resource_name=self._resource_name,
             claim_id=claim_id,
@@ -333,6 +339,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             updated_at=await self.__dict__["updatedAt"].future(),  # as in the state; `updated_at` is live
             urn=await self._registered.urn.future(),
             ignored=self._ignored,
+            takes_part=takes_part,
         )
         if pulumi.runtime.is_dry_run():
             return await _peek(program, goal)
@@ -410,6 +417,11 @@ class _Program:
         return Poller(self._reader, asyncio.get_event_loop().time, settings=self.settings)
 
     @cached_property
+    def participants(self) -> Participants:
+        """Which claims take part in this run of the engine."""
+        return Participants()
+
+    @cached_property
     def namespace(self) -> ClaimNamespace:
         """The namespace; declared with the first claim that the program manages."""
         return ClaimNamespace("claims")
@@ -480,18 +492,20 @@ async def _key_below(resource_name: str, parent: pulumi.Resource) -> str:
 
 
 def _ignored_fields(opts: pulumi.ResourceOptions | None) -> frozenset[str]:
-    """The fields of `resources` that `ignore_changes` leaves to somebody else, as Python spells them.
+    """The fields of `resources` that `ignore_changes` leaves to somebody else, as Python spells them."""
+    return frozenset(program_spelling(name) for name in RESOURCE_FIELDS if _ignores(opts, "resources", name))
 
-    The engine keeps the value in the state for them. What a transform adds to the options is not seen here.
+
+def _ignores(opts: pulumi.ResourceOptions | None, *names: str) -> bool:
+    """Whether `ignore_changes` makes the engine keep the value in the state for a property, or a part of it.
+
+    What a transform adds to the options is not seen here.
     """
-    ignored: set[str] = set()
     for path in (opts and opts.ignore_changes) or ():
-        first, *rest = [*(re.findall(r"\w+|\*", path) or [""]), "*"]
-        if first in ("resources", "*"):
-            ignored.update(
-                RESOURCE_FIELDS if first == "*" or rest[0] == "*" else {rest[0]} & set(RESOURCE_FIELDS)
-            )
-    return frozenset(map(program_spelling, ignored))
+        parts = re.findall(r"\w+|\*", path)
+        if parts and all(part in ("*", name) for part, name in zip(parts, names, strict=False)):
+            return True
+    return False
 
 
 async def _peek(program: _Program, goal: Goal) -> _Observed | None:
