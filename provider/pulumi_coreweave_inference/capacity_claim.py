@@ -28,11 +28,13 @@ from .inputs import (
     IDENTITY,
     NAMESPACE,
     RESOURCE_FIELDS,
+    RUN,
     api_spelling,
     program_spelling,
     spelled_twice,
 )
 from .options import KEPT, refuse_void_options, refuse_void_path
+from .participation import Participants
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
 from .settings import USER_AGENT, Settings, program_settings
@@ -202,10 +204,14 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             resources = api_spelling(resources)
         outputs = (*KEPT, *mocks.REPORTED) if mocks.are_active() else KEPT
         props: dict[str, Any] = {"resources": resources, "name": name, **dict.fromkeys(outputs)}
+        self._word = None
         if opts.id is None:
             # The namespace's id as an input makes the claim depend on it, so a destroy deletes it last.
             namespace = program.namespace_of(resource_name, opts.parent)
             props[IDENTITY] = {DECLARATION: _key(resource_name, opts.parent), NAMESPACE: namespace.id}
+            if not pulumi.runtime.is_dry_run() and not mocks.are_active() and not _ignores(opts, IDENTITY):
+                self._word = program.participants.word()
+                props[IDENTITY][RUN] = self._word
         else:
             opts = pulumi.ResourceOptions.merge(
                 opts, pulumi.ResourceOptions(id=_existing_id(resource_name, opts.id))
@@ -360,7 +366,8 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             self._refuse_what_is_never_ready(claim_id, resources, self._readiness)
         if not claim_id or resources is None:
             return None
-        waits = pulumi.runtime.is_dry_run() or program.settings.wait
+        takes_part = Participants.include(self._word)
+        waits = pulumi.runtime.is_dry_run() or (takes_part and program.settings.wait)
         goal = Goal(
             resource_name=self._resource_name,
             claim_id=claim_id,
@@ -369,6 +376,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             updated_at=await self.__dict__["updatedAt"].future(),  # as in the state; `updated_at` is live
             urn=await self._registered.urn.future(),
             ignored=self._ignored,
+            takes_part=takes_part,
         )
         if pulumi.runtime.is_dry_run():
             return await _peek(program, goal)
@@ -441,6 +449,11 @@ class _Program:
     def poller(self) -> Poller:
         """Waits for all claims. Raises `InvalidSetting`."""
         return Poller(self._reader, asyncio.get_event_loop().time, settings=self.settings)
+
+    @cached_property
+    def participants(self) -> Participants:
+        """Which claims take part in this run of the engine."""
+        return Participants()
 
     def namespace_of(self, resource_name: str, parent: pulumi.Resource | None) -> ClaimNamespace:
         """The namespace of a claim, declared with the first claim that needs it.
@@ -530,18 +543,20 @@ async def _key_below(resource_name: str, parent: pulumi.Resource) -> str:
 
 
 def _ignored_fields(opts: pulumi.ResourceOptions | None) -> frozenset[str]:
-    """The fields of `resources` that `ignore_changes` leaves to somebody else, as Python spells them.
+    """The fields of `resources` that `ignore_changes` leaves to somebody else, as Python spells them."""
+    return frozenset(program_spelling(name) for name in RESOURCE_FIELDS if _ignores(opts, "resources", name))
 
-    The engine keeps the value in the state for them. What a transform adds to the options is not seen here.
+
+def _ignores(opts: pulumi.ResourceOptions | None, *names: str) -> bool:
+    """Whether `ignore_changes` makes the engine keep the value in the state for a property, or a part of it.
+
+    What a transform adds to the options is not seen here.
     """
-    ignored: set[str] = set()
     for path in (opts and opts.ignore_changes) or ():
-        first, *rest = [*(re.findall(r"\w+|\*", path) or [""]), "*"]
-        if first in ("resources", "*"):
-            ignored.update(
-                RESOURCE_FIELDS if first == "*" or rest[0] == "*" else {rest[0]} & set(RESOURCE_FIELDS)
-            )
-    return frozenset(map(program_spelling, ignored))
+        parts = re.findall(r"\w+|\*", path)
+        if parts and all(part in ("*", name) for part, name in zip(parts, names, strict=False)):
+            return True
+    return False
 
 
 def _existing_id(resource_name: str, claim_id: pulumi.Input[str]) -> pulumi.Input[str]:

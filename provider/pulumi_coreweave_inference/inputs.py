@@ -32,6 +32,8 @@ DECLARATION: Final = "declaration"  # its key, which identifies it within the st
 INCARNATION: Final = "incarnation"  # of the entry in the state
 EXPLICIT_NAME: Final = "explicitName"  # whether the program declares the claim's name
 REWRITTEN: Final = "rewritten"  # the fields of `resources` that the API did not return as declared, if any
+RUN: Final = "run"
+"""A key of the identity in what a program sends, never in the state: see participation.py."""
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _ZONE = re.compile(r"[A-Z]{2}-[A-Z]+-[0-9]+[A-Z]+|RNO2A")

@@ -65,6 +65,7 @@ from .inputs import (
 )
 from .operation import Operation
 from .orphans import orphan_warning, refuse_to_leave_orphans
+from .participation import reported
 from .reads import is_stale
 from .rounds import PAUSES
 from .settings import creation_refused, settings_from
@@ -87,7 +88,7 @@ class CapacityClaimProvider(ResourceProvider):
     def check(self, olds: Properties, news: Properties) -> CheckResult:
         """Validate what the program declares, and bring it into the shape that the state keeps."""
         op = operation.current()
-        inputs, problems = normalize(news)
+        inputs, problems = normalize(reported(news))
         token = op.settings.token
         # Misspelled zones are reported together with what is not offered; other errors make no call.
         if token and all(problem.property.startswith("resources.zones[") for problem in problems):

@@ -92,7 +92,8 @@ class Goal:
     """One claim to wait for. Without `readiness`, a single read is enough.
 
     `ignored`: the fields of `resources` that the program's `ignore_changes` leaves to somebody else, as
-    `CapacityClaimResources` spells them. They may have any value.
+    `CapacityClaimResources` spells them. They may have any value. `takes_part`: whether the current run of
+    the engine includes the claim; if not, the claim need not exist.
     """
 
     resource_name: str
@@ -102,6 +103,7 @@ class Goal:
     updated_at: str | None = None
     urn: str | None = None
     ignored: frozenset[str] = frozenset()
+    takes_part: bool = True
 
     @property
     def target(self) -> str:
@@ -444,6 +446,8 @@ class Poller:
         verdict = judge(claim, goal) if claim is not None and not outage else Verdict.WAITING
         if verdict is Verdict.READY and claim is not None:
             self._done(wait, claim)
+        elif claim is None and not goal.takes_part and self._is_unexpected_for_long(wait, now):
+            self._done(wait, _gone(goal))
         elif verdict is Verdict.FAILED or self._is_unexpected_for_long(wait, now):
             self._keep_failure(wait, not_ready(claim, goal, waited, outage))
         elif wait.left(now) <= 0:
@@ -517,6 +521,16 @@ async def _get(reader: Reader, ids: Iterable[str]) -> dict[str, CapacityClaim]:
 async def _pause(joined: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(joined.wait(), seconds)
+
+
+def _gone(goal: Goal) -> CapacityClaim:
+    """What the live outputs describe if a claim that takes no part in the run no longer exists."""
+    return api.CapacityClaim.model_validate(
+        {
+            "spec": {"id": goal.claim_id, "name": "", "resources": goal.resources.to_wire()},
+            "status": {"status": str(api.ClaimState.UNSPECIFIED)},
+        }
+    )
 
 
 def _same_resources(returned: CapacityClaimResources, declared: CapacityClaimResources) -> bool:

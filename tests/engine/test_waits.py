@@ -140,3 +140,35 @@ def test_a_count_that_is_ignored_is_not_waited_for(start: Start) -> None:
         assert stack.up() == {"same": 3}
         assert stack.writes() == []
         assert stack.outputs()["allocated"] == {"training": 6}
+
+
+PARTLY = """
+first = claim("first")
+second = claim("second", pulumi.ResourceOptions(depends_on=[first]), readiness=None)
+pulumi.export("status", first.status)
+"""
+
+
+def test_only_claims_that_take_part_in_a_run_are_waited_for(start: Start) -> None:
+    stack = start(inventory=EMPTY)
+    program(stack, PARTLY.replace("depends_on=[first]", ""), timeout="3s")
+    stack.pulumi("up", "--yes", "--skip-preview", check=False)
+    assert "is not ready after 3s" in stack.output
+    first, second = (stack.resources()[name]["urn"] for name in ("first", "second"))
+
+    program(stack, PARTLY, timeout="3s")
+    stack.up("--target", second)
+    assert stack.outputs()["status"] == "STATUS_CREATING"
+    stack.up("--exclude", first)
+    stack.pulumi("refresh", "--yes", "--skip-preview", "--run-program")
+    for includes_first in (["--target", first], ["--plan", "plan.json"]):
+        if "--plan" in includes_first:
+            stack.pulumi("preview", "--save-plan", "plan.json")
+        stack.pulumi("up", "--yes", "--skip-preview", *includes_first, check=False)
+        assert "is not ready after 3s" in stack.output, includes_first
+    assert all("run" not in each["inputs"]["identity"] for each in stack.resources().values())
+
+    stack.emulator.edit_claim(stack.resources()["first"]["id"], delete=True)  # it is gone before the destroy
+    stack.pulumi("destroy", "--yes", "--skip-preview", "--run-program")
+    assert stack.emulator.claims() == []
+    assert stack.resources() == {}

@@ -235,7 +235,7 @@ def test_a_token_of_another_organization_neither_loses_nor_creates_a_claim(
         Plugin(elsewhere.environment()) as foreign,
     ):
         created(foreign, "00000000-0000-4000-8000-000000000000", key="a::b")
-        scaled = claim_inputs(namespace, instanceCount=6.0)
+        scaled = foreign.check(outputs, claim_inputs(namespace, instanceCount=6.0)).inputs
         for ask in (foreign.read, foreign.delete, lambda id, olds: foreign.update(id, olds, scaled)):
             with pytest.raises(PluginError, match="the token belongs to another organization") as error:
                 ask(claim_id, outputs)
