@@ -1,7 +1,7 @@
 """The claims in the states of stacks, read from export files or with the `pulumi` command.
 
-Only what identifies a claim is read, and anything unexpected is ignored. Claims that a program only looks
-up (`CapacityClaim.get`) are left out.
+Only what identifies a claim is read, but whatever is not a complete export is refused: a claim that is missed
+here may be released as unmanaged. Claims that a program only looks up (`CapacityClaim.get`) are left out.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ import json
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal, Self
 
 import typer
+from pydantic import Field, model_validator
 
 from pulumi_coreweave_inference.capacity_claim import TYPE
 from pulumi_coreweave_inference.identity import key_of, resource_name_of
 from pulumi_coreweave_inference.inputs import DECLARATION, identity_of
 
 from .console import CommandError, plural, printable, waiting_for
+from .json_model import InvalidJson, JsonModel, as_model, parse_json
 
-_NAMESPACE_TYPE: Final = "pulumi-python:dynamic/claimNamespace:ClaimNamespace"
+NAMESPACE_TYPE: Final = "pulumi-python:dynamic/claimNamespace:ClaimNamespace"
 _PARALLEL_EXPORTS: Final = 4
 
 StateFiles = Annotated[
@@ -114,49 +116,94 @@ def managed_by(stacks: Iterable[StackState]) -> dict[str, Entry]:
 
 
 def read_export(text: str, stack: str) -> StackState:
-    """Read the output of `pulumi stack export`. Raises ValueError for anything else."""
-    export = json.loads(text)
-    if not isinstance(export, dict) or "deployment" not in export:
-        raise ValueError("it has no deployment")
-    deployment = export["deployment"] if isinstance(export["deployment"], dict) else {}
-    resources = list(_objects(deployment.get("resources")))
-    namespaces = tuple(
-        _text(each.get("id"))
-        for each in resources
-        if each.get("type") == _NAMESPACE_TYPE and not each.get("delete") and _is_uuid(each.get("id"))
-    )
-    interrupted = [
-        key_of(_text(resource.get("urn")))
-        for operation in _objects(deployment.get("pending_operations"))
-        if operation.get("type") == "creating"
-        and isinstance(resource := operation.get("resource"), dict)
-        and resource.get("type") == TYPE
-    ]
+    """Read the output of `pulumi stack export`. Raises `InvalidJson` for anything else."""
+    given = parse_json(text)
+    if isinstance(given, dict) and "checkpoint" in given and "deployment" not in given:
+        raise InvalidJson("it is a checkpoint file of a backend; `pulumi stack export` prints an export")
+    deployment = as_model(_Export, given).deployment
+    claims = [each for each in deployment.resources if each.type == TYPE and not each.external]
     return StackState(
         stack,
-        entries=tuple(_entries(resources, stack)),
-        namespaces=namespaces,
-        interrupted=tuple(interrupted),
+        entries=tuple(each.entry(stack) for each in claims),
+        namespaces=tuple(
+            each.id
+            for each in deployment.resources
+            if each.type == NAMESPACE_TYPE and not each.delete and _is_uuid(each.id)
+        ),
+        interrupted=tuple(
+            key_of(each.resource.urn)
+            for each in deployment.pending_operations
+            if each.type == "creating" and each.resource.type == TYPE
+        ),
     )
 
 
-def _entries(resources: Sequence[Mapping[str, Any]], stack: str) -> Iterator[Entry]:
-    for resource in resources:
-        claim_id = resource.get("id")
-        if resource.get("type") != TYPE or resource.get("external") or not isinstance(claim_id, str):
-            continue
-        outputs = resource.get("outputs")
-        outputs = outputs if isinstance(outputs, dict) else {}
-        key, name = identity_of(outputs).get(DECLARATION), outputs.get("name")
-        urn = _text(resource.get("urn"))
-        yield Entry(
+class _Resource(JsonModel):
+    urn: Annotated[str, Field(min_length=1)]
+    type: Annotated[str, Field(min_length=1)]
+    id: str = ""
+    delete: bool = False
+    external: bool = False
+    outputs: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        """The URN repeats the type: `urn:pulumi:STACK::PROJECT::PARENT_TYPE$TYPE::NAME`."""
+        parts = self.urn.split("::", 3)
+        in_urn = parts[2].rpartition("$")[2] if len(parts) == 4 else ""
+        if {self.type, in_urn} & {TYPE, NAMESPACE_TYPE} and self.type != in_urn:
+            raise ValueError(f"the type is {json.dumps(self.type)} and the URN {json.dumps(self.urn)}")
+        return self
+
+    def entry(self, stack: str) -> Entry:
+        key, name = identity_of(self.outputs).get(DECLARATION), self.outputs.get("name")
+        return Entry(
             stack=stack,
-            urn=urn,
-            claim_id=claim_id,
-            key=key if isinstance(key, str) else key_of(urn),
+            urn=self.urn,
+            claim_id=self.id,
+            key=key if isinstance(key, str) else key_of(self.urn),
             name=name if isinstance(name, str) else None,
-            pending_deletion=resource.get("delete") is True,
+            pending_deletion=self.delete,
         )
+
+
+class _Managed(_Resource):
+    @model_validator(mode="after")
+    def _has_id(self) -> Self:
+        if self.type in (TYPE, NAMESPACE_TYPE) and not self.id.strip():
+            raise ValueError(f"{json.dumps(self.urn)} has no id")
+        return self
+
+
+class _PendingOperation(JsonModel):
+    type: Annotated[str, Field(min_length=1)]
+    resource: _Resource
+
+
+class _Deployment(JsonModel):
+    manifest: dict[str, Any] = Field(default_factory=dict)
+    resources: list[_Managed] = Field(default_factory=list)
+    pending_operations: list[_PendingOperation] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        """The export of an empty stack has a manifest and no resources."""
+        if not self.model_fields_set & {"manifest", "resources"}:
+            raise ValueError("it has no resources and no manifest")
+        return self
+
+
+class _Export(JsonModel):
+    version: Literal[3, 4]
+    deployment: _Deployment
+
+
+class _Listed(JsonModel):
+    name: Annotated[str, Field(min_length=1)]
+
+
+class _Listing(JsonModel):
+    stacks: list[_Listed]
 
 
 def _from_file(path: Path) -> StackState:
@@ -164,24 +211,30 @@ def _from_file(path: Path) -> StackState:
         return read_export(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise CommandError(f"{path} is not a stack export: {error}") from None
+    except UnicodeDecodeError:
+        raise CommandError(f"{path} is not a stack export: it is not UTF-8 text") from None
+    except InvalidJson as error:
+        raise CommandError(f"{path} is not a stack export: {printable(str(error))}") from None
 
 
 def _exported(name: str) -> StackState:
     text = _pulumi("stack", "export", f"--stack={name}")
     try:
         return read_export(text, name)
-    except ValueError as error:
-        raise CommandError(f"`pulumi stack export --stack {name}` did not print an export: {error}") from None
+    except InvalidJson as error:
+        raise CommandError(
+            f"`pulumi stack export --stack {name}` did not print an export: {printable(str(error))}"
+        ) from None
 
 
 def _all_names() -> list[str]:
     text = _pulumi("stack", "ls", "--all", "--json")
     try:
-        names = [_text(stack["name"]) for stack in json.loads(text)]
-    except (ValueError, TypeError, KeyError):
-        raise CommandError("`pulumi stack ls --all --json` did not print a list of stacks") from None
+        names = [stack.name for stack in as_model(_Listing, {"stacks": parse_json(text)}).stacks]
+    except InvalidJson as error:
+        raise CommandError(
+            f"`pulumi stack ls --all --json` did not print a list of stacks: {printable(str(error))}"
+        ) from None
     if not names:
         raise CommandError(
             "the current Pulumi backend has no stacks, so that every claim looks unmanaged; "
@@ -209,18 +262,9 @@ def _pulumi(*arguments: str) -> str:
     return done.stdout
 
 
-def _objects(value: object) -> Iterator[Mapping[str, Any]]:
-    if isinstance(value, list):
-        yield from (each for each in value if isinstance(each, dict))
-
-
-def _is_uuid(value: object) -> bool:
+def _is_uuid(value: str) -> bool:
     try:
-        uuid.UUID(_text(value))
+        uuid.UUID(value)
     except ValueError:
         return False
     return True
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""

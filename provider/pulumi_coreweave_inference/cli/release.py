@@ -32,6 +32,7 @@ from .pulumi_state import (
     read_stacks,
     require_stacks,
 )
+from .reconcile import Origins
 from .table import age, allocation
 
 
@@ -50,7 +51,8 @@ def release(
 
     Deletes the claims and waits until they are gone. The capacity may not be available again. You confirm
     each claim by typing its name; --yes skips the confirmation. If one of the given stacks manages any of
-    the claims, none is released. To release a managed claim, remove it from the program and run `pulumi up`.
+    the claims, or may still be creating it, none is released. To release a managed claim, remove it from the
+    program and run `pulumi up`.
 
     Exit codes: 1 if a claim is managed or not confirmed; 2 if a claim cannot be released, the API request
     fails, or a stack cannot be read.
@@ -89,6 +91,19 @@ def _refuse_managed(claims: Sequence[CapacityClaim], stacks: Sequence[StackState
     if lines:
         raise CommandError(
             f"no claim is released, because stacks manage these:{''.join(lines)}", EXIT_FINDINGS
+        )
+    origins = Origins(stacks)
+    lines = [
+        f"\n  {printable(claim.name)} ({claim.id}): '{origin.resource_name}' of {origin.stack}"
+        for claim in claims
+        if (origin := origins.of(claim)) is not None and origin.interrupted
+    ]
+    if lines:
+        raise CommandError(
+            f"no claim is released, because stacks were creating these, or still are:{''.join(lines)}\n"
+            "  Next: run `pulumi up` in the stack, which adopts the claim\n"
+            "        or run `pulumi refresh --clear-pending-creates` there, then this command again",
+            EXIT_FINDINGS,
         )
 
 

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from .json_model import InvalidJson, JsonModel, as_model, parse_json
 
 RESOURCE_TYPE: Final = "coreweave_inference_capacity_claim"
 _VERSION: Final = 4
@@ -39,45 +43,59 @@ class TerraformClaim:
 
 def read_terraform_state(text: str) -> list[TerraformClaim]:
     """All managed claims of the state, in the order of the file. Raises `InvalidTerraformState`."""
-    if not text.strip():
-        raise InvalidTerraformState("it is empty")
     try:
-        state = json.loads(text)
-    except ValueError:
-        raise InvalidTerraformState("it is not JSON") from None
-    if not isinstance(state, dict):
-        raise InvalidTerraformState("it is not a JSON object")
-    if "encrypted_data" in state:
-        raise InvalidTerraformState("it is encrypted; `tofu state pull` prints it decrypted")
-    version = state.get("version")
-    if version != _VERSION:
-        raise InvalidTerraformState(
-            f"its version is {json.dumps(version)}, and only version {_VERSION} is supported; "
-            "`terraform state pull` prints the current one"
-        )
-    return [claim for resource in _objects(state.get("resources")) for claim in _claims(resource)]
+        state = parse_json(text)
+        if isinstance(state, dict) and "encrypted_data" in state:
+            raise InvalidTerraformState("it is encrypted; `tofu state pull` prints it decrypted")
+        version = state.get("version") if isinstance(state, dict) else _VERSION
+        if isinstance(version, bool) or version != _VERSION:
+            raise InvalidTerraformState(
+                f"its version is {json.dumps(version)}, and only version {_VERSION} is supported; "
+                "`terraform state pull` prints the current one"
+            )
+        resources = as_model(_State, state).resources
+    except InvalidJson as error:
+        raise InvalidTerraformState(str(error)) from None
+    return [claim for resource in resources for claim in _claims(resource)]
 
 
-def _claims(resource: Mapping[str, Any]) -> Iterator[TerraformClaim]:
-    if resource.get("mode") != "managed" or resource.get("type") != RESOURCE_TYPE:
+class _Instance(JsonModel):
+    attributes: dict[str, Any] | None = None
+    index_key: str | int | None = None
+    status: str = ""
+    deposed: str | None = None
+
+
+class _Resource(JsonModel):
+    mode: Literal["managed", "data"]
+    type: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1)]
+    module: str = ""
+    instances: list[_Instance]
+
+
+class _State(JsonModel):
+    resources: list[_Resource]
+
+
+def _claims(resource: _Resource) -> Iterator[TerraformClaim]:
+    if resource.mode != "managed" or resource.type != RESOURCE_TYPE:
         return
-    module, name = str(resource.get("module") or ""), str(resource.get("name") or "")
-    for instance in _objects(resource.get("instances")):
-        attributes = instance.get("attributes")
-        attributes = attributes if isinstance(attributes, dict) else {}
-        claim_id, index = attributes.get("id"), instance.get("index_key")
-        address = ".".join(part for part in (module, RESOURCE_TYPE, name) if part)
+    for instance in resource.instances:
+        attributes, index = instance.attributes or {}, instance.index_key
+        claim_id, name = attributes.get("id"), attributes.get("name")
+        address = ".".join(part for part in (resource.module, RESOURCE_TYPE, resource.name) if part)
         if index is not None:
             address += f"[{json.dumps(index, ensure_ascii=False)}]"
         if not isinstance(claim_id, str) or not claim_id:
             raise InvalidTerraformState(f"{address} has no id")
         yield TerraformClaim(
             address=address,
-            resource_name="-".join(_name_parts(module, name, index)),
+            resource_name="-".join(_name_parts(resource.module, resource.name, index)),
             claim_id=claim_id,
-            name=str(attributes.get("name") or ""),
-            tainted=instance.get("status") == "tainted",
-            deposed="deposed" in instance,
+            name=name if isinstance(name, str) else "",
+            tainted=instance.status == "tainted",
+            deposed=instance.deposed is not None,
         )
 
 
@@ -90,8 +108,3 @@ def _name_parts(module: str, name: str, index: object) -> Iterator[str]:
     yield name
     if index is not None:
         yield str(index)
-
-
-def _objects(value: object) -> Iterator[Mapping[str, Any]]:
-    if isinstance(value, list):
-        yield from (each for each in value if isinstance(each, dict))

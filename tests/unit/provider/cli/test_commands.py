@@ -310,6 +310,34 @@ def test_one_managed_claim_stops_the_release_of_all(emulator: Emulator, ids: dic
     assert writes(emulator) == []
 
 
+@pytest.mark.parametrize("command", [["release", "ID", "--yes"], ["orphans"], ["import", "--all"]])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '{"version": 3, "deployment": null}',
+        '{"version": 3, "deployment": "x"}',
+        '{"version": 3, "deployment": []}',
+        '{"version": 3, "deployment": {"manifest": {}, "resources": {}}}',
+        '{"version": 3, "checkpoint": {"stack": "prod", "latest": {"resources": []}}}',
+        '{"version": 3, "deployment": {"manifest": {}, "resources": [',
+        b"\xff\xfe",
+    ],
+)
+def test_what_is_no_export_proves_nothing_about_a_claim(
+    emulator: Emulator, ids: dict[str, str], command: list[str], text: str | bytes
+) -> None:
+    path = Path("prod.json")
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    emulator.clear_requests()
+    arguments = [ids["training"] if part == "ID" else part for part in command]
+    result = run(*arguments, "--state", "prod.json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"capacity-claims: {path.resolve()} is not a stack export: ")
+    assert result.stderr.count("\n") == 1
+    assert writes(emulator) == []
+
+
 def test_a_release_waits_until_the_claim_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     with Emulator(EmulatorSettings(delete_delay=0.2)) as emulator:
         for name, value in emulator.environment().items():
@@ -361,6 +389,18 @@ def test_a_stack_that_cannot_be_read_stops_the_comparison_with_all_stacks(
     assert (result.exit_code, result.stdout) == (2, "")
     assert "no stack named 'broken' found" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "listed", ['{"name": "prod"}', '[{"name": null}]', '[{"name": ""}]', "[{}]", "[1]", "null"]
+)
+def test_a_list_of_stacks_that_cannot_be_read_is_refused(
+    emulator: Emulator, ids: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: str
+) -> None:
+    fake_pulumi(tmp_path / "bin", monkeypatch, f"echo '{listed}'")
+    result = run("release", ids["training"], "--yes", "--all-stacks")
+    assert result.exit_code == 2
+    assert "`pulumi stack ls --all --json` did not print a list of stacks: " in result.stderr
 
 
 @pytest.mark.parametrize("command", [["orphans"], ["release", "ID", "--yes"]])

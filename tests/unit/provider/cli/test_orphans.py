@@ -102,11 +102,9 @@ def entry(stack: str, name: str, claim_id: str, **more: Any) -> dict[str, Any]:
 
 
 def export(stack: str, *entries: dict[str, Any], interrupted: str = "") -> str:
-    namespace = {
-        "urn": "n",
-        "type": "pulumi-python:dynamic/claimNamespace:ClaimNamespace",
-        "id": NAMESPACES[stack],
-    }
+    kind = "pulumi-python:dynamic/claimNamespace:ClaimNamespace"
+    urn = f"urn:pulumi:{stack}::p::{kind}::claims"
+    namespace = {"urn": urn, "type": kind, "id": NAMESPACES[stack]}
     pending = [{"type": "creating", "resource": entry(stack, interrupted, "")}] if interrupted else []
     deployment = {"resources": [namespace, *entries], "pending_operations": pending}
     path = Path(f"{stack}.json")
@@ -188,3 +186,18 @@ def test_orphans_as_json_hold_the_same_claims(ids: dict[str, str]) -> None:
     assert twice == {"two-stacks": (False, 2), "replaced": (True, 2), "waiting": (False, 2)}
     assert [(each["name"], each["status"]) for each in found["gone"]] == [("gone-1", None), (None, None)]
     assert (found["claims"], len(found["stacks"])) == (6, 2)
+
+
+def test_a_claim_that_a_stack_may_still_be_creating_is_not_released(ids: dict[str, str]) -> None:
+    name, claim_id = next((name, one) for name, one in ids.items() if name.startswith("batch"))
+    arguments = ["release", claim_id, "--yes", "--state"]
+    refused = CliRunner().invoke(app, [*arguments, export("prod", interrupted="batch")])
+    assert refused.exit_code == 1
+    assert refused.stderr == (
+        "capacity-claims: no claim is released, because stacks were creating these, or still are:\n"
+        f"  {name} ({claim_id}): 'batch' of {Path('prod.json').resolve()}\n"
+        "  Next: run `pulumi up` in the stack, which adopts the claim\n"
+        "        or run `pulumi refresh --clear-pending-creates` there, then this command again\n"
+    )
+    released = CliRunner().invoke(app, [*arguments, export("prod")])
+    assert (released.exit_code, "is released" in released.stderr) == (0, True)

@@ -1,16 +1,14 @@
 from __future__ import annotations
 
 import itertools
-import json
 import uuid
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coreweave_inference import CapacityClaim
-from pulumi_coreweave_inference.cli.pulumi_state import Entry, StackState, read_export
+from pulumi_coreweave_inference.cli.pulumi_state import Entry, StackState
 from pulumi_coreweave_inference.cli.reconcile import Origin, Origins, reconcile
 from pulumi_coreweave_inference.identity import Declaration
 
@@ -102,53 +100,3 @@ def test_a_claim_with_a_random_id_has_no_origin() -> None:
     random_id = "5f0a9d38-9c1d-4e53-8a55-7b6f0e1d2c3b"
     assert Origins([StackState("prod", namespaces=(NAMESPACE,))]).of(claim(random_id)) is None
     assert Origins([StackState("prod", namespaces=(NAMESPACE,))]).of(claim("no uuid")) is None
-
-
-def resource(name: str, claim_id: str, **more: Any) -> dict[str, Any]:
-    return {
-        "urn": f"urn:pulumi:prod::claims::{TYPE}::{name}",
-        "type": TYPE,
-        "id": claim_id,
-        "custom": True,
-    } | more
-
-
-def test_an_export_yields_claims_namespace_and_interrupted_creates() -> None:
-    namespace = {"urn": "u", "type": "pulumi-python:dynamic/claimNamespace:ClaimNamespace", "id": NAMESPACE}
-    outputs = {"name": "training-1", "identity": {"declaration": "some::key"}}
-    export = {
-        "version": 3,
-        "deployment": {
-            "resources": [
-                namespace,
-                resource("training", "1", outputs=outputs),
-                resource("training", "0", outputs=outputs, delete=True),
-                resource("read", "2", external=True),
-                resource("secret", "3", outputs={"name": {"ciphertext": "x"}, "identity": None}),
-                {"urn": "other", "type": "aws:s3:Bucket", "id": "b"},
-            ],
-            "pending_operations": [
-                {"type": "creating", "resource": resource("lost", "")},
-                {"type": "deleting", "resource": resource("training", "1")},
-            ],
-        },
-    }
-    state = read_export(json.dumps(export), "prod")
-    assert state.namespaces == (NAMESPACE,)
-    assert state.interrupted == (f"{TYPE}::lost",)
-    assert [(e.claim_id, e.resource_name, e.name, e.pending_deletion, e.key) for e in state.entries] == [
-        ("1", "training", "training-1", False, "some::key"),
-        ("0", "training", "training-1", True, "some::key"),
-        ("3", "secret", None, False, f"{TYPE}::secret"),
-    ]
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"resources": []}'])
-def test_anything_but_an_export_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"deployment|Expecting value"):
-        read_export(text, "x")
-
-
-@pytest.mark.parametrize("deployment", ["null", "{}", '{"resources": null}'])
-def test_a_stack_without_resources_manages_nothing(deployment: str) -> None:
-    assert read_export(f'{{"version": 3, "deployment": {deployment}}}', "x") == StackState("x")

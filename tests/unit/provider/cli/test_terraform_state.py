@@ -112,7 +112,7 @@ def test_other_resources_and_data_sources_are_ignored() -> None:
         )
         == []
     )
-    assert read_terraform_state(json.dumps({"version": 4})) == []
+    assert read_terraform_state(state()) == []
 
 
 @pytest.mark.parametrize(
@@ -120,10 +120,18 @@ def test_other_resources_and_data_sources_are_ignored() -> None:
     [
         ("", "it is empty"),
         ("{", "it is not JSON"),
-        ("[]", "it is not a JSON object"),
+        ("[]", "it must be an object, not []"),
         ('{"version": 3}', "its version is 3, and only version 4 is supported"),
         ("{}", "its version is null"),
         ('{"encrypted_data": "…", "version": 4}', "it is encrypted"),
+        ('{"version": true}', "its version is true"),
+        ('{"version": 4}', "it has no resources"),
+        ('{"version": 4, "resources": {}}', "resources must be a list, not {}"),
+        (state(resource("a", {}) | {"instances": {}}), "resources[0].instances must be a list, not {}"),
+        (state(resource("a", mode="x")), 'resources[0].mode must be "managed" or "data", not "x"'),
+        (state(resource("a") | {"type": None}), "resources[0].type must be text, not null"),
+        (state(resource("a", {"attributes": []})), "resources[0].instances[0].attributes must be an object"),
+        (state(resource("a", {"attributes": {"id": 7}})), f"{TYPE}.a has no id"),
         (state(resource("a", {"attributes": {}})), f"{TYPE}.a has no id"),
         (state(resource("a", {"attributes": None})), f"{TYPE}.a has no id"),
     ],
