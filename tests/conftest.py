@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 EPOCH: Final = "1767225600"  # any fixed moment
@@ -29,6 +30,9 @@ def pytest_configure() -> None:
     """Let the processes under test be interrupted: what a shell starts in the background cannot be."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A busy machine is no fault: hypothesis would fail what it draws slowly.
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -132,3 +132,18 @@ def test_a_forced_replacement_of_a_failed_claim_creates_a_new_one(start: Start) 
     (replaced,) = held(stack)
     assert replaced != failed
     assert len(json.loads(json.dumps(stack.resources()))) == 1
+
+
+def test_a_saved_plan_is_carried_out_and_refuses_more(start: Start) -> None:
+    stack = start()
+    up(stack, training=claim(4))
+    stack.declare(training=claim(6))
+    plan = str(stack.folder / "plan.json")
+    stack.pulumi("preview", "--save-plan", plan)
+    up(stack, "--plan", plan, training=claim(6))
+    assert list(held(stack).values()) == [6]
+
+    stack.declare(training=claim(6))
+    stack.pulumi("preview", "--save-plan", plan)
+    assert up(stack, "--plan", plan, check=False, training=claim(2)) != 0
+    assert list(held(stack).values()) == [6]
