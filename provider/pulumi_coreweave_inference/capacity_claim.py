@@ -30,6 +30,7 @@ from .inputs import (
     RESOURCE_FIELDS,
     RUN,
     api_spelling,
+    identity_of,
     program_spelling,
     spelled_twice,
 )
@@ -375,6 +376,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             readiness=self._readiness if waits else None,
             updated_at=await self.__dict__["updatedAt"].future(),  # as in the state; `updated_at` is live
             urn=await self._registered.urn.future(),
+            namespace=await self._namespace(),
             ignored=self._ignored,
             takes_part=takes_part,
         )
@@ -386,6 +388,11 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             warn=lambda line: pulumi.log.warn(line, resource=self._registered),
         )
         return _Observed(claim)
+
+    async def _namespace(self) -> str | None:
+        """The namespace that the claim's id was computed in, as the state has it; None for a lookup."""
+        output = self.__dict__.get(IDENTITY)
+        return identity_of({IDENTITY: await output.future()}).get(NAMESPACE) if output is not None else None
 
     def _refuse_what_is_never_ready(
         self, claim_id: str | None, resources: Mapping[str, Any], readiness: Readiness

@@ -18,9 +18,10 @@ import contextlib
 import enum
 import shlex
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
@@ -37,7 +38,8 @@ from coreweave_inference.errors import (
 )
 from coreweave_inference.settings import format_duration, parse_duration
 
-from .errors import InvalidReadiness, api_failure, described, labelled, text
+from .errors import InvalidReadiness, api_failure, described, held_resources, labelled, text
+from .identity import Declaration, is_made_by, key_of
 from .inputs import differing
 from .reads import MAXIMUM_AGE, reaching_back_to
 from .rounds import FIRST_LOOK, Rounds
@@ -48,7 +50,8 @@ if TYPE_CHECKING:
 
 PROGRESS_EVERY: Final = 15.0  # seconds after which progress is shown even if nothing changed
 _INSTANT: Final = 0.001  # seconds; shorter pauses are skipped
-_NAMED: Final = 10  # claims that the text of an interrupt names; it counts the others
+_NAMED: Final = 10  # claims that a text names; it counts the others
+_LINE: Final = "\n" + " " * len("  Still reserved: ")
 _FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument)
 
 
@@ -102,6 +105,7 @@ class Goal:
     readiness: Readiness | None
     updated_at: str | None = None
     urn: str | None = None
+    namespace: str | None = None
     ignored: frozenset[str] = frozenset()
     takes_part: bool = True
 
@@ -119,6 +123,12 @@ class Goal:
         """How many instances must be allocated."""
         minimum = self.readiness.min_instances if self.readiness else None
         return claim.resources.instance_count if minimum is None else minimum
+
+    def may_replace(self, claim: CapacityClaim) -> bool:
+        """Whether another claim was created for the same declaration, with an earlier content."""
+        if not self.namespace or not self.urn:
+            return False
+        return Declaration(self.namespace, key_of(self.urn), self.resources).has_made(claim)
 
 
 class Verdict(enum.Enum):
@@ -163,8 +173,19 @@ def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage
     return "; ".join(parts)
 
 
-def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: str = "") -> str:
-    """The text for a claim that did not become ready: what exists, what is still reserved, what to do."""
+def not_ready(
+    claim: CapacityClaim | None,
+    goal: Goal,
+    waited: float,
+    outage: str = "",
+    others: Sequence[CapacityClaim] | None = (),
+) -> str:
+    """The text for a claim that did not become ready: what exists, what is still reserved, what to do.
+
+    `others`: the other claims of the stack that this run has not looked at, among them those that are kept
+    until this one is ready; None if they cannot be read. A replaced claim that the stack has imported is
+    never among them. No text here names a command that would release it: `pulumi destroy --target` would.
+    """
     label = labelled(goal.resource_name, goal.claim_id)
     if claim is None and outage:
         return text(
@@ -180,7 +201,10 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: st
             then=["run `pulumi refresh` to remove it from the state, then `pulumi up` to create a new claim"],
         )
     said = [*_zone_reasons(claim), *([outage] if outage else [])]
-    held = f"{_allocated(claim)} instances; the claim stays in the state."
+    earlier = [other for other in others or () if goal.may_replace(other)]
+    held = _LINE.join(
+        [f"{_allocated(claim)} instances; the claim stays in the state.", *_held_besides(earlier, others)]
+    )
     if claim.state == api.ClaimState.DELETING:
         return text(
             f"{label} is being deleted outside of Pulumi.",
@@ -197,7 +221,7 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: st
             then=[
                 "change the declaration (instance type or zones), or create the claim again with "
                 f"`pulumi up --replace {goal.target}`",
-                f"or release it with `pulumi destroy --target {goal.target}`",
+                _way_back(earlier, others),
             ],
         )
     if not goal.matches(claim):
@@ -216,6 +240,7 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: st
             ],
         )
     fewer = ", or Readiness(min_instances=…)" if claim.state == api.ClaimState.READY else ""
+    ends = [_way_back(earlier, others), _without_wait(earlier, others)]
     minimum = goal.minimum(claim)
     enough = f", {minimum} of them required" if minimum != claim.resources.instance_count else ""
     return text(
@@ -227,9 +252,41 @@ def not_ready(claim: CapacityClaim | None, goal: Goal, waited: float, outage: st
             "run `pulumi up` again to keep waiting; nothing is created twice",
             f"or accept fewer instances: lower instance_count{fewer}",
             "or change the zones, which replaces the claim",
-            f"or give up: `pulumi destroy --target {goal.target}` releases the claim",
+            *([] if goal.readiness and goal.readiness.on_timeout == "warn" else ends),
         ],
     )
+
+
+def _held_besides(earlier: Sequence[CapacityClaim], others: Sequence[CapacityClaim] | None) -> list[str]:
+    if others is None:
+        return ["The claim that it replaces, if any, is reserved too: the list of claims cannot be read."]
+    named = earlier or others
+    why = "which it may replace" if earlier else "which this run has not looked at"
+    lines = [f"'{other.name}' (id {other.id}), {why}: {held_resources(other)}." for other in named[:_NAMED]]
+    return [*lines, *([f"{len(named) - _NAMED} more claims of this stack."] if len(named) > _NAMED else [])]
+
+
+def _without_wait(earlier: Sequence[CapacityClaim], others: Sequence[CapacityClaim] | None) -> str:
+    """What the setting that switches waits off would do; advice only where nothing may be pending."""
+    released = f"'{earlier[0].name}'" if earlier else "the claim that this one replaces, if any"
+    if others or others is None:
+        return f"but keep coreweave:wait at true: without the wait, `pulumi up` releases {released}"
+    return f"or set coreweave:wait to false, which does not wait and releases {released}"
+
+
+def _way_back(earlier: Sequence[CapacityClaim], others: Sequence[CapacityClaim] | None) -> str:
+    """How to give up without losing the claim that is being replaced."""
+    if earlier:
+        return (
+            f"or give up: declare what '{earlier[0].name}' has ({described(earlier[0].resources)}) and run "
+            "`pulumi up`, which keeps that claim and releases this one"
+        )
+    if others or others is None:
+        return (
+            "or give up: return to the earlier declaration, or remove the claim from the program if there is "
+            "none; `pulumi preview` shows what that keeps and releases"
+        )
+    return "or give up: remove the claim from the program; `pulumi preview` shows what that releases"
 
 
 def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]]) -> str:
@@ -243,8 +300,8 @@ def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]]) -> str:
     return text(
         f"interrupted while waiting for {len(held)} capacity claim{'s' if len(held) != 1 else ''}.",
         said=[*held[:_NAMED], *more],
-        held="all of them; they stay in the state.",
-        then=["run `pulumi up` to keep waiting, or `pulumi destroy` to release them"],
+        held="all of them, and the claims that they replace; they stay in the state.",
+        then=["run `pulumi up` to keep waiting; nothing is created twice"],
     )
 
 
@@ -266,7 +323,7 @@ class _Wait:
     seen: CapacityClaim | None = None
     shown: str = ""
     shown_at: float = 0.0
-    failure: str = ""
+    failure: Callable[[Sequence[CapacityClaim] | None], str] | None = None
     unexpected_since: float | None = None
 
     def left(self, now: float) -> float:
@@ -292,6 +349,7 @@ class Poller:
         self._pause = pause or _pause
         self._settings = settings
         self._waits: list[_Wait] = []  # several may wait for one claim
+        self._ids: set[str] = set()  # of all claims that the program has registered
         self._joined = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._rounds = Rounds()
@@ -304,6 +362,7 @@ class Poller:
         self, goal: Goal, show: Callable[[str], None], warn: Callable[[str], None]
     ) -> CapacityClaim:
         """The claim once it is ready, or after its timeout if `on_timeout` is "warn"."""
+        self._ids.add(goal.claim_id)
         known = self._from_list(goal)
         if known is not None and judge(known, goal) is Verdict.READY:
             return known
@@ -360,22 +419,40 @@ class Poller:
     async def _look_until_all_are_ready(self) -> None:
         try:
             reader = self._reader()
-            while self._pending():
-                await self._until_the_next_look()
-                active = self._pending()
-                self._rounds.look(self._clock())
-                outage, fatal = await self._look(reader, active)
-                for wait in active:
-                    self._step(wait, outage, fatal)
+            fatal: CoreweaveError | None = None
+            while self._waits:
+                while self._pending():
+                    await self._until_the_next_look()
+                    active = self._pending()
+                    self._rounds.look(self._clock())
+                    outage, fatal = await self._look(reader, active)
+                    for wait in active:
+                        self._step(wait, outage, fatal)
+                if self._waits:
+                    others = None if fatal else await self._others(reader)
+                    if not self._pending():  # none has joined in the meantime
+                        failures = [wait.failure(others) for wait in self._waits if wait.failure]
+                        self._end(pulumi.RunError("\n\n".join(failures)))
         except Exception as error:  # noqa: BLE001  # every wait must end, whatever happens here
             self._end(error)
-        else:
-            failures = [wait.failure for wait in self._waits]
-            if failures:
-                self._end(pulumi.RunError("\n\n".join(failures)))
+
+    async def _others(self, reader: Reader) -> list[CapacityClaim] | None:
+        """The stack's other claims, by their ids; None if they cannot be read."""
+        try:
+            listed = await reader.list()
+        except CoreweaveError:
+            return None
+        namespaces = {wait.goal.namespace for wait in self._waits if wait.goal.namespace}
+        return [
+            claim
+            for claim in listed
+            if claim.id not in self._ids
+            and claim.state != api.ClaimState.DELETING
+            and any(is_made_by(namespace, claim.id) for namespace in namespaces)
+        ]
 
     def _pending(self) -> list[_Wait]:
-        return [wait for wait in self._waits if not wait.failure]
+        return [wait for wait in self._waits if wait.failure is None]
 
     async def _until_the_next_look(self) -> None:
         while True:
@@ -436,12 +513,11 @@ class Poller:
     def _step(self, wait: _Wait, outage: str, fatal: CoreweaveError | None) -> None:
         now = self._clock()
         goal, claim = wait.goal, wait.seen
-        waited = now - wait.started
+        failure = partial(not_ready, wait.seen, wait.goal, now - wait.started, outage)
         if fatal:
             held = "the claim, as far as we know; it stays in the state."
-            self._keep_failure(
-                wait, str(api_failure("reading", goal.resource_name, goal.claim_id, fatal, held=held))
-            )
+            failed = str(api_failure("reading", goal.resource_name, goal.claim_id, fatal, held=held))
+            self._keep_failure(wait, lambda _: failed)
             return
         verdict = judge(claim, goal) if claim is not None and not outage else Verdict.WAITING
         if verdict is Verdict.READY and claim is not None:
@@ -449,12 +525,11 @@ class Poller:
         elif claim is None and not goal.takes_part and self._is_unexpected_for_long(wait, now):
             self._done(wait, _gone(goal))
         elif verdict is Verdict.FAILED or self._is_unexpected_for_long(wait, now):
-            self._keep_failure(wait, not_ready(claim, goal, waited, outage))
+            self._keep_failure(wait, failure)
         elif wait.left(now) <= 0:
-            failure = not_ready(claim, goal, waited, outage)
             lenient = goal.readiness is None or goal.readiness.on_timeout == "warn"
             if lenient and claim is not None:
-                wait.warn(failure)
+                wait.warn(failure())
                 self._done(wait, claim)
             else:
                 self._keep_failure(wait, failure)
@@ -472,10 +547,10 @@ class Poller:
         if not wait.result.done():
             wait.result.set_result(claim)
 
-    def _keep_failure(self, wait: _Wait, failure: str) -> None:
+    def _keep_failure(self, wait: _Wait, failure: Callable[[Sequence[CapacityClaim] | None], str]) -> None:
         """Show the failure on the claim's row; it is raised when no other wait is left."""
         wait.failure = failure
-        wait.show(failure.partition("\n")[0])
+        wait.show(failure(()).partition("\n")[0])
 
     def _show(self, wait: _Wait, outage: str, now: float) -> None:
         news = progress(wait.seen, wait.goal, None, outage)  # without the time left, which always changes

@@ -26,6 +26,7 @@ from coreweave_inference import (
     Unavailable,
 )
 from pulumi_coreweave_inference import InvalidReadiness, InvalidSetting, Readiness
+from pulumi_coreweave_inference.identity import Declaration, key_of
 from pulumi_coreweave_inference.readiness import (
     Goal,
     Poller,
@@ -167,7 +168,8 @@ capacity claim 'training' (id c1) is not ready after 45m: 2 of 4 gb200-4x instan
   Next: run `pulumi up` again to keep waiting; nothing is created twice
         or accept fewer instances: lower instance_count
         or change the zones, which replaces the claim
-        or give up: `pulumi destroy --target 'urn:…::a$b::training'` releases the claim\
+        or give up: remove the claim from the program; `pulumi preview` shows what that releases
+        or set coreweave:wait to false, which does not wait and releases the claim that this one replaces, if any\
 """)
 
 
@@ -181,8 +183,81 @@ capacity claim 'training' (id c1) failed: the API reports STATUS_FAILED, which i
   US-EAST-04A: 0 of 2 gb200-4x free
   Still reserved: 0 of 4 gb200-4x instances; the claim stays in the state.
   Next: change the declaration (instance type or zones), or create the claim again with `pulumi up --replace 'urn:…::a$b::training'`
-        or release it with `pulumi destroy --target 'urn:…::a$b::training'`\
+        or give up: remove the claim from the program; `pulumi preview` shows what that releases\
 """)
+
+
+URN = "urn:pulumi:test::claims::pulumi-python:dynamic/capacityClaim:CapacityClaim::training"
+NAMESPACE = "6f9f9c3e-1f0a-4f0e-9d3f-3f1d1c1b1a10"
+STACK = "-9d3f-3f1d1c1b1a10"  # the half of its claims' ids
+
+
+def replacing(zones: list[str], **changes: Any) -> tuple[Goal, CapacityClaim]:
+    """A goal, and the claim that the same declaration with these zones has created."""
+    new = replace(goal(**changes), urn=URN, namespace=NAMESPACE)
+    earlier = CapacityClaimResources.model_validate(RESOURCES | {"zones": zones})
+    declared = Declaration(NAMESPACE, key_of(URN), earlier)
+    return new, named(declared.claim_id(0), declared.claim_name(declared.claim_id(0)), zones=zones)
+
+
+def named(id: str, name: str, **changes: Any) -> CapacityClaim:
+    one = claim(id=id, **changes)
+    return one.model_copy(update={"spec": one.spec.model_copy(update={"name": name})})
+
+
+def test_the_text_of_a_timeout_names_the_claim_that_is_kept() -> None:
+    new, old = replacing(["US-EAST-04A"])
+    waiting = claim("STATUS_CREATING", 0)
+    other = named(f"11111111-1111-5111{STACK}", "serving-1111111")
+    assert not_ready(waiting, new, 2700, others=[other, old]) == snapshot("""\
+capacity claim 'training' (id c1) is not ready after 45m: 0 of 4 gb200-4x instances allocated (STATUS_CREATING).
+  Still reserved: 0 of 4 gb200-4x instances; the claim stays in the state.
+                  'training-f3e437a' (id f3e437aa-2fad-55e0-9d3f-3f1d1c1b1a10), which it may replace: 4 of 4 gb200-4x instances, STATUS_READY.
+  Next: run `pulumi up` again to keep waiting; nothing is created twice
+        or accept fewer instances: lower instance_count
+        or change the zones, which replaces the claim
+        or give up: declare what 'training-f3e437a' has (4 gb200-4x in US-EAST-04A (CAPACITY_TYPE_MANAGED)) and run `pulumi up`, which keeps that claim and releases this one
+        but keep coreweave:wait at true: without the wait, `pulumi up` releases 'training-f3e437a'\
+""")
+
+
+def test_the_text_of_a_timeout_names_what_the_stack_holds_besides() -> None:
+    new, _ = replacing(["US-EAST-04A"])
+    waiting = claim("STATUS_CREATING", 0)
+    others = [named(f"1111111{index % 10}-1111-5111{STACK}", f"serving-{index}") for index in range(12)]
+    assert "'serving-9' (id" in not_ready(waiting, new, 2700, others=others)
+    assert "2 more claims of this stack." in not_ready(waiting, new, 2700, others=others)
+    assert not_ready(waiting, new, 2700, others=others[:1]) == snapshot("""\
+capacity claim 'training' (id c1) is not ready after 45m: 0 of 4 gb200-4x instances allocated (STATUS_CREATING).
+  Still reserved: 0 of 4 gb200-4x instances; the claim stays in the state.
+                  'serving-0' (id 11111110-1111-5111-9d3f-3f1d1c1b1a10), which this run has not looked at: 4 of 4 gb200-4x instances, STATUS_READY.
+  Next: run `pulumi up` again to keep waiting; nothing is created twice
+        or accept fewer instances: lower instance_count
+        or change the zones, which replaces the claim
+        or give up: return to the earlier declaration, or remove the claim from the program if there is none; `pulumi preview` shows what that keeps and releases
+        but keep coreweave:wait at true: without the wait, `pulumi up` releases the claim that this one replaces, if any\
+""")
+    assert not_ready(waiting, new, 2700, others=None) == snapshot("""\
+capacity claim 'training' (id c1) is not ready after 45m: 0 of 4 gb200-4x instances allocated (STATUS_CREATING).
+  Still reserved: 0 of 4 gb200-4x instances; the claim stays in the state.
+                  The claim that it replaces, if any, is reserved too: the list of claims cannot be read.
+  Next: run `pulumi up` again to keep waiting; nothing is created twice
+        or accept fewer instances: lower instance_count
+        or change the zones, which replaces the claim
+        or give up: return to the earlier declaration, or remove the claim from the program if there is none; `pulumi preview` shows what that keeps and releases
+        but keep coreweave:wait at true: without the wait, `pulumi up` releases the claim that this one replaces, if any\
+""")
+
+
+@pytest.mark.parametrize("others", [None, [], [claim(id=f"11111111-1111-5111{STACK}")]])
+@pytest.mark.parametrize("state", ["STATUS_CREATING", "STATUS_FAILED", "STATUS_DELETING", "STATUS_READY"])
+def test_no_text_names_a_command_that_releases_a_replaced_claim(
+    state: str, others: list[CapacityClaim] | None
+) -> None:
+    for seen in (claim(state, 0), claim(state, 2, instanceCount=2), None):
+        shown = not_ready(seen, replace(goal(), urn=URN, namespace=NAMESPACE), 60, others=others)
+        assert "destroy" not in shown
+    assert "destroy" not in interrupted([(claim(state), goal())])
 
 
 def test_the_text_of_a_changed_claim() -> None:
@@ -369,6 +444,67 @@ def test_a_timeout_fails_with_all_that_is_known() -> None:
     assert 120 <= clock.now < 126
 
 
+def test_one_list_at_the_end_finds_the_claim_that_is_kept() -> None:
+    new, old = replacing(["US-EAST-04A"], readiness=Readiness(timeout="2m"))
+    known = f"22222222-2222-5222{STACK}"
+    foreign = "33333333-3333-4333-8333-333333333333"
+
+    def at(now: float) -> list[CapacityClaim]:
+        return [claim("STATUS_CREATING", 0), old, named(known, "known"), named(foreign, "foreign")]
+
+    (error, _), script, _, _ = wait_for(at, new, replace(goal(known), namespace=NAMESPACE))
+    assert f"'{old.name}' (id {old.id}), which it may replace: 4 of 4 gb200-4x" in str(error)
+    assert "foreign" not in str(error)
+    assert known not in str(error)
+    assert [call for call in script.calls if call == ("LIST", None)] == [("LIST", None)]
+
+
+def test_a_list_that_fails_at_the_end_is_said() -> None:
+    new, _ = replacing(["US-EAST-04A"], readiness=Readiness(timeout="2m"))
+
+    async def main() -> Any:
+        clock = Clock()
+
+        class Half(Script):
+            async def list(self, *, updated_after: str | datetime | None = None) -> list[CapacityClaim]:
+                raise Unavailable("no list")
+
+        poller = Poller(lambda: Half(clock, lambda _: [claim("STATUS_CREATING", 0)]), clock, clock.pause)
+        await poller.wait(new, Shown().lines.append, Shown().lines.append)
+
+    with pytest.raises(pulumi.RunError, match="The claim that it replaces, if any, is reserved too"):
+        asyncio.run(main())
+
+
+def test_a_claim_that_joins_during_the_list_at_the_end_is_waited_for() -> None:
+    async def main() -> list[Any]:
+        clock = Clock()
+        late: list[asyncio.Task[CapacityClaim]] = []
+        ignore = Shown().lines.append
+
+        class Joining(Script):
+            async def list(self, *, updated_after: str | datetime | None = None) -> list[CapacityClaim]:
+                if updated_after is None and not late:
+                    late.append(asyncio.create_task(poller.wait(goal("c2"), ignore, ignore)))
+                    await asyncio.sleep(0)
+                return await super().list(updated_after=updated_after)
+
+        def at(now: float) -> list[CapacityClaim]:
+            return [
+                claim("STATUS_FAILED", 0),
+                claim("STATUS_READY" if now > 50 else "STATUS_CREATING", id="c2"),
+            ]
+
+        poller = Poller(lambda: script, clock, clock.pause)
+        script = Joining(clock, at)
+        failed = asyncio.create_task(poller.wait(goal("c1"), ignore, ignore))
+        return await asyncio.gather(failed, return_exceptions=True) + [(await late[0]).id]
+
+    failed, late = asyncio.run(main())
+    assert "(id c1) failed" in str(failed)
+    assert late == "c2"
+
+
 def test_a_timeout_that_only_warns_goes_on_with_what_is_there() -> None:
     at = lambda _: [claim("STATUS_CREATING", 2)]  # noqa: E731
     (result,), _, shown, _ = wait_for(at, goal(readiness=Readiness(timeout=10, on_timeout="warn")))
@@ -458,8 +594,8 @@ def test_an_interrupt_says_which_claims_are_still_reserved() -> None:
 interrupted while waiting for 2 capacity claims.
   capacity claim 'training' (id c1): CREATING, 2 of 4 gb200-4x
   capacity claim 'training' (id c2): not read yet
-  Still reserved: all of them; they stay in the state.
-  Next: run `pulumi up` to keep waiting, or `pulumi destroy` to release them\
+  Still reserved: all of them, and the claims that they replace; they stay in the state.
+  Next: run `pulumi up` to keep waiting; nothing is created twice\
 """)
     many = interrupted((None, goal(f"c{index}")) for index in range(12))
     assert "and 2 more" in many
