@@ -45,19 +45,22 @@ def review(
     ] = None,
     expect_fingerprint: Annotated[
         str | None,
-        typer.Option(metavar="HEX", help="Exit with 1 unless the plan has this fingerprint."),
+        typer.Option(
+            metavar="HEX",
+            help="Exit with 1 unless the plan has this fingerprint, and shows all values of its claims.",
+        ),
     ] = None,
 ) -> None:
     """Review what a preview does to capacity claims.
 
     pulumi preview --refresh --json --show-sames --show-replacement-steps | capacity-claims review
 
-    Shows replaced and released claims first, then created and scaled ones. For each claim and instance
-    type: the instances before, after, at the peak of the update, and if no capacity is found. Also shows
-    drift, values that are unknown until apply, and a fingerprint of the plan.
+    Shows replaced and released claims first, then created, taken over and scaled ones. For each claim and
+    instance type: the instances before, after, at the peak of the update, and if no capacity is found. Also
+    shows drift, values that are unknown until apply, and a fingerprint of the plan.
 
-    Exit codes: 0 if there is no objection; 1 if a rule is violated or the fingerprint differs; 2 if the
-    input cannot be read or the preview failed.
+    Exit codes: 0 if there is no objection; 1 if a rule is violated, the fingerprint differs, or the plan
+    cannot be approved by one; 2 if the input cannot be read or the preview failed.
     """
     from .document import document
     from .preview import NotAPreview, read

@@ -10,7 +10,20 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from .plan import Amount, Change, Kind, Order, Plan, Spec, Total, Unknown, amount_of, counts
+from .plan import (
+    Amount,
+    Change,
+    Evidence,
+    Existing,
+    Kind,
+    Order,
+    Plan,
+    Spec,
+    Total,
+    Unknown,
+    amount_of,
+    counts,
+)
 from .prices import Cost, Sum
 from .review import Review
 
@@ -82,6 +95,7 @@ _COUNTED: Final = {
     Kind.RELEASE: "released",
     Kind.FORGET: "removed from the stack only",
     Kind.CREATE: "created",
+    Kind.TAKEOVER: "taken over",
     Kind.IMPORT: "imported",
     Kind.SCALE: "scaled",
     Kind.CHANGE: "changed in place",
@@ -95,6 +109,7 @@ _REASONS: Final = {
     "name": "name",
     "id": "requested",
 }
+_STAYS: Final = "claim stays at CoreWeave, in no state"
 _WITHOUT_CAPACITY: Final = "If no capacity is found"
 _MOST_ZONES: Final = 6  # of one claim
 
@@ -126,6 +141,7 @@ def document(review: Review) -> Document:
     if plan.altered:
         blocks += [Bullets(tuple(_answers(review)))]
         blocks += [_changes(plan)]
+        blocks += _taken_over(plan)
     if review.totals:
         blocks += [_totals(review)]
     blocks += _drift(plan)
@@ -160,7 +176,7 @@ def _headline(plan: Plan) -> Cell:
 def _answers(review: Review) -> Iterable[Cell]:
     plan = review.plan
     sums = [_across(review.totals.values(), column) for column in range(3)]
-    shown = " in the claims shown" if plan.hidden else ""
+    shown = " in the claims shown" if plan.incomplete else ""
     yield (
         Strong("Instances:"),
         f" {_number(sums[0])} → {_number(sums[1])}{_by(sums[0], sums[1])}, "
@@ -185,11 +201,8 @@ def _requested_first(plan: Plan) -> list[Cell]:
             continue
         zones = change.after.zones
         zone = zones if isinstance(zones, Unknown) else zones[0] if zones else Unknown.COMPUTED
-        amount = amount_of(change.after)
-        if change.kind is Kind.SCALE:
-            amount = Amount(at_least=True) if change.growth is None else Amount(change.growth)
         key = (str(zone), str(change.after.instance_type))
-        requested[key] = requested.get(key, Amount()).plus(amount)
+        requested[key] = requested.get(key, Amount()).plus(change.requested)
     return [
         (Quoted(zone), f" {_number(amount)} × ", Quoted(kind))
         for (zone, kind), amount in sorted(requested.items())
@@ -244,21 +257,30 @@ def _row(change: Change, plan_needs_capacity: bool) -> tuple[Cell, ...]:
 
 
 def _what(change: Change) -> Cell:
+    why = [_reason(reason, change) for reason in change.reasons]
+    because: Cell = (": ", *_listed(why)) if why else ()
     if change.kind is Kind.REPLACE:
+        taken = change.takes_over is not None
         order = {
-            Order.CREATE_FIRST: ", new claim created first",
+            Order.CREATE_FIRST: ", existing claim taken over first" if taken else ", new claim created first",
             Order.DELETE_FIRST: ", old claim released first",
         }.get(change.order or Order.UNKNOWN, "")
-        order = ", old claim stays at CoreWeave" if change.retained else order
-        why = [_reason(reason, change) for reason in change.reasons]
-        return (Strong("replace"), order, *((": ", *_listed(why)) if why else ()))
+        if taken and change.order is not Order.CREATE_FIRST:
+            order += ", existing claim taken over"
+        if change.retained:
+            order = f"{', existing claim taken over' if taken else ''}, old {_STAYS}"
+        return (Strong("replace"), order, *because)
+    if change.kind is Kind.TAKEOVER and change.takes_over:
+        if change.takes_over.evidence is Evidence.SAME_ID:
+            return (Strong("replace in the state only"), ", claim is kept", *because)
+        return (Strong("take over"), " an existing claim")
     if change.kind is Kind.RELEASE:
-        return (
-            Strong("release"),
-            " of an old claim, left by an unfinished replacement" if change.by_unfinished_replacement else "",
+        left = (
+            " of an old claim, left by an unfinished replacement" if change.by_unfinished_replacement else ""
         )
+        return (Strong("release"), left, ", if it still exists" if change.if_it_exists else "")
     if change.kind is Kind.FORGET:
-        return (Strong("remove from the stack"), ", claim stays at CoreWeave")
+        return (Strong("remove from the stack"), f", {_STAYS}")
     if change.kind is Kind.IMPORT:
         return ("import, no change at CoreWeave",)
     if change.kind is Kind.SCALE:
@@ -267,6 +289,26 @@ def _what(change: Change) -> Cell:
     if change.state_only:
         return ("change only the state",)
     return (change.kind.value + (" in place" if change.kind is Kind.CHANGE else ""),)
+
+
+def _taken_over(plan: Plan) -> list[Block]:
+    """The claims that are taken over where new ones would be created."""
+    items = tuple(
+        (Quoted(change.name), *_takes_over(change.takes_over))
+        for change in plan.altered
+        if change.takes_over is not None
+    )
+    return [Paragraph((Strong("Taken over, not created:"),)), Bullets(items)] if items else []
+
+
+def _takes_over(existing: Existing) -> Cell:
+    verb = "keeps" if existing.evidence is Evidence.SAME_ID else "takes over"
+    left = ", left by an unfinished replacement" if existing.evidence is Evidence.LEFT else ""
+    cell: Cell = (f" {verb} the claim ", Quoted(existing.claim_id), f"{left}: ")
+    if existing.state is None:
+        return (*cell, *_held(existing.spec), ", unless it has failed")
+    of = f"{existing.allocated:,} of " if existing.allocated is not None else ""
+    return (*cell, of, *_held(existing.spec), ", ", Quoted(existing.state))
 
 
 def _reason(reason: str, change: Change) -> Cell:
@@ -280,6 +322,12 @@ def _reason(reason: str, change: Change) -> Cell:
 
 def _instances(change: Change) -> Cell:
     old, new = change.before, change.after
+    if old and new and change.kind is Kind.REPLACE and change.takes_over:
+        taken = change.takes_over.spec
+        if old.instance_type == taken.instance_type == new.instance_type:
+            both = f"{_number(amount_of(old))} + {_number(amount_of(taken))}"
+            return (f"{both} → ", *_held(new))
+        return (*_held(old), " + ", *_held(taken), " → ", *_held(new))
     if old and new and change.kind is not Kind.IMPORT:
         if old.instance_type == new.instance_type:
             text = _number(amount_of(old))
@@ -323,8 +371,10 @@ def _without_capacity(change: Change, plan_needs_capacity: bool) -> Cell:
         if change.order is Order.DELETE_FIRST:
             return (Strong("nothing"), ", the old claim is gone")
         return ("the old claim, unless it is released first",)
-    if change.kind is Kind.REPLACE:
+    if change.kind is Kind.REPLACE and not change.takes_over:
         return ("keeps the old ", *_held(left[0]))
+    if change.kind is Kind.REPLACE:
+        return ("keeps ", *_listed([_held(spec) for spec in left]))
     return ("keeps ", *_held(left[0])) if left and change.needs_capacity else ("–",)
 
 
@@ -360,9 +410,9 @@ def _drift(plan: Plan) -> list[Block]:
             live = (*_held(found.live), " in ", Quoted(_ordered(found.live.zones)))
             if found.live.name != found.state.name:
                 live += (", named ", Quoted(str(found.live.name or "")))
-        rows.append(
-            ((Quoted(found.name),), (*_held(found.state), " in ", Quoted(_ordered(found.state.zones))), live)
-        )
+        left = ", left by an unfinished replacement" if found.by_unfinished_replacement else ""
+        state = (*_held(found.state), " in ", Quoted(_ordered(found.state.zones)))
+        rows.append(((Quoted(found.name), left), state, live))
     return [
         Paragraph((Strong("Drift:"), " changed outside of Pulumi since the state was written.")),
         Table(("Claim", "State", "CoreWeave"), tuple(rows)),
@@ -370,17 +420,35 @@ def _drift(plan: Plan) -> list[Block]:
 
 
 def _unknowns(plan: Plan) -> list[Block]:
-    items = tuple(
-        (Quoted(change.name), f": {field} is {value}")
-        for change in plan.altered
-        if change.after
-        for field, value in change.after.unknowns()
-    )
-    return [Paragraph((Strong("Values that the preview does not show:"),)), Bullets(items)] if items else []
+    items = tuple((Quoted(change.name), f": {field} is {value}") for change, field, value in plan.unseen)
+    if not items:
+        return []
+    return [
+        Paragraph((Strong("Values that the preview does not show:"),)),
+        Bullets(items),
+        Paragraph(("This plan cannot be approved by fingerprint: it would be the same for any such value.",)),
+    ]
 
 
 def _notes(review: Review) -> Iterable[Cell]:
     plan = review.plan
+    if any(change.retained for change in plan.altered):
+        yield (
+            "A claim that stays in no state (retain_on_delete, deleted_with) stays reserved until it is "
+            "released by its id.",
+        )
+    if any(change.if_it_exists for change in plan.changes):
+        yield (
+            "No step of the preview releases the old claim that an unfinished replacement left: either it is "
+            "gone, or pulumi preview ran without --show-replacement-steps. It is counted.",
+        )
+    if plan.half_shown:
+        names = _listed([(Quoted(name),) for name in plan.half_shown])
+        yield (
+            "Because of an unfinished replacement the state holds two claims of ", *names,
+            ", of which this preview shows one. The other one is in no total, and its drift does not show. "
+            "Run pulumi preview --refresh.",
+        )  # fmt: skip
     if any(change.order is Order.CREATE_FIRST and not change.retained for change in plan.changes):
         yield (
             "An old claim is released after the program succeeds. By then the new claim is ready, unless the "

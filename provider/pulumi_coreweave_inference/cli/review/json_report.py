@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter, WithJsonSch
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import GenerateJsonSchema
 
-from .plan import Amount, Change, Kind, Order, Spec, Unknown, counts, sum_of
+from .plan import Amount, Change, Existing, Kind, Order, Spec, Unknown, counts, sum_of
 from .prices import Cost, Sum
 from .review import Review
 
@@ -74,6 +74,7 @@ class SummaryJson(_Object):
     release: NonNegativeInt
     forget: NonNegativeInt
     create: NonNegativeInt
+    takeover: NonNegativeInt
     import_: Annotated[NonNegativeInt, Field(alias="import")]
     scale: NonNegativeInt
     change: NonNegativeInt
@@ -110,6 +111,19 @@ class TotalJson(_Object):
 
 
 @dataclass(frozen=True, slots=True)
+class TakeoverJson(_Object):
+    """An existing claim that is taken over where a new one would be created."""
+
+    id: str
+    spec: SpecJson
+    allocated: Annotated[
+        NonNegativeInt | None,
+        Field(description="Instances that it has been given; null if the preview does not say."),
+    ]
+    state: Annotated[str | None, Field(description="Such as READY; null if the preview does not say.")]
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimJson(_Object):
     """A claim that changes."""
 
@@ -124,6 +138,16 @@ class ClaimJson(_Object):
     protected: bool
     retained: Annotated[bool, Field(description="Whether the old claim stays at CoreWeave.")]
     left_by_unfinished_replacement: bool
+    if_it_exists: Annotated[
+        bool, Field(description="Whether the preview does not show if there is still a claim to release.")
+    ]
+    takes_over: Annotated[
+        TakeoverJson | None,
+        Field(
+            description="The claim that becomes this one. A replacement takes over another claim than "
+            "the one that it replaces."
+        ),
+    ]
     before: SpecJson | None
     after: SpecJson | None
     peak: AmountJson
@@ -138,6 +162,18 @@ class DriftJson(_Object):
     urn: str
     state: SpecJson
     live: Annotated[SpecJson | None, Field(description="null: the claim is gone.")]
+    id: str | None
+    left_by_unfinished_replacement: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnseenJson(_Object):
+    """A value of a claim that the preview does not show."""
+
+    claim: str
+    urn: str
+    property: str
+    value: UnknownJson
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +230,23 @@ class ReportJson(_Object):
             "them. 0 with --show-sames."
         ),
     ]
+    half_shown: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Names of which the state holds two claims, because of an unfinished replacement, "
+            "and the preview shows one. No total includes the other one."
+        ),
+    ]
     other_changed_resources: NonNegativeInt
     broken_rules: tuple[ViolationJson, ...]
     released_first: ReleasedFirstJson
     totals: tuple[TotalJson, ...]
     claims: Annotated[tuple[ClaimJson, ...], Field(description="The claims that change, the riskiest first.")]
     drift: tuple[DriftJson, ...]
+    unseen_values: Annotated[
+        tuple[UnseenJson, ...],
+        Field(description="If there are any, no fingerprint approves the plan."),
+    ]
     cost: Annotated[CostJson | None, Field(description="null without a price book.")]
 
 
@@ -249,6 +296,7 @@ def _report(review: Review) -> ReportJson:
         warnings=plan.warnings,
         summary=SummaryJson(*(found.get(kind, 0) for kind in Kind)),
         hidden_unchanged_resources=plan.hidden,
+        half_shown=plan.half_shown,
         other_changed_resources=plan.others,
         broken_rules=tuple(
             ViolationJson(each.rule, each.claim, each.value, each.limit) for each in review.violations
@@ -259,8 +307,19 @@ def _report(review: Review) -> ReportJson:
         totals=tuple(TotalJson(_known(kind), *map(_amount, total)) for kind, total in review.totals.items()),
         claims=tuple(_claim(change, needs_capacity) for change in plan.altered),
         drift=tuple(
-            DriftJson(each.name, each.urn, _spec(each.state), _spec(each.live) if each.live else None)
+            DriftJson(
+                name=each.name,
+                urn=each.urn,
+                state=_spec(each.state),
+                live=_spec(each.live) if each.live else None,
+                id=each.claim_id,
+                left_by_unfinished_replacement=each.by_unfinished_replacement,
+            )
             for each in plan.drift
+        ),
+        unseen_values=tuple(
+            UnseenJson(change.name, change.urn, field, UnknownJson(value))
+            for change, field, value in plan.unseen
         ),
         cost=_cost(cost) if cost else None,
     )
@@ -278,11 +337,17 @@ def _claim(change: Change, plan_needs_capacity: bool) -> ClaimJson:
         protected=change.protected,
         retained=change.retained,
         left_by_unfinished_replacement=change.by_unfinished_replacement,
+        if_it_exists=change.if_it_exists,
+        takes_over=_takeover(change.takes_over) if change.takes_over else None,
         before=_spec(change.before) if change.before else None,
         after=_spec(change.after) if change.after else None,
         peak=_amount(change.peak),
         if_nothing_is_found=_amount(left),
     )
+
+
+def _takeover(existing: Existing) -> TakeoverJson:
+    return TakeoverJson(existing.claim_id, _spec(existing.spec), existing.allocated, existing.state)
 
 
 def _cost(cost: Cost) -> CostJson:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 
@@ -59,6 +59,7 @@ class Kind(enum.Enum):
     RELEASE = "release"
     FORGET = "forget"  # leaves the stack and stays at the API
     CREATE = "create"
+    TAKEOVER = "takeover"  # enters the state; the claim exists already, and no second one is created
     IMPORT = "import"
     SCALE = "scale"
     CHANGE = "change"  # in place, and more than the count or something else
@@ -71,6 +72,33 @@ class Order(enum.Enum):
     CREATE_FIRST = "create first"
     DELETE_FIRST = "delete first"
     UNKNOWN = "unknown"
+
+
+class Evidence(enum.Enum):
+    """Why a claim is taken over."""
+
+    SAME_ID = "same id"  # the replacement of a claim computes the id of that claim
+    LEFT = "left"  # the state holds it, because a replacement is unfinished
+    REPORTED = "reported"  # the provider has found it
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """A claim that is taken over where a new one would be created.
+
+    `allocated` and `state` are what the provider reports; None if it does not.
+    """
+
+    claim_id: str
+    spec: Spec
+    evidence: Evidence
+    allocated: int | None = None
+    state: str | None = None
+
+    @property
+    def granted(self) -> Spec:
+        """The claim with the instances that it has been given, as far as they are known."""
+        return self.spec if self.allocated is None else replace(self.spec, count=self.allocated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +116,8 @@ class Change:
     protected: bool = False
     retained: bool = False  # the old claim stays at the API whatever happens in the stack
     by_unfinished_replacement: bool = False  # releases what an unfinished replacement left
+    if_it_exists: bool = False  # the preview does not show whether there is still something to release
+    takes_over: Existing | None = None  # instead of a new claim
 
     @property
     def phases(self) -> tuple[tuple[Spec, ...], ...]:
@@ -95,11 +125,12 @@ class Change:
         old = (self.before,) if self.before else ()
         new = (self.after,) if self.after else ()
         if self.kind is Kind.REPLACE:
+            taken = (self.takes_over.spec,) if self.takes_over else ()
             if self.retained:
-                return (old, old + new)
+                return (old + taken, old + new)
             if self.order is Order.DELETE_FIRST:
-                return (old, (), new)
-            return (old, old + new, new)
+                return (old + taken, taken, new)
+            return (old + taken, old + new, new)
         if self.kind in (Kind.FORGET, Kind.SAME):
             return (old,)
         if self.kind is Kind.IMPORT:
@@ -121,11 +152,30 @@ class Change:
         return None if first.at_least or last.at_least else last.known - first.known
 
     @property
+    def requested(self) -> Amount:
+        """The new instances that the claim needs, which may not be available."""
+        wanted, granted = amount_of(self.after) if self.after else _NONE, _NONE
+        if self.takes_over is not None:
+            granted = amount_of(self.takes_over.granted)
+        elif self.kind is Kind.SCALE:
+            granted = sum_of(self.phases[0])
+        if wanted.at_least or granted.at_least:
+            return Amount(at_least=True)
+        return Amount(max(0, wanted.known - granted.known))
+
+    @property
     def needs_capacity(self) -> bool:
-        """Whether the claim needs new instances, which may not be available."""
-        if self.kind is Kind.SCALE:
-            return self.growth is None or self.growth > 0
+        """Whether the claim needs new instances."""
+        if self.kind is Kind.SCALE or self.takes_over is not None:
+            return self.requested != _NONE
         return self.kind in (Kind.REPLACE, Kind.CREATE, Kind.CHANGE) and not self.state_only
+
+    @property
+    def granted(self) -> bool:
+        """Whether a claim is taken over that is known to have all its instances."""
+        return (
+            self.takes_over is not None and self.takes_over.allocated is not None and not self.needs_capacity
+        )
 
     @property
     def state_only(self) -> bool:
@@ -138,10 +188,14 @@ class Change:
 
         The update then fails, and the releases at its end do not happen.
         """
+        old = (self.before,) if self.before else ()
+        taken = (self.takes_over.granted,) if self.takes_over else ()
+        if self.kind is Kind.REPLACE:
+            if self.takes_over is not None and not plan_needs_capacity:
+                return self.phases[-1]
+            return (old if self.order is Order.CREATE_FIRST or self.retained else ()) + taken
         if self.needs_capacity:
-            if self.kind is Kind.REPLACE and self.order is not Order.CREATE_FIRST and not self.retained:
-                return ()
-            return self.phases[0]
+            return taken or self.phases[0]
         return self.phases[0] if self.kind is Kind.RELEASE and plan_needs_capacity else self.phases[-1]
 
 
@@ -153,6 +207,8 @@ class Drift:
     name: str
     state: Spec
     live: Spec | None
+    claim_id: str | None = None
+    by_unfinished_replacement: bool = False  # of a claim that an unfinished replacement left
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +223,26 @@ class Plan:
     warnings: tuple[str, ...] = ()
     others: int = 0  # other resources that change
     hidden: int = 0  # unchanged resources that the preview does not show
+    half_shown: tuple[str, ...] = ()  # names of which the state holds two claims and the preview shows one
     refresh: bool = False  # whether this is a preview of a refresh, which changes only the state
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the preview may leave out claims."""
+        return bool(self.hidden or self.half_shown)
+
+    @property
+    def unseen(self) -> list[tuple[Change, str, Unknown]]:
+        """The properties of changing claims whose values the preview does not show."""
+        found: list[tuple[Change, str, Unknown]] = []
+        for change in self.altered:
+            after = change.after.unknowns() if change.after else []
+            before = change.before.unknowns() if change.before else []
+            found += [(change, field, value) for field, value in after]
+            found += [
+                (change, f"{field} before", value) for field, value in before if (field, value) not in after
+            ]
+        return found
 
     @property
     def altered(self) -> tuple[Change, ...]:
@@ -189,11 +264,11 @@ class Plan:
         needing = sum(change.needs_capacity for change in self.changes)
         for change in self.changes:
             if change.kind is Kind.REPLACE and not change.retained:
-                if change.order is Order.DELETE_FIRST:
+                if change.order is Order.DELETE_FIRST and change.needs_capacity:
                     certain.append(change)
-                elif change.order is Order.UNKNOWN:
+                elif change.order is not Order.CREATE_FIRST and not change.granted:
                     possible.append(change)
-            elif change.kind in (Kind.SCALE, Kind.CHANGE) and needing > change.needs_capacity:
+            elif change.kind in (Kind.SCALE, Kind.CHANGE, Kind.TAKEOVER) and needing > change.needs_capacity:
                 if change.growth is None:
                     possible.append(change)
                 elif change.growth < 0:

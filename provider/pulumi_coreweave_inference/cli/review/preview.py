@@ -2,8 +2,13 @@
 
 The engine (CLI 3.259) prints `steps` in the order in which it takes them, `diagnostics`, and
 `changeSummary`. Without `--show-sames`, unchanged resources appear only as a number in the summary. Without
-`--show-replacement-steps`, a replacement is one step that does not show which half comes first. The two
-states of a `refresh` step are equal; what the refresh found appears in the old state of a later step.
+`--show-replacement-steps`, a replacement is one step that does not show which half comes first, and nothing
+shows whether a claim that an unfinished replacement left still exists. The two states of a `refresh` step are
+equal; what the refresh found appears in the old state of a later step.
+
+While a replacement is unfinished, the state holds two claims under one URN, the older one with
+`delete: true`. Their ids tell their steps apart. If one of them has changed, the preview of a `refresh` shows
+that one twice, and nothing of the other one.
 
 Parsing is tolerant: unknown fields are ignored, and a value of the wrong type counts as not shown.
 """
@@ -13,12 +18,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any, Final
 
 from pulumi_coreweave_inference.inputs import IDENTITY
 
-from .plan import Change, Drift, Kind, Order, Plan, Spec, Unknown
+from .plan import Change, Drift, Evidence, Existing, Kind, Order, Plan, Spec, Unknown
+from .takeover import Entries, Reports, reports, taken_over
 
 CLAIM_TYPE: Final = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
 _NAMESPACE_TYPE: Final = "pulumi-python:dynamic/claimNamespace:ClaimNamespace"
@@ -38,10 +44,13 @@ _UNKNOWN: Final = frozenset(
 )
 
 _CREATES: Final = ("create-replacement", "import-replacement")
+_HALVES: Final = (*_CREATES, "delete-replaced")
 _LOGICAL: Final = ("same", "create", "import", "update", "replace", "delete")
 _IGNORED: Final = (
     "read", "read-replacement", "discard", "discard-replaced", "remove-pending-replace", "diff",
 )  # fmt: skip
+_STATE_KEYS: Final = ("id", "protect", "delete", "retainOnDelete", "deletedWith")
+_PROPERTIES: Final = ("resources", "name", IDENTITY)
 _ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
 
 
@@ -90,36 +99,63 @@ def plan_of(document: object) -> Plan:
     diagnostics = document.get("diagnostics") or []
     if not isinstance(steps, list) or not isinstance(diagnostics, list):
         raise NotAPreview("the input is JSON, but not a preview: steps and diagnostics are not lists")
-    reading = _Reading()
+    said = {severity: _texts(diagnostics, severity) for severity in ("error", "warning", "info")}
+    reading = _Reading(reports(said["info"]))
     for index, step in enumerate(steps):
         reading.take(index, step)
     summary = document.get("changeSummary")
     same = summary.get("same", 0) if isinstance(summary, dict) else 0
-    errors, warnings = (_messages(diagnostics, severity) for severity in ("error", "warning"))
-    return reading.plan(same if isinstance(same, int) else 0, errors, warnings)
+    return reading.plan(
+        same if isinstance(same, int) else 0,
+        errors=_messages(said["error"], "error"),
+        warnings=_messages([*said["warning"], *_printed_warnings(said["info"])], "warning"),
+    )
+
+
+_Step = Mapping[str, Any]
 
 
 @dataclass(slots=True)
 class _Claim:
     """The steps of one URN."""
 
-    refresh: Mapping[str, Any] | None = None
-    logical: Mapping[str, Any] | None = None
+    steps: list[_Step] = field(default_factory=list)
+    refresh: _Step | None = None  # of the current claim
+    left: dict[str | None, _Step] = field(default_factory=dict)  # refreshes of claims with `delete: true`
+    logical: _Step | None = None
     created_at: int | None = None
-    deletions: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
+    deletions: list[tuple[int, _Step]] = field(default_factory=list)
+
+    @property
+    def order(self) -> Order:
+        """Which half of the replacement of this URN comes first."""
+        if self.created_at is None or self.logical is None:
+            return Order.UNKNOWN
+        own = [index for index, deletion in self.deletions if _id(deletion) == _id(self.logical)]
+        return Order.DELETE_FIRST if own and own[0] < self.created_at else Order.CREATE_FIRST
 
 
 class _Reading:
     """Collects the steps of a preview."""
 
-    def __init__(self) -> None:
+    def __init__(self, reported: Reports) -> None:
+        self.reported = reported
         self.claims: dict[str, _Claim] = {}
         self.stack = self.project = ""
         self.root_steps: set[str] = set()
         self.others: set[str] = set()
         self.refreshed: set[str] = set()
         self.followed: set[str] = set()  # URNs with a step other than `refresh`
-        self.shown_same = 0
+        self.shown_same = self.refresh_steps = 0
+        self.replaced: set[str] = set()
+        self.deleted: set[str] = set()  # URNs, also of replacements that delete last
+        self.shows_halves = False  # whether there are separate steps for the two halves of a replacement
+        self.holders: dict[str, set[str]] = {}  # the URNs of each claim's id
+        self.refreshes: dict[str | None, _Step] = {}  # of current claims, by id
+        self.accounted: set[str] = set()  # ids of claims of which it is known what happens to them
+        self.changes: list[Change] = []
+        self.drift: list[Drift] = []
+        self.half_shown: list[str] = []
 
     def take(self, index: int, step: object) -> None:
         if not isinstance(step, dict) or not all(isinstance(step.get(key), str) for key in ("op", "urn")):
@@ -128,7 +164,16 @@ class _Reading:
         stack, project, kind, _ = _parts(urn)
         self.stack, self.project = self.stack or stack, self.project or project
         self.shown_same += op == "same"
-        (self.refreshed if op == "refresh" else self.followed).add(urn)
+        if op == "refresh":
+            self.refresh_steps += 1
+            self.refreshed.add(urn)
+        elif op != "delete-replaced":  # that may be of another claim than the refreshed one
+            self.followed.add(urn)
+        self.shows_halves = self.shows_halves or op in _HALVES
+        if op == "replace":
+            self.replaced.add(urn)
+        elif op == "delete" or (op == "delete-replaced" and _is_left(step)):
+            self.deleted.add(urn)
         if kind == CLAIM_TYPE:
             self._take_claim(index, op, urn, step)
         elif kind == _STACK_TYPE:
@@ -136,127 +181,200 @@ class _Reading:
         elif kind != _NAMESPACE_TYPE and op not in ("same", "refresh", *_IGNORED):
             self.others.add(urn)
 
-    def _take_claim(self, index: int, op: str, urn: str, step: Mapping[str, Any]) -> None:
+    def _take_claim(self, index: int, op: str, urn: str, step: _Step) -> None:
         if op in _IGNORED:
             return
         claim = self.claims.setdefault(urn, _Claim())
-        if op == "refresh":
-            claim.refresh = step
+        claim.steps.append(step)
+        claim_id = _id(step)
+        if claim_id is not None:
+            self.holders.setdefault(claim_id, set()).add(urn)
+        if op == "refresh" and _is_left(step):
+            claim.left[claim_id] = step
+        elif op == "refresh":
+            claim.refresh = self.refreshes[claim_id] = step
         elif op in _CREATES:
             claim.created_at = index
             claim.logical = claim.logical or {**step, "op": "replace"}
-        elif op == "delete-replaced" or (op == "delete" and _old(step).get("delete") is True):
+            self._account_for(claim_id)
+        elif op == "delete-replaced" or (op == "delete" and _is_left(step)):
             claim.deletions.append((index, step))
         elif op in _LOGICAL:
             claim.logical = step
+            self._account_for(claim_id)
         else:
             raise NotAPreview(f"step {index} of the preview is {op!r}, which this version does not support")
 
     def plan(self, same: int, errors: tuple[str, ...], warnings: tuple[str, ...]) -> Plan:
         refresh = self.root_steps == {"refresh"} and not errors
-        changes: list[Change] = []
-        drift: list[Drift] = []
+        # A claim that was renamed by an alias is refreshed under its old URN.
+        self.followed |= {
+            step["urn"] for claim_id, step in self.refreshes.items() if claim_id in self.accounted
+        }
         only_refreshed = len(self.refreshed - self.followed)
         unseen = max(0, same - self.shown_same)
+        if not self.shows_halves:
+            self.deleted |= self.replaced  # unless they delete first, which the preview does not show
         for urn, claim in self.claims.items():
             if refresh:
-                _read_refreshed(urn, claim, changes, drift)
+                self._read_refreshed(urn, claim)
             else:
                 # Without `--show-sames`, an unchanged claim has no step after its refresh.
-                _read_planned(urn, claim, changes, drift, gone=unseen < only_refreshed)
+                self._read_planned(urn, claim, gone=unseen < only_refreshed)
+                self._read_left(urn, claim)
         order = list(Kind)
-        changes.sort(key=lambda change: (order.index(change.kind), change.urn, change.claim_id or ""))
-        drift.sort(key=lambda found: found.urn)
+        self.changes.sort(key=lambda change: (order.index(change.kind), change.urn, change.claim_id or ""))
+        self.drift.sort(key=lambda found: (found.urn, found.by_unfinished_replacement))
         return Plan(
             project=self.project,
             stack=self.stack,
-            changes=tuple(changes),
-            drift=tuple(drift),
+            changes=tuple(self.changes),
+            drift=tuple(self.drift),
             errors=errors,
             warnings=warnings,
             others=0 if refresh else len(self.others),
-            hidden=max(0, unseen - only_refreshed),
+            # A refresh counts claims; an update counts URNs.
+            hidden=max(
+                0, unseen - (self.refresh_steps + len(self.half_shown) if refresh else only_refreshed)
+            ),
+            half_shown=tuple(sorted(self.half_shown)),
             refresh=refresh,
         )
 
+    def _read_refreshed(self, urn: str, claim: _Claim) -> None:
+        """A URN in the preview of a refresh, where `update` and `delete` show what the API holds."""
+        shown = {(_id(step), _is_left(step)): step for step in claim.steps}
+        changed = [(_id(step), _is_left(step)) for step in claim.steps if step["op"] != "refresh"]
+        if len(set(changed)) < len(changed):
+            self.half_shown.append(_name(urn))
+        for (claim_id, left), step in shown.items():
+            if left and (claim_id, False) in shown:
+                continue  # an outdated entry of the same claim
+            state = _before(step)
+            gone = step["op"] == "delete"
+            live = None if gone else (_before({"oldState": step.get("newState")}) or state)
+            self._compare(urn, step, live)
+            if live:
+                self.changes.append(_unchanged(urn, live, step))
 
-def _read_refreshed(urn: str, claim: _Claim, changes: list[Change], drift: list[Drift]) -> None:
-    """A claim in the preview of a refresh, where `update` and `delete` show what the API holds."""
-    step = claim.logical or claim.refresh
-    if step is None:
-        return
-    state = _before(step)
-    gone = step["op"] == "delete"
-    live = None if gone else (_before({"oldState": step.get("newState")}) or state)
-    if state and state != live:
-        drift.append(Drift(urn, _name(urn), state, live))
-    if live:
-        changes.append(_unchanged(urn, live, step))
+    def _read_planned(self, urn: str, claim: _Claim, *, gone: bool) -> None:
+        """The current claim of a URN in the preview of an update or a destroy."""
+        step, refreshed = claim.logical, claim.refresh
+        if step is not None:
+            change = self._change(urn, step, claim)
+            self.changes.append(change)
+            self._account_for(change.takes_over.claim_id if change.takes_over else None)
+            live = _before(step)
+            refreshed = refreshed or (self.refreshes.get(_id(step)) if _id(step) else None)
+        elif refreshed is None or _id(refreshed) in self.accounted:
+            return  # only claims that are left, or a claim that has another URN now
+        else:
+            self._account_for(_id(refreshed))
+            live = None if gone else _before(refreshed)
+            if live:
+                self.changes.append(_unchanged(urn, live, refreshed))
+        if refreshed:
+            self._compare(urn, refreshed, live)
+
+    def _read_left(self, urn: str, claim: _Claim) -> None:
+        """The claims of a URN that an unfinished replacement left, in such a preview."""
+        for _, deletion in claim.deletions:
+            claim_id = _id(deletion)
+            if refreshed := claim.left.pop(claim_id, None):
+                self._compare(urn, refreshed, _before(deletion))
+            if claim_id not in self.accounted:
+                self.changes.append(self._release(urn, deletion, left=True))
+                self._account_for(claim_id)
+        for claim_id, refreshed in claim.left.items():
+            if claim_id in self.accounted:
+                continue
+            if self.shows_halves:
+                self._compare(urn, refreshed, None)
+            else:
+                self.changes.append(replace(self._release(urn, refreshed, left=True), if_it_exists=True))
+
+    def _account_for(self, claim_id: str | None) -> None:
+        if claim_id is not None:
+            self.accounted.add(claim_id)
+
+    def _compare(self, urn: str, step: _Step, live: Spec | None) -> None:
+        """Note the drift between the state as a step shows it and what the API holds."""
+        state = _before(step)
+        if state and state != live:
+            self.drift.append(Drift(urn, _name(urn), state, live, _id(step), _is_left(step)))
+
+    def _change(self, urn: str, step: _Step, claim: _Claim) -> Change:
+        op, before, after = step["op"], _before(step), _after(step) or _ALL_UNKNOWN
+        if op == "delete":
+            return self._release(urn, step, left=False)
+        if op == "same":
+            return _unchanged(urn, before or _ALL_UNKNOWN, step)
+        existing = self._taken_over(urn, step, claim, after) if op in ("create", "replace") else None
+        if existing and (op == "create" or existing.evidence is Evidence.SAME_ID):
+            kind, before = Kind.TAKEOVER, existing.spec
+        elif op in ("create", "import"):
+            kind = Kind(op)
+        else:
+            before = before or _ALL_UNKNOWN
+            kind = Kind.REPLACE if op == "replace" else _in_place(before, after)
+        return Change(
+            urn=urn,
+            name=_name(urn),
+            kind=kind,
+            before=before,
+            after=_named(after, before if kind is not Kind.REPLACE else None),
+            order=claim.order if kind is Kind.REPLACE else None,
+            reasons=_reasons(step),
+            claim_id=existing.claim_id if existing and kind is Kind.TAKEOVER else _id(step),
+            protected=_new(step).get("protect") is True,
+            retained=kind is not Kind.TAKEOVER and self._is_kept(_old(step)),
+            takes_over=existing,
+        )
+
+    def _taken_over(self, urn: str, step: _Step, claim: _Claim, declared: Spec) -> Existing | None:
+        own_id = _id(step)
+        own = {_id(deletion): _before(deletion) for _, deletion in claim.deletions}
+        own[own_id] = _before(step)
+        first = {_id(deletion) for index, deletion in claim.deletions if index < (claim.created_at or 0)}
+        if claim.order is not Order.CREATE_FIRST:
+            first.add(own_id)  # possibly, if the order is not shown
+        entries = Entries(
+            own={claim_id: spec for claim_id, spec in own.items() if claim_id is not None and spec},
+            released={claim_id for claim_id in first if claim_id is not None},
+            is_held_elsewhere=lambda claim_id: bool(self.holders.get(claim_id, set()) - {urn}),
+        )
+        existing = taken_over(_object(_new(step), "inputs"), declared, entries, self.reported)
+        if existing and existing.claim_id == own_id:
+            return replace(existing, evidence=Evidence.SAME_ID)
+        return existing
+
+    def _release(self, urn: str, step: _Step, *, left: bool) -> Change:
+        state = _old(step)
+        kept = self._is_kept(state)
+        return Change(
+            urn=urn,
+            name=_name(urn),
+            kind=Kind.FORGET if kept else Kind.RELEASE,
+            before=_before(step) or _ALL_UNKNOWN,
+            after=None,
+            claim_id=_id(step),
+            protected=state.get("protect") is True,
+            retained=kept,
+            by_unfinished_replacement=left,
+        )
+
+    def _is_kept(self, state: _Step) -> bool:
+        """Whether the engine removes a claim only from the state: the options in the state decide."""
+        host = state.get("deletedWith")
+        return state.get("retainOnDelete") is True or (isinstance(host, str) and host in self.deleted)
 
 
-def _read_planned(urn: str, claim: _Claim, changes: list[Change], drift: list[Drift], *, gone: bool) -> None:
-    """A claim in the preview of an update or a destroy."""
-    step = claim.logical
-    recorded = _before(claim.refresh) if claim.refresh else None
-    if step is not None:
-        live = _before(step)
-        changes.append(_change(urn, step, claim))
-    else:
-        live = None if gone else recorded
-        if live and claim.refresh:
-            changes.append(_unchanged(urn, live, claim.refresh))
-    if recorded and recorded != live:
-        drift.append(Drift(urn, _name(urn), recorded, live))
-    replaced_id = _id(step) if step is not None and step["op"] == "replace" else None
-    for _, deletion in claim.deletions:
-        if replaced_id is None or _id(deletion) != replaced_id:
-            changes.append(_release(urn, deletion, by_unfinished_replacement=True))
-
-
-def _change(urn: str, step: Mapping[str, Any], claim: _Claim) -> Change:
-    op, before, after = step["op"], _before(step), _after(step) or _ALL_UNKNOWN
-    if op == "delete":
-        return _release(urn, step, by_unfinished_replacement=False)
-    if op == "same":
-        return _unchanged(urn, before or _ALL_UNKNOWN, step)
-    if op in ("create", "import"):
-        kind = Kind(op)
-    else:
-        before = before or _ALL_UNKNOWN
-        kind = Kind.REPLACE if op == "replace" else _in_place(before, after)
-    return Change(
-        urn=urn,
-        name=_name(urn),
-        kind=kind,
-        before=before,
-        after=_named(after, before if kind is not Kind.REPLACE else None),
-        order=_order(step, claim) if kind is Kind.REPLACE else None,
-        reasons=_reasons(step),
-        claim_id=_id(step),
-        protected=_new(step).get("protect") is True,
-        retained=_old(step).get("retainOnDelete") is True,
-    )
-
-
-def _unchanged(urn: str, spec: Spec, step: Mapping[str, Any]) -> Change:
+def _unchanged(urn: str, spec: Spec, step: _Step) -> Change:
     protected = (_new(step) or _old(step)).get("protect") is True
-    return Change(urn, _name(urn), Kind.SAME, spec, spec, claim_id=_id(step), protected=protected)
-
-
-def _release(urn: str, step: Mapping[str, Any], *, by_unfinished_replacement: bool) -> Change:
-    state = _old(step)
-    retained = state.get("retainOnDelete") is True
     return Change(
-        urn=urn,
-        name=_name(urn),
-        kind=Kind.FORGET if retained else Kind.RELEASE,
-        before=_before(step) or _ALL_UNKNOWN,
-        after=None,
-        claim_id=_id(step),
-        protected=state.get("protect") is True,
-        retained=retained,
-        by_unfinished_replacement=by_unfinished_replacement,
-    )
+        urn, _name(urn), Kind.SAME, spec, spec,
+        claim_id=_id(step), protected=protected, by_unfinished_replacement=_is_left(step),
+    )  # fmt: skip
 
 
 def _reasons(step: Mapping[str, Any]) -> tuple[str, ...]:
@@ -282,13 +400,6 @@ def _named(after: Spec, before: Spec | None) -> Spec:
     if before is None or after.name is not None:
         return after
     return Spec(after.instance_type, after.count, after.zones, after.capacity_type, before.name)
-
-
-def _order(step: Mapping[str, Any], claim: _Claim) -> Order:
-    if claim.created_at is None:
-        return Order.UNKNOWN
-    own = [index for index, deletion in claim.deletions if _id(deletion) == _id(step)]
-    return Order.DELETE_FIRST if own and own[0] < claim.created_at else Order.CREATE_FIRST
 
 
 def _before(step: Mapping[str, Any]) -> Spec | None:
@@ -352,33 +463,54 @@ def _cut(decoded: dict[str, Any]) -> dict[str, Any]:
     if "op" not in decoded or "urn" not in decoded:
         return decoded
     kept: dict[str, Any] = {key: decoded[key] for key in ("op", "urn", "replaceReasons") if key in decoded}
-    if isinstance(decoded["urn"], str) and _parts(decoded["urn"])[2] == CLAIM_TYPE:
-        for side in ("oldState", "newState"):
-            state = decoded.get(side)
-            if isinstance(state, dict):
-                kept[side] = _cut_state(state)
+    is_claim = isinstance(decoded["urn"], str) and _parts(decoded["urn"])[2] == CLAIM_TYPE
+    for side in ("oldState", "newState"):
+        state = decoded.get(side)
+        if isinstance(state, dict):
+            kept[side] = _cut_state(state) if is_claim else {"delete": state.get("delete")}
     return kept
 
 
 def _cut_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: state[key] for key in ("id", "protect", "delete", "retainOnDelete") if key in state}
+    kept = {key: state[key] for key in _STATE_KEYS if key in state}
     for block in ("inputs", "outputs"):
         properties = state.get(block)
         if isinstance(properties, dict):
-            kept[block] = {key: properties[key] for key in ("resources", "name") if key in properties}
+            kept[block] = {key: properties[key] for key in _PROPERTIES if key in properties}
     return kept
 
 
-def _messages(diagnostics: Iterable[object], severity: str) -> tuple[str, ...]:
-    """The messages of one severity, each once, without colors and the engine's prefix."""
-    texts: dict[str, None] = {}
-    for diagnostic in diagnostics:
-        if isinstance(diagnostic, dict) and diagnostic.get("severity") == severity:
-            text = _ANSI.sub("", str(diagnostic.get("message", ""))).strip().removeprefix(f"{severity}: ")
-            texts[text or f"{severity} without a message"] = None
-    if len(texts) > 1:
-        texts.pop("preview failed", None)  # adds nothing to the other messages
-    return tuple(texts)
+def _texts(diagnostics: Iterable[object], severity: str) -> list[str]:
+    """The messages of one severity, without colors."""
+    return [
+        _ANSI.sub("", str(diagnostic.get("message", "")))
+        for diagnostic in diagnostics
+        if isinstance(diagnostic, dict) and diagnostic.get("severity") == severity
+    ]
+
+
+def _printed_warnings(lines: Iterable[str]) -> list[str]:
+    """The provider's warnings. What it prints becomes one message per line; further lines are indented."""
+    found: list[str] = []
+    inside = False
+    for line in map(str.rstrip, lines):
+        if inside and line.startswith("  "):
+            found[-1] += f"\n{line}"
+            continue
+        inside = line.startswith("warning: ")
+        if inside:
+            found.append(line)
+    return found
+
+
+def _messages(texts: Iterable[str], severity: str) -> tuple[str, ...]:
+    """The messages of one severity, each once, without the engine's prefix."""
+    found = dict.fromkeys(
+        text.strip().removeprefix(f"{severity}: ") or f"{severity} without a message" for text in texts
+    )
+    if len(found) > 1:
+        found.pop("preview failed", None)  # adds nothing to the other messages
+    return tuple(found)
 
 
 def _parts(urn: str) -> tuple[str, str, str, str]:
@@ -397,6 +529,11 @@ def _name(urn: str) -> str:
 def _id(step: Mapping[str, Any]) -> str | None:
     found = _old(step).get("id")
     return found if isinstance(found, str) else None
+
+
+def _is_left(step: Mapping[str, Any]) -> bool:
+    """Whether a step is of a claim that a replacement has yet to delete."""
+    return _old(step).get("delete") is True
 
 
 def _old(step: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -75,7 +75,7 @@ def cost(plan: Plan, book: PriceBook) -> Cost:
 
 def _sum(plan: Plan, weights: Mapping[str, Decimal]) -> Sum:
     before = after = peak = Decimal(0)
-    partial = partial_before = bool(plan.hidden)
+    partial = partial_before = plan.incomplete
     for change in plan.changes:
         phases = [_weigh(phase, weights) for phase in change.phases]
         before += phases[0][0]

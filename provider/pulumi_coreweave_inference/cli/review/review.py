@@ -33,12 +33,20 @@ class Review:
 def review(
     plan: Plan, rules: Rules | None = None, prices: PriceBook | None = None, expected: str | None = None
 ) -> Review:
-    """Review a plan. `expected` is the fingerprint of the approved plan."""
+    """Review a plan. `expected` is the fingerprint of the approved plan.
+
+    No fingerprint approves a plan with values that the preview does not show.
+    """
     sums = totals(plan)
     digits = fingerprint(plan)
     found = violations(rules, plan, sums) if rules else []
-    if expected is not None and expected.lower() != digits:
-        found.append(Violation("expect-fingerprint", None, digits, expected.lower()))
+    if expected is not None:
+        found += [
+            Violation("expect-fingerprint", change.name, f"{field} is {value}", "a value that is shown")
+            for change, field, value in plan.unseen
+        ]
+        if expected.lower() != digits:
+            found.append(Violation("expect-fingerprint", None, digits, expected.lower()))
     return Review(
         plan=plan,
         totals=sums,

@@ -116,10 +116,9 @@ def _of_stack(rules: Rules, plan: Plan, sums: Mapping[InstanceType, Total]) -> I
         ("max_peak", " during the update", rules.max_peak, 2),
     )
     for rule, when, limit, column in limits:
-        if plan.hidden and (limit.stack is not None or limit.type):
+        if plan.incomplete and (limit.stack is not None or limit.type):
             yield Violation(
-                rule, None, f"{plan.hidden} unchanged resources are not shown",
-                "all claims shown: run pulumi preview with --show-sames",
+                rule, None, *_not_shown(plan),
             )  # fmt: skip
         if limit.stack is not None:
             total = Amount()
@@ -135,6 +134,16 @@ def _of_stack(rules: Rules, plan: Plan, sums: Mapping[InstanceType, Total]) -> I
                 yield Violation(
                     f"{rule}.type", None, f"{_instances(total)} of {kind}{when}", f"at most {most}"
                 )
+
+
+def _not_shown(plan: Plan) -> tuple[str, str]:
+    """What an incomplete preview leaves out, and how it would be shown."""
+    if plan.hidden:
+        return f"{plan.hidden} unchanged resources are not shown", (
+            "all claims shown: run pulumi preview with --show-sames"
+        )
+    names = ", ".join(plan.half_shown)
+    return f"one of two claims is not shown: {names}", "all claims shown: run pulumi preview --refresh"
 
 
 def _given_back(change: Change) -> Amount:

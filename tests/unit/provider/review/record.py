@@ -1,6 +1,8 @@
 """Record the previews in `data/` on the real engine, against the emulator.
 
-    PATH="$(make -s engine):$PATH" PYTHONPATH=tests .venv/bin/python tests/unit/provider/review/record.py
+    PATH="$(make -s engine):$PATH" PYTHONPATH=tests .venv/bin/python tests/unit/provider/review/record.py [NAME…]
+
+Without names, all of them. A new recording has new ids of claims, and with them a new fingerprint.
 
 Source positions outside the program are shortened to their file names; nothing else is touched.
 """
@@ -78,6 +80,45 @@ declare("sized-secretly", pulumi.Output.secret(5))
 """
 
 
+HOSTED = """
+import uuid
+
+import pulumi
+from pulumi.dynamic import CreateResult, Resource, ResourceProvider
+
+import pulumi_coreweave_inference as inference
+
+
+class Hosts(ResourceProvider):
+    def create(self, props):
+        return CreateResult(uuid.uuid4().hex, {})
+
+    def diff(self, id, olds, news):
+        from pulumi.dynamic import DiffResult
+        return DiffResult(changes=False)
+
+
+class Host(Resource):
+    def __init__(self, name):
+        super().__init__(Hosts(), name, {})
+
+
+def declare(name, host):
+    inference.CapacityClaim(
+        name,
+        pulumi.ResourceOptions(deleted_with=host),
+        resources={"instance_id": "gb200-4x", "instance_count": 4, "zones": ["US-WEST-04A"]},
+        readiness=None,
+    )
+
+
+"""
+HOSTS = """
+declare("with-a-host-that-stays", Host("staying"))
+declare("with-a-host-that-goes", Host("going"))
+"""
+
+
 def main() -> None:
     DATA.mkdir(exist_ok=True)
     with _stack() as stack:
@@ -134,6 +175,33 @@ def main() -> None:
         record("import", stack, "import", "-f", str(request), "--generate-code=false", "--preview-only")
         stack.declare()
         record("retain", stack)
+        stack.declare(training=claim(4, BACKWARD))
+        record("retain-replaced", stack)
+
+    with _stack() as stack:
+        stack.declare(training=claim(4))
+        stack.up()
+        urn = stack.resources()["training"]["urn"]
+        record("forced-replacement", stack, "preview", "--replace", urn, *WHOLE)
+        stack.declare(training=claim(4, BACKWARD, opts={"retain_on_delete": True}))
+        record("retain-added", stack)
+        stack.declare(trainer=claim(4, opts={"aliases": ["training"]}))
+        (made,) = stack.emulator.claims()
+        stack.emulator.edit_claim(made.id, spec={"resources": {"instanceCount": 9}})
+        record("drift-renamed", stack, "preview", "--refresh", *WHOLE)
+        stack.emulator.edit_claim(made.id, spec={"resources": {"instanceCount": 4}})
+        stack.pulumi("state", "delete", urn, "--yes")
+        stack.declare(training=claim(4))
+        record("take-over", stack)
+        stack.declare(training=claim(4, BACKWARD))
+        record("left-behind", stack)
+
+    with _stack() as stack:
+        source = stack.folder / "__main__.py"
+        source.write_text(HOSTED + HOSTS, encoding="utf-8")
+        stack.up()
+        source.write_text(HOSTED + 'Host("staying")\n', encoding="utf-8")
+        record("deleted-with", stack)
 
     with _stack(inventory={"US-WEST-04A": {"gb200-4x": 6}, "US-EAST-04A": {"gb200-4x": 0}}) as stack:
         stack.declare(training=claim(4))
@@ -143,6 +211,17 @@ def main() -> None:
             stack.up()
         except CommandFailed:
             record("unfinished-replacement", stack)
+        stack.declare(training=claim(4))
+        record("going-back", stack)
+        stack.declare(training=claim(4, BACKWARD))
+        left = next(
+            each["id"]
+            for each in stack.export()["resources"]
+            if each.get("delete") and each["type"].endswith(":CapacityClaim")
+        )
+        stack.emulator.edit_claim(left, spec={"resources": {"instanceCount": 3}})
+        record("drift-unfinished", stack, "preview", "--refresh", *WHOLE)
+        record("refresh-only-unfinished", stack, "refresh", "--preview-only")
 
     with _stack() as stack:
         source = stack.folder / "__main__.py"
@@ -157,6 +236,8 @@ def main() -> None:
 
 def record(name: str, stack: Stack, *command: str) -> None:
     """Run a preview and keep what it prints."""
+    if sys.argv[1:] and name not in sys.argv[1:]:
+        return
     # `refresh` refuses `--preview-only` together with the setting that skips confirmations.
     environment = {
         k: v for k, v in (os.environ | stack.environment).items() if k != "PULUMI_SKIP_CONFIRMATIONS"

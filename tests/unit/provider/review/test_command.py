@@ -46,6 +46,14 @@ def test_only_the_approved_plan_passes() -> None:
     )
 
 
+def test_a_plan_with_a_secret_count_is_never_approved() -> None:
+    mixed = str(DATA / "mixed.json")
+    mark = json.loads(runner.invoke(app, ["review", mixed, "--format", "json"]).stdout)["fingerprint"]
+    done = runner.invoke(app, ["review", mixed, "--expect-fingerprint", mark])
+    assert done.exit_code == 1
+    assert "| expect-fingerprint | `sized-secretly` | `instance count is secret` |" in done.stdout
+
+
 def test_a_failed_preview_is_shown_and_exits_with_2() -> None:
     failed = runner.invoke(app, ["review", str(DATA / "protect.json")])
     assert failed.exit_code == 2

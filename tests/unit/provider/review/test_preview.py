@@ -116,11 +116,13 @@ def test_a_replacement_that_retains_the_old_claim_holds_both_forever() -> None:
 
 | Claim | Change | Instances | Peak | Zones (preferred first) | If no capacity is found |
 |---|---|---|--:|---|---|
-| `training` | **replace**, old claim stays at CoreWeave: zones | 4 × `gb200-4x` | 8 | `US-WEST-04A, US-EAST-04A` → `US-EAST-04A` | keeps the old 4 × `gb200-4x` |
+| `training` | **replace**, old claim stays at CoreWeave, in no state: zones | 4 × `gb200-4x` | 8 | `US-WEST-04A, US-EAST-04A` → `US-EAST-04A` | keeps the old 4 × `gb200-4x` |
 
 | Instance type | Before | After | Peak | If no capacity is found |
 |---|--:|--:|--:|--:|
-| `gb200-4x` | 4 | 8 (+4) | 8 | 4 |\
+| `gb200-4x` | 4 | 8 (+4) | 8 | 4 |
+
+- A claim that stays in no state (retain_on_delete, deleted_with) stays reserved until it is released by its id.\
 """)
 
 
@@ -154,11 +156,129 @@ A refresh, which changes only the state. Claims with drift: 0 of 1.
 """)
 
 
-def test_a_refresh_does_not_count_a_gone_claim_pending_deletion() -> None:
+def test_a_refresh_shows_that_an_old_claim_is_gone() -> None:
     root = step("refresh", {"id": "s"}, {"id": "s"}, ROOT)
-    assert comment(root, step("delete", state(delete=True))) == snapshot(
-        "A refresh, which changes only the state. Claims with drift: 0 of 0."
-    )
+    assert comment(root, step("delete", state(delete=True))) == snapshot("""\
+A refresh, which changes only the state. Claims with drift: 1 of 1.
+
+**Drift:** changed outside of Pulumi since the state was written.
+
+| Claim | State | CoreWeave |
+|---|---|---|
+| `training`, left by an unfinished replacement | 4 × `gb200-4x` in `US-WEST-04A, US-EAST-04A` | **gone** |\
+""")
+
+
+def held(claim_id: str, count: int | None, **more: Any) -> dict[str, Any]:
+    return state(resources(count), id=claim_id, **more)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("old", [3, 4, None])
+@pytest.mark.parametrize("current", [3, 4, None])
+def test_drift_of_two_claims_under_one_urn_is_told_apart(
+    current: int | None, old: int | None, turned: bool
+) -> None:
+    refreshes = [
+        step("refresh", held("current", 4), held("current", 4)),
+        step("refresh", held("old", 4, delete=True), held("old", 4, delete=True)),
+    ]
+    steps = refreshes[::-1] if turned else refreshes
+    steps.append(step("same" if current == 4 else "update", held("current", current), held("current", 4)))
+    if current is None:
+        steps[-1] = step("create", None, held("current", 4))
+    if old is not None:
+        steps.append(step("delete-replaced", held("old", old, delete=True)))
+    shown = step("delete-replaced", {"delete": True}, urn="urn:pulumi:prod::claims::aws:s3/bucket:Bucket::b")
+    plan = parse(preview(*steps, shown))
+    found = {
+        (drift.by_unfinished_replacement, drift.live.count if drift.live else None) for drift in plan.drift
+    }
+    assert found == ({(False, current)} if current != 4 else set()) | ({(True, old)} if old != 4 else set())
+    released = [
+        change.before.count for change in plan.changes if change.kind is Kind.RELEASE and change.before
+    ]
+    assert released == ([] if old is None else [old])
+
+
+def test_an_old_claim_without_a_step_is_released_if_it_still_exists() -> None:
+    current, old = held("current", 4), held("old", 3, delete=True)
+    steps = (step("refresh", old, old), step("refresh", current, current), step("same", current, current))
+    assert comment(*steps) == snapshot("""\
+**1 released**; 1 unchanged.
+
+- **Instances:** 7 → 4 (-3), at most 7 during the update
+- **Capacity released before new capacity is granted:** no
+
+| Claim | Change | Instances | Peak | Zones (preferred first) | If no capacity is found |
+|---|---|---|--:|---|---|
+| `training` | **release** of an old claim, left by an unfinished replacement, if it still exists | 3 → 0 × `gb200-4x` | 3 | `US-WEST-04A, US-EAST-04A` | – |
+
+| Instance type | Before | After | Peak |
+|---|--:|--:|--:|
+| `gb200-4x` | 7 | 4 (-3) | 7 |
+
+- No step of the preview releases the old claim that an unfinished replacement left: either it is gone, or pulumi preview ran without --show-replacement-steps. It is counted.\
+""")
+
+
+def test_a_refresh_counts_both_claims_of_an_unfinished_replacement() -> None:
+    root = step("refresh", {"id": "s"}, {"id": "s"}, ROOT)
+    current, old = held("current", 4), held("old", 3, delete=True)
+    steps = (root, step("refresh", old, old), step("refresh", current, current))
+    plan = parse(preview(*steps, changeSummary={"same": 3}))
+    assert (totals(plan)["gb200-4x"].before.known, plan.hidden, plan.half_shown) == (7, 0, ())
+    # A claim with an outdated entry is one claim.
+    same = step("refresh", held("current", 4, delete=True), held("current", 4, delete=True))
+    assert totals(parse(preview(root, same, steps[2])))["gb200-4x"].before.known == 4
+
+
+@pytest.mark.parametrize("flags", ["both", "none"])
+@pytest.mark.parametrize("host", ["delete", "delete-replaced", "replace", "same", "first"])
+def test_a_claim_stays_if_the_engine_deletes_what_it_is_deleted_with(host: str, flags: str) -> None:
+    urn = "urn:pulumi:prod::claims::aws:s3/bucket:Bucket::b"
+    steps = [step("delete", state(deletedWith=urn))]
+    if host == "first":
+        steps += [step("delete-replaced", {"delete": False}, urn=urn), step("replace", urn=urn)]
+    else:
+        steps += [step(host, {"delete": host == "delete-replaced"}, urn=urn)]
+    if flags == "both":
+        steps += [step("create-replacement", urn=urn.replace("::b", "::other"))]
+    (change,) = parse(preview(*steps)).altered
+    stays = host in ("delete", "delete-replaced") or (host, flags) == ("replace", "none")
+    assert (change.kind, change.retained) == ((Kind.FORGET, True) if stays else (Kind.RELEASE, False))
+
+
+@pytest.mark.parametrize("host", [None, 3, [], {}])
+def test_an_odd_host_of_a_claim_is_read_without_harm(host: Any) -> None:
+    (change,) = parse(preview(step("delete", state(deletedWith=host)))).changes
+    assert change.kind is Kind.RELEASE
+
+
+def test_what_the_provider_prints_as_a_warning_is_one_message() -> None:
+    lines = [
+        "hello\n\n",
+        "  indented, of the program\n\n",
+        "warning: first\n\n",
+        "  more of it\n\n",
+        "        and more\n\n",
+        "warning: second\n\n",
+        "something else\n\n",
+        "  of no warning\n\n",
+        "warning: first\n\n",
+        "  more of it\n\n",
+        "        and more\n\n",
+    ]
+    printed = [{"severity": "info", "message": line} for line in lines]
+    plan = parse(preview(diagnostics=[*printed, {"severity": "warning", "message": "warning: engine\n"}]))
+    assert plan.warnings == ("engine", "first\n  more of it\n        and more", "second")
+
+
+def test_a_hostile_warning_stays_in_its_block() -> None:
+    lines = ["warning: ```", "  @octocat <img> \x1b[31m", "  ````"]
+    printed = [{"severity": "info", "message": f"{line}\n"} for line in lines]
+    shown = markdown(document(review(parse(preview(diagnostics=printed)))))
+    assert "`````text\n```\n  @octocat <img>\n  ````\n`````" in shown
 
 
 @pytest.mark.parametrize(("unchanged", "drifted"), [(1, False), (0, True)])

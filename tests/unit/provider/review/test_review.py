@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 from collections import Counter
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -164,6 +165,37 @@ def test_the_fingerprint_covers_stack_order_and_protection() -> None:
         preview(steps("replace", old=old, new=new)).replace(":prod::", ":dev::"),
     ]
     assert len({review(parse(text)).fingerprint for text in plans}) == 4
+
+
+@pytest.mark.parametrize("value", ["[secret]", UNKNOWN])
+@pytest.mark.parametrize(
+    ("unseen", "property"),
+    [
+        (lambda value: steps("create", new=resources(value)), "instance count"),
+        (lambda value: steps("update", old=resources(4), new=resources(value)), "instance count"),
+        (lambda value: steps("update", old=resources(value), new=resources(4)), "instance count before"),
+        (lambda value: steps("delete", old=resources(value)), "instance count before"),
+        (lambda value: steps("create", new=resources(4, value)), "instance type"),
+        (lambda value: steps("create", new=resources(4, zones=(WEST, value))), "a zone"),
+    ],
+)
+def test_no_fingerprint_approves_a_value_that_is_not_shown(
+    unseen: Callable[[str], list[Step]], property: str, value: str
+) -> None:
+    found = plan(unseen(value))
+    approved = review(found, expected=review(found).fingerprint)
+    assert approved.exit_code == 1
+    (violation,) = approved.violations
+    assert (violation.rule, violation.claim) == ("expect-fingerprint", "training")
+    assert violation.value.startswith(f"{property} is ")
+    assert "cannot be approved by fingerprint" in markdown(document(review(found)))
+    assert json.loads(json_report(review(found)))["unseenValues"][0]["property"] == property
+
+
+def test_an_unchanged_claim_with_a_secret_does_not_prevent_an_approval() -> None:
+    found = plan(steps("same", "other", old=resources("[secret]"), new=resources("[secret]")), REPLACED)
+    assert review(found, expected=review(found).fingerprint).exit_code == 0
+    assert "cannot be approved" not in markdown(document(review(found)))
 
 
 REPLACED = steps("replace", old=resources(4), new=resources(4, zones=(EAST,)))
