@@ -147,3 +147,56 @@ def test_a_saved_plan_is_carried_out_and_refuses_more(start: Start) -> None:
     stack.pulumi("preview", "--save-plan", plan)
     assert up(stack, "--plan", plan, check=False, training=claim(2)) != 0
     assert list(held(stack).values()) == [6]
+
+
+def test_a_protected_claim_is_not_released(start: Start) -> None:
+    stack = start()
+    up(stack, training=claim(4, opts={"protect": True}))
+    before = held(stack)
+    assert stack.pulumi("destroy", "--yes", "--skip-preview", check=False).returncode != 0
+    assert up(stack, check=False, training=claim(4, ["US-EAST-04A"], opts={"protect": True})) != 0
+    assert up(stack, check=False) != 0
+    assert held(stack) == before
+
+
+def test_a_claim_that_the_engine_does_not_delete_keeps_the_namespace(start: Start) -> None:
+    stack = start()
+    up(
+        stack,
+        host=claim(1),
+        guest=claim(2, opts={"deleted_with": "host"}),
+        retained=claim(3, opts={"retain_on_delete": True}),
+    )
+    ids = {name: entry["id"] for name, entry in stack.resources().items()}
+    assert stack.pulumi("destroy", "--yes", "--skip-preview", check=False).returncode != 0
+    assert held(stack) == {ids["guest"]: 2, ids["retained"]: 3}
+    assert "2 capacity claims of this stack exist, but are not in its state" in stack.output
+
+    # Both are found again by their declarations.
+    up(stack, guest=claim(2), retained=claim(3))
+    assert {name: entry["id"] for name, entry in stack.resources().items()} == {
+        name: ids[name] for name in ("guest", "retained")
+    }
+    stack.destroy()
+    assert held(stack) == {}
+
+
+def test_renaming_excluding_and_tainting_do_not_touch_other_claims(start: Start) -> None:
+    stack = start()
+    up(stack, old=claim(4), other=claim(1))
+    before = held(stack)
+    stack.pulumi("state", "rename", urn(stack, "old"), "new", "--yes")
+    # The program does not know yet: the claim changes its entry, and lives on.
+    up(stack, old=claim(4), other=claim(1))
+    assert held(stack) == before
+    stack.pulumi("state", "rename", urn(stack, "old"), "new", "--yes")
+    assert up(stack, check=False, old=claim(2), other=claim(1)) != 0
+    assert "exists with 4 instances, and 2 are declared" in stack.output
+    stack.pulumi("stack", "rename", "renamed")
+    stack.name = "renamed"
+    up(stack, new=claim(4), other=claim(1))
+    assert stack.writes().count("DELETE") == 0
+    up(stack, "--exclude", urn(stack, "new"), new=claim(4, ["US-EAST-04A"]), other=claim(2))
+    stack.pulumi("state", "taint", urn(stack, "other"), "--yes")
+    up(stack, new=claim(4), other=claim(2))
+    assert held(stack) == {each: 4 if count == 4 else 2 for each, count in before.items()}

@@ -30,6 +30,8 @@ for name, arguments in declared.items():
     options = arguments.pop("opts", {})
     if "depends_on" in options:
         options["depends_on"] = [claims[other].ready for other in options["depends_on"]]
+    if "deleted_with" in options:
+        options["deleted_with"] = claims[options["deleted_with"]]
     if "parent" in options:
         options["parent"] = pulumi.ComponentResource("test:index:" + options["parent"], options["parent"])
     if "aliases" in options:
