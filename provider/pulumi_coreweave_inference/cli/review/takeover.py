@@ -24,7 +24,7 @@ _ATTEMPTS: Final = 8  # ids that are computed for a declaration; a create rarely
 _FAILED: Final = "FAILED"
 _REPORT: Final = re.compile(
     r"capacity claim '(?P<name>.*)' \(id (?P<id>[0-9a-fA-F-]{36})\) already exists "
-    r"\((?P<allocated>\d{1,10}) of (?P<count>\d{1,10}) .* instances, (?:STATUS_)?(?P<state>[A-Z_]+)\); "
+    r"\((?P<allocated>\d{1,10}) of (?P<count>\d{1,10}) .* instances, (?:STATUS_)?(?P<state>\w+)\); "
     r"it is taken over, not created\."
 )
 
