@@ -14,8 +14,8 @@ before it registers them.
 
 The extra input never reaches the state. Without a file, and where it cannot be read, the program waits. If
 the provider cannot write to it, check fails: silence would mean that the claim is not waited for, and the end
-of a run without a wait releases what it replaces. Where the program's `ignore_changes` makes the engine drop
-the input, the program sends none and waits; it does not see what a transform adds.
+of a run without a wait releases what it replaces. If the program's `ignore_changes` makes the engine drop the
+input, the program sends none and waits. It does not see options that a transform adds.
 """
 
 from __future__ import annotations
