@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 RECENT: Final = timedelta(days=7)
 LIST_LAG: Final = 5.0  # seconds after which a list shows a new claim; assumed
+_CLEAR_FIRST: Final = (
+    "if Pulumi warns of pending operations, run `pulumi refresh --clear-pending-creates` first"
+)
 _NAMED: Final = 10  # claims that a text names; it counts the others
 
 
@@ -112,7 +115,7 @@ def orphan_warning(declaration: Declaration, claim: CapacityClaim) -> str:
         "otherwise an interrupted create left it behind.",
         then=[
             f"after this update, run `capacity-claims release --all-stacks {claim.id}`, which refuses if a "
-            "stack manages the claim",
+            f"stack manages the claim; {_CLEAR_FIRST}",
             "or, if it is still needed (retained, or moved to another stack), set COREWEAVE_ORPHANS=leave",
         ],
     )
@@ -134,7 +137,7 @@ def _orphans_remain(claims: Sequence[CapacityClaim]) -> str:
         else "all of them, probably left behind by interrupted creates.",
         then=[
             f"release {'it' if one else 'them'} with `capacity-claims release --all-stacks {ids}`, then run "
-            "the same command again",
+            f"the same command again; {_CLEAR_FIRST}",
             f"or, if {'it is' if one else 'they are'} still needed (retained, or moved to another stack), "
             "set COREWEAVE_ORPHANS=leave",
         ],

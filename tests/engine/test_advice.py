@@ -91,7 +91,7 @@ def test_the_ways_out_of_a_claim_that_has_failed(start: Start) -> None:
     up(stack, **wanted)
     failed = stack.resources()["training"]["id"]
     kept = {id: each for id, each in held(stack).items() if id != failed}
-    stack.emulator.edit_claim(failed, status={"status": "STATUS_FAILED", "allocatedInstances": 0})
+    stack.emulator.edit_claim(failed, status={"status": "STATUS_FAILED"})
     up(stack, **wanted)
     replace, preview = printed(stack)
     assert replace.startswith("pulumi up --replace ")
@@ -130,3 +130,85 @@ def test_the_ways_out_of_a_claim_that_is_not_what_the_state_says(start: Start) -
     assert "1 to update" in stack.output
     assert held(stack)[changed].instance_count == 6
     assert kept.items() < held(stack).items()
+
+
+def test_the_ways_out_of_a_create_that_finds_a_claim(start: Start) -> None:
+    stack = start()
+    wanted = {"training": claim(4, readiness=IMPATIENT), "other": OTHER}
+    up(stack, **wanted)
+    training = stack.resources()["training"]
+    kept = {id: each for id, each in held(stack).items() if id != training["id"]}
+
+    # Another count than the claim of a forced replacement has.
+    more = wanted | {"training": claim(6, readiness=IMPATIENT)}
+    stack.declare(**more)
+    replace = f"pulumi up --replace {shlex.quote(training['urn'])}"
+    run(stack, replace, check=False)
+    assert "run `pulumi up` without `--replace`" in stack.output
+    run(stack, "pulumi up")
+    assert_settled(stack, more)
+
+    # A claim that nothing needs any more.
+    left = stack.resources()["training"]
+    stack.pulumi("state", "delete", "--yes", left["urn"])
+    up(stack, **wanted)
+    (release,) = set(re.findall(r"`(capacity-claims release [^`]*)`", stack.output))
+    assert release == f"capacity-claims release --all-stacks {left['id']}"
+    assert stack.command(f"{release} --yes").returncode == 0
+    assert held(stack) == kept
+    up(stack, **wanted)
+    assert_settled(stack, wanted)
+    assert stack.command(f"{release} --yes").returncode != 0  # managed again, under the same id
+
+    # Another content, as it was changed outside of Pulumi.
+    stack.emulator.edit_claim(training["id"], spec={"resources": {"zones": ["US-EAST-04A"]}})
+    run(stack, replace, check=False)
+    assert "exists, but differs from the declaration" in stack.output
+    assert "pulumi up --refresh" in printed(stack)
+    run(stack, "pulumi up --refresh")
+    assert training["id"] not in held(stack)
+    assert kept.items() < held(stack).items()
+    assert_settled(stack, wanted)
+
+
+def test_the_ways_out_of_an_update_that_finds_a_change(start: Start) -> None:
+    stack = start()
+    up(stack, training=claim(4), other=OTHER)
+    changed = stack.resources()["training"]["id"]
+    kept = {id: each for id, each in held(stack).items() if id != changed}
+    stack.emulator.edit_claim(changed, spec={"resources": {"instanceCount": 8}})
+    wanted = {"training": claim(6, readiness=IMPATIENT), "other": OTHER}
+    up(stack, **wanted)
+    assert printed(stack) == ["pulumi refresh", "pulumi up"]
+    assert held(stack)[changed].instance_count == 8
+    for command in printed(stack):
+        run(stack, command)
+    assert held(stack)[changed].instance_count == 6
+
+    stack.emulator.edit_claim(changed, delete=True)
+    up(stack, **wanted | {"training": claim(7, readiness=IMPATIENT)})
+    commands = printed(stack)
+    assert commands == ["pulumi refresh", "pulumi up"]
+    for command in commands:
+        run(stack, command)
+    assert kept.items() < held(stack).items()
+
+
+def test_the_way_out_of_a_claim_that_two_resources_hold(start: Start) -> None:
+    stack = start()
+    up(stack, old=claim(4))
+    up(stack, new=claim(4, opts={"aliases": ["old"]}))
+    renamed = claim(4, opts={"aliases": ["old"]})
+    entry = stack.resources()["new"]
+    target = shlex.quote(entry["urn"].replace("::new", "::old"))
+    stack.declare(new=renamed, old=claim(4))
+    run(stack, f"pulumi up --target {target}")  # a preview says that it takes over the claim
+    before = held(stack)
+    up(stack, new=renamed, old=claim(4))
+    assert "is already held by the resource" in stack.output
+    assert "`pulumi state delete URN`" in stack.output
+    run(stack, f"pulumi state delete {target} --yes")
+    assert held(stack) == before
+    up(stack, new=renamed, old=claim(4, opts={"depends_on": ["new"]}))
+    assert before.items() < held(stack).items()
+    assert len(held(stack)) == 2

@@ -49,8 +49,10 @@ def test_destroy_fails_until_the_orphan_of_the_stack_is_released(start: Start) -
     assert "Traceback" not in refused.stdout
     assert [each.id for each in emulator.live_claims()] == [left]
 
-    released = CliRunner().invoke(app, ["release", left, "--unchecked", "--yes"], env=stack.environment)
-    assert released.exit_code == 0, released.output
+    assert "run `pulumi refresh --clear-pending-creates` first" in refused.stdout
+    stack.pulumi("refresh", "--clear-pending-creates", "--yes", "--skip-preview")
+    released = stack.command(f"capacity-claims release --all-stacks {left} --yes")
+    assert released.returncode == 0, released.stdout + released.stderr
     stack.pulumi("destroy", "--yes", "--skip-preview")
     invariants.nothing_alive(emulator.claims(), stack.export().get("resources", []))
 

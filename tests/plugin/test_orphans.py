@@ -48,7 +48,7 @@ def test_a_create_beside_a_claim_that_was_cut_off_warns_about_it(emulator: Emula
 warning: another claim created for capacity claim 'training' still exists.
   training-<digits> (id <id 1>): 4 of 4 gb200-4x instances, STATUS_READY
   Still reserved: that claim as well. If it is the one being replaced, this update releases it at the end; otherwise an interrupted create left it behind.
-  Next: after this update, run `capacity-claims release --all-stacks <id 1>`, which refuses if a stack manages the claim
+  Next: after this update, run `capacity-claims release --all-stacks <id 1>`, which refuses if a stack manages the claim; if Pulumi warns of pending operations, run `pulumi refresh --clear-pending-creates` first
         or, if it is still needed (retained, or moved to another stack), set COREWEAVE_ORPHANS=leave
 """)
     assert left in said
@@ -127,7 +127,7 @@ def test_a_namespace_is_kept_while_an_orphan_is_alive(
 the claim namespace is kept: 1 capacity claim of this stack exists, but is not in its state.
   training-<digits> (id <id 1>): 4 of 4 gb200-4x instances, STATUS_READY
   Still reserved: that claim, probably left behind by an interrupted create.
-  Next: release it with `capacity-claims release --all-stacks <id 1>`, then run the same command again
+  Next: release it with `capacity-claims release --all-stacks <id 1>`, then run the same command again; if Pulumi warns of pending operations, run `pulumi refresh --clear-pending-creates` first
         or, if it is still needed (retained, or moved to another stack), set COREWEAVE_ORPHANS=leave\
 """)
         assert {claim.id for claim in emulator.live_claims()} == {left, other}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,6 +138,21 @@ class Stack:
         self.output = done.stdout + done.stderr
         if check and done.returncode:
             raise CommandFailed(f"pulumi {' '.join(arguments)} ended with {done.returncode}:\n{self.output}")
+        return done
+
+    def command(self, line: str) -> subprocess.CompletedProcess[str]:
+        """A command of this package in the stack's folder, written as for a POSIX shell."""
+        programs = Path(sys.executable).parent
+        done = subprocess.run(
+            shlex.split(line),
+            cwd=self.folder,
+            env=os.environ | self.environment | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.output = done.stdout + done.stderr
         return done
 
     @property

@@ -183,7 +183,9 @@ def test_step_order_and_unchanged_claims_do_not_change_the_fingerprint() -> None
 
 
 def test_no_two_recorded_changes_have_one_fingerprint() -> None:
-    changing = [name for name in NAMES if plan_of(name).altered]
+    changing = {name for name in NAMES if plan_of(name).altered} - {"forced-replacement"}
+    # Both keep one claim as it is, and the two recordings are of one stack.
+    assert reviewed("forced-replacement").fingerprint == reviewed("take-over").fingerprint
     assert len({reviewed(name).fingerprint for name in changing}) == len(changing)
 
 
