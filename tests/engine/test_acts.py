@@ -200,3 +200,45 @@ def test_renaming_excluding_and_tainting_do_not_touch_other_claims(start: Start)
     stack.pulumi("state", "taint", urn(stack, "other"), "--yes")
     up(stack, new=claim(4), other=claim(2))
     assert held(stack) == {each: 4 if count == 4 else 2 for each, count in before.items()}
+
+
+HOOKED = """
+import pulumi
+
+import pulumi_coreweave_inference as inference
+
+
+def scale(args):
+    if args.type_.endswith(":CapacityClaim"):
+        resources = {**args.props["resources"], "instanceCount": 3}
+        return pulumi.ResourceTransformResult({**args.props, "resources": resources}, args.opts)
+
+
+def say(args):
+    print("the hook sees", args.name)
+
+
+pulumi.runtime.register_stack_transform(scale)
+hooks = pulumi.ResourceHookBinding(before_delete=[pulumi.ResourceHook("say", say)])
+inference.CapacityClaim(
+    "training",
+    pulumi.ResourceOptions(hooks=hooks),
+    resources={"instance_id": "gb200-4x", "instance_count": 40, "zones": ["US-WEST-04A"]},
+)
+"""
+
+
+def test_a_claim_with_a_transform_and_a_delete_hook_lives_and_is_released(start: Start) -> None:
+    stack = start()
+    (stack.folder / "__main__.py").write_text(HOOKED, encoding="utf-8")
+    stack.up()
+    assert list(held(stack).values()) == [3]
+    assert stack.preview() == {}
+    assert stack.pulumi("destroy", "--yes", "--skip-preview", check=False).returncode != 0
+    assert list(held(stack).values()) == [3]  # the engine wants the program, which has the hook
+
+    (claim_id,) = held(stack)
+    stack.emulator.edit_claim(claim_id, status={"status": "STATUS_ERROR", "allocatedInstances": 0})
+    stack.pulumi("destroy", "--yes", "--skip-preview", "--run-program")
+    assert "the hook sees training" in stack.output
+    assert held(stack) == {}
