@@ -158,7 +158,7 @@ def test_a_claim_that_is_only_read_is_never_released(start: Start) -> None:
 @pytest.mark.parametrize(
     ("id", "reason"),
     [
-        (" ", "is not a claim id"),
+        (" ", "needs the id of a claim"),
         ("00000000-0000-4000-8000-000000000000", "there is no capacity claim with the id"),
     ],
 )

@@ -48,7 +48,8 @@ DEATHS: Final = {
 class Point:
     """A call that is held, and the claims declared when it is made.
 
-    `frozen`: the CLI is stopped, then the call is answered. `waits`: the call is the program's own.
+    `nth`: which of the operation's calls of this kind; None holds all of them. `frozen`: the CLI is
+    stopped, then the call is answered. `waits`: the call is the program's own.
     """
 
     title: str
@@ -56,6 +57,7 @@ class Point:
     when: str
     declared: Claims
     holds: int = 1
+    nth: int | None = None
     frozen: bool = False
     waits: bool = False
 
@@ -110,6 +112,7 @@ LIVES: Final = {
                 "get",
                 "before",
                 {"a": claim(2, FORWARD[:1])},
+                nth=2,  # the first one looks for a claim that the new one would take over
                 waits=True,
             ),
             Point(
@@ -182,7 +185,8 @@ def die_and_recover(stack: Stack, point: Point, death: str) -> tuple[str, ...]:
     emulator = stack.emulator
     settled, warned_of = live(stack), Counter(pending(stack))
     emulator.clear_requests()
-    emulator.set_faults([{"path": point.call, "hold": point.when}])
+    rule = {"path": point.call, "hold": point.when}
+    emulator.set_faults([rule if point.nth is None else rule | {"nth": point.nth}])
     stack.declare(**point.declared)
     with Operation(stack, *UP) as operation:
         emulator.wait_for_hold(60, count=point.holds)
