@@ -25,6 +25,7 @@ from .errors import ClaimError, InvalidReadiness, labelled, text
 from .identity import key_of
 from .inputs import (
     DECLARATION,
+    DELETE_FIRST,
     IDENTITY,
     NAMESPACE,
     RESOURCE_FIELDS,
@@ -210,6 +211,8 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             # The namespace's id as an input makes the claim depend on it, so a destroy deletes it last.
             namespace = program.namespace_of(resource_name, opts.parent)
             props[IDENTITY] = {DECLARATION: _key(resource_name, opts.parent), NAMESPACE: namespace.id}
+            if opts.delete_before_replace and not mocks.are_active():
+                props[IDENTITY][DELETE_FIRST] = True
             if not pulumi.runtime.is_dry_run() and not mocks.are_active() and not _ignores(opts, IDENTITY):
                 self._word = program.participants.word()
                 props[IDENTITY][RUN] = self._word
@@ -367,7 +370,9 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             self._refuse_what_is_never_ready(claim_id, resources, self._readiness)
         if not claim_id or resources is None:
             return None
-        takes_part = Participants.include(self._word)
+        identity = await self._identity()
+        # A provider that has not dropped the word is an older version, which does not report either.
+        takes_part = RUN in identity or Participants.include(self._word)
         waits = pulumi.runtime.is_dry_run() or (takes_part and program.settings.wait)
         goal = Goal(
             resource_name=self._resource_name,
@@ -376,7 +381,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             readiness=self._readiness if waits else None,
             updated_at=await self.__dict__["updatedAt"].future(),  # as in the state; `updated_at` is live
             urn=await self._registered.urn.future(),
-            namespace=await self._namespace(),
+            namespace=identity.get(NAMESPACE),
             ignored=self._ignored,
             takes_part=takes_part,
         )
@@ -389,10 +394,10 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         )
         return _Observed(claim)
 
-    async def _namespace(self) -> str | None:
-        """The namespace that the claim's id was computed in, as the state has it; None for a lookup."""
+    async def _identity(self) -> dict[str, Any]:
+        """The identity as the state has it; empty for a lookup."""
         output = self.__dict__.get(IDENTITY)
-        return identity_of({IDENTITY: await output.future()}).get(NAMESPACE) if output is not None else None
+        return identity_of({IDENTITY: await output.future()}) if output is not None else {}
 
     def _refuse_what_is_never_ready(
         self, claim_id: str | None, resources: Mapping[str, Any], readiness: Readiness

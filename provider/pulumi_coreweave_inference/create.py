@@ -58,11 +58,11 @@ from coreweave_inference.errors import (
 from coreweave_inference.settings import format_duration
 
 from .errors import ClaimError, api_failure, held_resources, labelled, text
+from .identity import LIKELY_ATTEMPTS, Declaration
 
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim
 
-    from .identity import Declaration
     from .operation import Operation
 
 MAXIMUM_ATTEMPTS: Final = 64
@@ -118,31 +118,43 @@ def create_or_adopt(op: Operation, declaration: Declaration) -> Created:
 def takeover(op: Operation, declaration: Declaration) -> CapacityClaim | None:
     """The existing claim that a create of this declaration would adopt now, if any. Only reads.
 
-    Raises `IdConflict` or `TakeoverRefused` where the create would, and errors of the API.
+    Also a claim that makes room first: one that is being deleted, or has failed and holds nothing. Raises
+    `IdConflict` or `TakeoverRefused` where the create would, and errors of the API.
     """
-    for attempt in range(MAXIMUM_ATTEMPTS):
+    for attempt in range(first_attempt(op, declaration), MAXIMUM_ATTEMPTS):
         claim_id = declaration.claim_id(attempt)
         owner = op.guard.owner(claim_id)
         if owner not in (None, declaration.key):
             continue
-        try:
-            claim = op.claims.get(claim_id, retry=op.brief)
-        except NotFound:
+        claim = op.existing.find(claim_id)
+        if claim is None:
             return None
-        match judge(claim, declaration, is_replaced=owner == declaration.key):
-            case Existing.FAILED_WITH_INSTANCES | Existing.REPLACED:
-                continue
-            case Existing.SAME | Existing.SAME_BUT_COUNT as existing:
-                refuse_unseen_takeover(op, declaration, claim, existing)
-                return claim
-            case Existing.OTHER:
-                raise _id_conflict(declaration, claim)
-            case _:
-                return None  # it makes room for a new claim
+        found = judge(claim, declaration, is_replaced=owner == declaration.key)
+        if found not in (Found.FAILED_WITH_INSTANCES, Found.REPLACED):
+            _refuse(op, declaration, claim, found)
+            return claim
     return None
 
 
-class Existing(enum.Enum):
+def first_attempt(op: Operation, declaration: Declaration) -> int:
+    """The attempt to begin with: that of a living claim that an earlier create of this declaration made.
+
+    An earlier attempt may have been passed over for a claim that is gone by now. To begin with it again would
+    make a second claim.
+    """
+    made = {
+        claim.id
+        for claim in op.recently_created(declaration.namespace)
+        if claim.state != api.ClaimState.FAILED
+        and declaration.is_content_of(claim)
+        and not op.guard.has_released(claim.id)
+        and op.guard.owner(claim.id) in (None, declaration.key)
+    }
+    ids = map(declaration.claim_id, range(LIKELY_ATTEMPTS))
+    return next((attempt for attempt, claim_id in enumerate(ids) if claim_id in made), 0)
+
+
+class Found(enum.Enum):
     """What a claim that already has the computed id is to a new declaration."""
 
     DELETING = enum.auto()
@@ -154,31 +166,33 @@ class Existing(enum.Enum):
     OTHER = enum.auto()
 
 
-def judge(claim: CapacityClaim, declaration: Declaration, *, is_replaced: bool) -> Existing:
+def judge(claim: CapacityClaim, declaration: Declaration, *, is_replaced: bool) -> Found:
     """Compare a claim with a declaration that computes the same id.
 
     `is_replaced`: whether this operation has seen the claim in the state, as this very declaration's.
     """
     if claim.state == api.ClaimState.DELETING:
-        return Existing.DELETING
+        return Found.DELETING
     if claim.state == api.ClaimState.FAILED:
-        return Existing.FAILED_WITH_INSTANCES if claim.status.allocated_instances else Existing.FAILED
+        return Found.FAILED_WITH_INSTANCES if claim.status.allocated_instances else Found.FAILED
     if not declaration.is_content_of(claim):
-        return Existing.REPLACED if is_replaced else Existing.OTHER
+        return Found.REPLACED if is_replaced else Found.OTHER
     same_count = claim.resources.instance_count == declaration.resources.instance_count
-    return Existing.SAME if same_count else Existing.SAME_BUT_COUNT
+    return Found.SAME if same_count else Found.SAME_BUT_COUNT
 
 
-def refuse_unseen_takeover(
-    op: Operation, declaration: Declaration, claim: CapacityClaim, existing: Existing
-) -> None:
-    """Raise `TakeoverRefused` if adopting the claim would change its count without evidence.
+def _refuse(op: Operation, declaration: Declaration, claim: CapacityClaim, found: Found) -> None:
+    """Raise the error for a claim that must not be touched, if it is one.
 
-    Evidence: this operation replaces the claim for this declaration, or `coreweave:overwrite` is set.
+    Another count needs evidence: this operation has compared the claim with this declaration, as it does
+    before a replacement, or `coreweave:overwrite` is set.
     """
-    is_replaced = op.guard.owner(claim.id) == declaration.key
-    if existing is Existing.SAME_BUT_COUNT and not is_replaced and not op.settings.overwrite:
+    if found is Found.OTHER:
+        raise _id_conflict(declaration, claim)
+    is_evident = op.guard.is_declared_by(claim.id, declaration.key) or op.settings.overwrite
+    if found is Found.SAME_BUT_COUNT and not is_evident:
         raise _takeover_refused(declaration, claim)
+    op.guard.refuse_held(claim.id, declaration.key)  # it may have been compared since
 
 
 class _Then(enum.Enum):
@@ -204,7 +218,7 @@ class Creation:
 
     def run(self) -> Created:
         """Try ids until one yields the claim. Raises `ClaimError`, or an error of the API."""
-        attempt = 0
+        attempt = first_attempt(self._op, self._declaration)
         while attempt < MAXIMUM_ATTEMPTS:
             outcome = self._attempt(self._declaration.claim_id(attempt))
             if isinstance(outcome, Created):
@@ -234,17 +248,14 @@ class Creation:
         claim = self._find(claim_id)
         if claim is None:
             return self._next_after_unseen()
-        existing = judge(claim, declaration, is_replaced=owner == declaration.key)
-        match existing:
-            case Existing.DELETING:
-                return self._wait_until_gone(claim)
-            case Existing.FAILED:
-                return self._delete_failed(claim)
-            case Existing.FAILED_WITH_INSTANCES | Existing.REPLACED:
-                return _Then.NEXT_ID
-            case Existing.OTHER:
-                raise _id_conflict(declaration, claim)
-        refuse_unseen_takeover(self._op, declaration, claim, existing)
+        found = judge(claim, declaration, is_replaced=owner == declaration.key)
+        if found in (Found.FAILED_WITH_INSTANCES, Found.REPLACED):
+            return _Then.NEXT_ID
+        _refuse(self._op, declaration, claim, found)
+        if found is Found.DELETING:
+            return self._wait_until_gone(claim)
+        if found is Found.FAILED:
+            return self._delete_failed(claim)
         return self._adopt(claim)
 
     def _find(self, claim_id: str) -> CapacityClaim | None:
@@ -289,8 +300,8 @@ class Creation:
                 self._declaration.resource_name,
                 name,
                 f"the API refuses {self._unseen} new ids with it, and shows no claim with such an id or "
-                "the name",
-                "or ask the organization's administrator which claim has it: this token may not see it",
+                "the name: it hides the claim, or it accepts no id a second time",
+                "or rename the resource, which changes the ids computed for it",
             )
         return _Then.NEXT_ID
 
@@ -415,8 +426,8 @@ def _if_unneeded(claim: CapacityClaim) -> str:
 
 
 _IF_COPIED: Final = (
-    "if this stack's state is a copy of another stack's, remove the copied ClaimNamespace and claims from it "
-    "with `pulumi state delete --target-dependents URN`, with the URN of the ClaimNamespace; the stack then "
+    "if this stack's state is a copy of another stack's, remove the copied ClaimNamespace, and all that "
+    "depends on it, from the state with `pulumi state delete --target-dependents URN`; the stack then "
     "creates claims of its own"
 )
 

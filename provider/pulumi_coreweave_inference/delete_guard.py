@@ -55,6 +55,7 @@ class DeleteGuard:
                 identity[INCARNATION], identity.get(DECLARATION), declared=True
             )
             self._released.pop(claim_id, None)
+            self._foreseen.pop(claim_id, None)
 
     def on_takeover(self, claim_id: str, key: str) -> None:
         """A new declaration will take over an existing claim.
@@ -85,15 +86,17 @@ class DeleteGuard:
             known = self._current.get(claim_id)
             if declared and known is not None and known.declared and key != known.key:
                 raise _duplicate_ownership(claim_id, key, known.key)
-            foreseen = self._foreseen.get(claim_id)
-            if declared and known is None and foreseen not in (None, key):
-                raise _takeover_of_a_held_claim(claim_id, foreseen, key)
+            # Even if this is an error: a create that runs at the same time must not adopt the claim.
             self._current[claim_id] = _Current(before.get(INCARNATION) or "", key, declared)
+            foreseen = self._foreseen.get(claim_id)
+            if declared and (known is None or not known.declared) and foreseen not in (None, key):
+                raise _takeover_of_a_held_claim(claim_id, foreseen, key)
 
     def on_delete(self, claim_id: str, *, listed_before: bool) -> None:
         """A claim was released; `listed_before`: whether a list of this operation had shown it."""
         with self._lock:
             self._current.pop(claim_id, None)
+            self._foreseen.pop(claim_id, None)
             self._released[claim_id] = listed_before
 
     def owner(self, claim_id: str) -> str | None:
@@ -101,6 +104,19 @@ class DeleteGuard:
         with self._lock:
             known = self._current.get(claim_id)
             return known.key if known is not None else None
+
+    def is_declared_by(self, claim_id: str, key: str) -> bool:
+        """Whether this operation has compared the claim with the declaration that has this key."""
+        with self._lock:
+            known = self._current.get(claim_id)
+            return known is not None and known.declared and known.key == key
+
+    def refuse_held(self, claim_id: str, key: str) -> None:
+        """Raise `DuplicateOwnership` if another declaration than that with this key holds the claim."""
+        with self._lock:
+            known = self._current.get(claim_id)
+            if known is not None and known.key not in (None, key):
+                raise _takeover_of_a_held_claim(claim_id, key, known.key)
 
     def is_superseded(self, claim_id: str, outputs: Mapping[str, Any]) -> bool:
         """Whether another entry of the state is the current one of this claim."""

@@ -5,7 +5,7 @@
     ├── InvalidReadiness        a `Readiness` with an invalid value
     ├── WrongOrganization       the token belongs to a different organization than the claim (operation.py)
     ├── DuplicateOwnership      two declarations hold one claim                           (delete_guard.py)
-    ├── NameTaken, IdConflict, ListedButNotReadable, DeletionPending,
+    ├── NameTaken, IdConflict, TakeoverRefused, ListedButNotReadable, DeletionPending,
     │   AttemptsExhausted       why a claim cannot be created                                   (create.py)
     └── OrphansRemain, OrphanCheckFailed
                                 why a claim namespace cannot be deleted                        (orphans.py)

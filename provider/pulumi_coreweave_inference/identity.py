@@ -26,7 +26,7 @@ from .inputs import claim_name_from, differing
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources
 
-_LIKELY_ATTEMPTS: Final = 8  # more are possible, but rare
+LIKELY_ATTEMPTS: Final = 8  # more are possible, but rare
 _STACK: Final = 2**64 - 1  # the bits of a claim's id that identify the stack
 _DECLARATION: Final = _STACK << 64  # and those that identify the declaration
 
@@ -80,7 +80,7 @@ class Declaration:
             made = replace(made, name=None)
             if claim.name != made.claim_name(claim.id):
                 return False
-        return any(made.claim_id(attempt) == claim.id for attempt in range(_LIKELY_ATTEMPTS))
+        return any(made.claim_id(attempt) == claim.id for attempt in range(LIKELY_ATTEMPTS))
 
     def is_content_of(self, claim: CapacityClaim) -> bool:
         """Whether a claim has this declaration's name and immutable content, perhaps as the API rewrites it.

@@ -34,6 +34,8 @@ EXPLICIT_NAME: Final = "explicitName"  # whether the program declares the claim'
 REWRITTEN: Final = "rewritten"  # the fields of `resources` that the API did not return as declared, if any
 RUN: Final = "run"
 """A key of the identity in what a program sends, never in the state: see participation.py."""
+DELETE_FIRST: Final = "deleteFirst"
+"""The same: whether the program's options delete the claim before its replacement is created."""
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _ZONE = re.compile(r"[A-Z]{2}-[A-Z]+-[0-9]+[A-Z]+|RNO2A")

@@ -19,7 +19,7 @@ from coreweave_inference.errors import CoreweaveError, Unauthenticated
 from .delete_guard import DeleteGuard
 from .errors import ClaimError, labelled, lookup_failure, text
 from .orphans import claims_of_stack, recently_listed
-from .reads import BulkReader, DeletionWaiter, Once
+from .reads import BulkReader, DeletionWaiter, ExistingClaims, Once
 from .rounds import Clock
 from .settings import Settings
 
@@ -64,6 +64,10 @@ class Operation:
         self.began: float = clock.now()
         self.guard: DeleteGuard = DeleteGuard()
         self.reads: BulkReader = BulkReader(self._get, self._list, clock, settings.read_grace)
+        self.existing: ExistingClaims = ExistingClaims(
+            lambda claim_id: self.claims.get(claim_id, retry=self.brief),
+            lambda: self.claims.list(retry=self.brief),
+        )
         self.deletions: DeletionWaiter = DeletionWaiter(self._get, self._list, clock)
         self.offered: Once[CapacityClaimParameters | None] = Once(self._ask_what_is_offered, clock)
         """What the API offers; None if it cannot be read. Raises `ClaimError` if the settings forbid that."""
@@ -124,10 +128,8 @@ class Operation:
     def recently_created(self, namespace: str) -> list[CapacityClaim]:
         """The existing claims that the stack created shortly before this operation; read only once.
 
-        Empty if they cannot be read, which is a warning, or if the settings allow orphans.
+        Empty if they cannot be read, which is a warning.
         """
-        if self.settings.orphans == "leave":
-            return []
         with self._lock:
             once = Once(partial(self._ask_for_recent, namespace), self.clock)
             ask = self._recent.setdefault(namespace, once)

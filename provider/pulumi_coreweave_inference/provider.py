@@ -46,6 +46,7 @@ from .errors import (
 from .identity import Declaration, resource_name_of
 from .inputs import (
     DECLARATION,
+    DELETE_FIRST,
     EXPLICIT_NAME,
     IDENTITY,
     INCARNATION,
@@ -99,13 +100,10 @@ class CapacityClaimProvider(ResourceProvider):
             failures.append(CheckFailure("", MISSING_TOKEN))
         if "resources" not in olds and (refused := creation_refused(op.settings)):
             failures.append(CheckFailure("", refused))
-        if "resources" not in olds and not failures:
+        if isinstance(inputs.get(IDENTITY), Mapping):
+            inputs[IDENTITY] = _kept_identity(olds, inputs)
+        if "resources" not in olds and not failures and not identity_of(news).get(DELETE_FIRST):
             failures += _foresee_create(op, inputs)
-        if "resources" in olds and IDENTITY in inputs:
-            # A namespace that was created again, or after an import, changes nothing for an existing claim.
-            kept = {name: value for name, value in identity_of(olds).items() if name == NAMESPACE and value}
-            own = {name: value for name, value in identity_of(inputs).items() if name != NAMESPACE}
-            inputs[IDENTITY] = own | kept
         return CheckResult(inputs, failures)
 
     def diff(self, id: str, olds: Properties, news: Properties) -> DiffResult:
@@ -172,9 +170,9 @@ class CapacityClaimProvider(ResourceProvider):
         """
         op = operation.current()
         declared = _resources(news)
-        resource_name = _resource_name(olds)
+        resource_name = _resource_name(news)
         try:
-            claim = _updated(op, id, olds, declared)
+            claim = _updated(op, id, olds, news)
         except CoreweaveError as error:
             held = "the claim as it was before"
             if isinstance(error, Unavailable):
@@ -185,7 +183,7 @@ class CapacityClaimProvider(ResourceProvider):
                 op.refuse_wrong_organization("changing", resource_name, id, olds)
                 held = "nothing, according to the API; the claim is still in the state"
             raise api_failure("changing", resource_name, id, error, held=f"{held}.") from None
-        identity = identity_of(olds) | {EXPLICIT_NAME: news.get("name") is not None}
+        identity = identity_of(olds) | identity_of(news) | {EXPLICIT_NAME: news.get("name") is not None}
         return UpdateResult(_written(op, claim, declared, identity))
 
     def delete(self, id: str, props: Properties) -> None:
@@ -312,6 +310,15 @@ def _declaration(props: Mapping[str, Any]) -> Declaration:
     return Declaration(namespace, key, _resources(props), props.get("name"))
 
 
+def _kept_identity(olds: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity as the state keeps it: the namespace never changes, and what is meant for a run goes."""
+    before, now = identity_of(olds), identity_of(inputs)
+    # A namespace that was created again, or after an import, changes nothing for an existing claim.
+    namespace = (before.get(NAMESPACE) if "resources" in olds else None) or now.get(NAMESPACE)
+    kept = {DECLARATION: now.get(DECLARATION), NAMESPACE: namespace}
+    return {name: value for name, value in kept.items() if value is not None}
+
+
 def _foresee_create(op: Operation, inputs: Properties) -> list[CheckFailure]:
     """Say what a create of this declaration would do with claims that exist already; fail if it would.
 
@@ -325,7 +332,7 @@ def _foresee_create(op: Operation, inputs: Properties) -> list[CheckFailure]:
         claim = takeover(op, declaration)
         if claim is not None:
             op.guard.on_takeover(claim.id, declaration.key)
-            op.say(_taken_over(declaration, claim))
+            op.say(_foreseen(declaration, claim))
     except ClaimError as error:
         return [CheckFailure("", str(error))]
     except CoreweaveError as error:
@@ -336,6 +343,8 @@ def _foresee_create(op: Operation, inputs: Properties) -> list[CheckFailure]:
 
 
 def _warn_of_orphans(op: Operation, declaration: Declaration, own_id: str | None) -> None:
+    if op.settings.orphans == "leave":
+        return
     for claim in op.recently_created(declaration.namespace):
         if claim.id != own_id and not op.guard.is_accounted_for(claim.id) and declaration.has_made(claim):
             op.warn(orphan_warning(declaration, claim))
@@ -449,11 +458,15 @@ def _gone(claim_id: str, props: Mapping[str, Any]) -> ReadResult:
     )
 
 
-def _taken_over(declaration: Declaration, claim: CapacityClaim) -> str:
-    return (
-        f"{labelled(declaration.resource_name, claim.id)} already exists ({held_resources(claim)}); it is "
-        "taken over, not created."
-    )
+def _foreseen(declaration: Declaration, claim: CapacityClaim) -> str:
+    label = labelled(declaration.resource_name, claim.id)
+    if claim.state == api.ClaimState.DELETING:
+        return f"{label} is being deleted ({held_resources(claim)}); it is created again once it is gone."
+    if claim.state == api.ClaimState.FAILED:
+        return f"{label} has failed and holds no instances; it is deleted and created again."
+    declared = declaration.resources.instance_count
+    scaled = f" and scaled to {declared}" if declared != claim.resources.instance_count else ""
+    return f"{label} already exists ({held_resources(claim)}); it is taken over{scaled}, not created."
 
 
 def _adopted(declaration: Declaration, created: Created) -> str:
@@ -465,10 +478,9 @@ def _adopted(declaration: Declaration, created: Created) -> str:
     )
 
 
-def _updated(
-    op: Operation, claim_id: str, olds: Mapping[str, Any], declared: CapacityClaimResources
-) -> CapacityClaim:
+def _updated(op: Operation, claim_id: str, olds: Mapping[str, Any], news: Mapping[str, Any]) -> CapacityClaim:
     """The claim with what is declared. Raises `ClaimError` if that cannot be written, and API errors."""
+    declared = _resources(news)
     wanted = declared.to_wire()
     claim = op.reads.read(claim_id, olds.get("updatedAt"))
     live = as_declared(claim.resources.to_wire(), olds["resources"], identity_of(olds).get(REWRITTEN) or ())
@@ -476,7 +488,7 @@ def _updated(
     stale = is_stale(claim, api.parse_timestamp(olds.get("updatedAt")))
     if live == wanted and not stale:
         return claim
-    resource_name = _resource_name(olds)
+    resource_name = _resource_name(news)
     if not stale and live != olds.get("resources") and not op.settings.overwrite:
         before = api.CapacityClaimResources.model_validate(olds["resources"])
         raise ClaimError(

@@ -33,6 +33,7 @@ T = TypeVar("T")
 MARGINS: Final = (timedelta(minutes=5), timedelta(hours=6), None)
 """How much further than the claim in question the first, second and third list reach back."""
 CLOCK_SKEW: Final = timedelta(seconds=10)  # how far a list reaches back beyond its oldest claim
+FEW: Final = 20  # claims that are read one by one before all are listed
 MAXIMUM_AGE: Final = 30.0  # seconds for which a list answers
 SHORTEST_PAUSE: Final = 0.01  # seconds
 
@@ -160,6 +161,46 @@ class BulkReader:
         self._reaches_to = since
         self._listed_at = asked_at
         self._lists = self._lists + 1 if since is not None else len(MARGINS)
+
+
+class ExistingClaims:
+    """Finds out which of the claims that an operation would create exist already. Safe between threads.
+
+    The engine asks for one claim after the other. A few are read by GET, as the organization may hold many
+    other claims. The others are looked up in one list. If it lags behind, a preview says less than it could.
+    """
+
+    def __init__(
+        self, get: Callable[[str], CapacityClaim], list_: Callable[[], Sequence[CapacityClaim]]
+    ) -> None:
+        self._get = get
+        self._list = list_
+        self._lock = threading.Lock()
+        self._asked = 0
+        self._listed: frozenset[str] | None = None
+        self._failure: CoreweaveError | None = None
+
+    def find(self, claim_id: str) -> CapacityClaim | None:
+        """The claim, or None if it does not exist. Raises errors of the API, the first one every time."""
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                return self._look_up(claim_id)
+            except CoreweaveError as error:
+                self._failure = error
+                raise
+
+    def _look_up(self, claim_id: str) -> CapacityClaim | None:
+        self._asked += 1
+        if self._asked > FEW and self._listed is None:
+            self._listed = frozenset(claim.id for claim in self._list())
+        if self._listed is not None and claim_id not in self._listed:
+            return None
+        try:
+            return self._get(claim_id)
+        except NotFound:
+            return None
 
 
 class DeletionWaiter:

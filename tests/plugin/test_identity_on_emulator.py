@@ -273,9 +273,10 @@ creating capacity claim 'training' (id <id 1>) failed: a claim with this id exis
   Still reserved: that claim, unchanged.
   Next: if it belongs to this stack and was changed outside of Pulumi, run `pulumi up --refresh`, which creates a new claim and then releases this one
         if nothing needs it, release it with `capacity-claims release --all-stacks <id 1>`, which refuses if a stack manages it
-        if this stack's state is a copy of another stack's, remove the copied ClaimNamespace and claims from it with `pulumi state delete --target-dependents URN`, with the URN of the ClaimNamespace; the stack then creates claims of its own\
+        if this stack's state is a copy of another stack's, remove the copied ClaimNamespace, and all that depends on it, from the state with `pulumi state delete --target-dependents URN`; the stack then creates claims of its own\
 """)
-    assert [record.operation for record in emulator.requests()] == ["get", "list", "create", "get"]
+    operations = [record.operation for record in emulator.requests()]
+    assert operations == ["list", "get", "list", "create", "get"]
 
 
 def test_a_claim_that_may_be_in_another_state_is_not_scaled_unseen(
@@ -291,7 +292,7 @@ creating capacity claim 'training' (id <id 1>) failed: a claim with this id exis
   Next: if it is this resource's own, run `pulumi up` without `--replace`, or first declare instance_count=4, which takes the claim over as it is, and then change the count
         if another resource or stack holds it, give this resource a name that was never used
         if nothing needs it, release it with `capacity-claims release --all-stacks <id 1>`, which refuses if a stack manages it
-        if this stack's state is a copy of another stack's, remove the copied ClaimNamespace and claims from it with `pulumi state delete --target-dependents URN`, with the URN of the ClaimNamespace; the stack then creates claims of its own\
+        if this stack's state is a copy of another stack's, remove the copied ClaimNamespace, and all that depends on it, from the state with `pulumi state delete --target-dependents URN`; the stack then creates claims of its own\
 """)
     assert [(claim.id, claim.instance_count) for claim in emulator.claims()] == [(claim_id, 4)]
 
@@ -334,9 +335,72 @@ def test_a_preview_that_cannot_look_for_existing_claims_warns(
     emulator, _ = start()
     emulator.set_faults([{"path": "get", "fail": {"code": "permission_denied"}}])
     plugin = again(emulator)
+    for number in range(3):
+        assert plugin.check({}, claim_inputs(namespace, key=f"{TYPE}::{number}")).failures == []
+    plugin.close()
+    assert plugin.printed.count("warning: looking for claims that a new resource would take over failed") == 1
+    assert [record.operation for record in emulator.requests()].count("get") == 1
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_preview_says_what_becomes_of_the_count(
+    start: Start, namespace: str, again: Again, overwrite: bool
+) -> None:
+    emulator, plugin = start()
+    create(plugin, namespace)
+    with Plugin(emulator.environment() | {"COREWEAVE_OVERWRITE": str(overwrite).lower()}) as another:
+        failures = another.check({}, claim_inputs(namespace, instanceCount=1.0)).failures
+    assert bool(failures) is not overwrite
+    assert ("taken over and scaled to 1, not created" in another.printed) is overwrite
+
+
+def test_a_claim_that_is_deleted_first_is_not_said_to_be_taken_over(
+    start: Start, namespace: str, again: Again
+) -> None:
+    emulator, plugin = start()
+    claim_id, _, outputs = create(plugin, namespace)
+    inputs = claim_inputs(namespace, instanceCount=1.0)
+    plugin = again(emulator)
+    checked = plugin.check({}, inputs | {"identity": inputs["identity"] | {"deleteFirst": True}})
+    assert checked.failures == []
+    assert checked.inputs["identity"] == inputs["identity"]
+    plugin.delete(claim_id, outputs)
+    assert plugin.create(checked.inputs)[0] == claim_id
+    plugin.close()
+    assert "taken over" not in plugin.printed
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("STATUS_FAILED", "has failed and holds no instances; it is deleted and created again"),
+        ("STATUS_DELETING", "is being deleted (0 of 4 gb200-4x instances, STATUS_DELETING); it is created"),
+    ],
+)
+def test_a_preview_says_that_a_claim_makes_room_first(
+    start: Start, namespace: str, again: Again, status: str, said: str
+) -> None:
+    emulator, plugin = start()
+    claim_id, _, _ = create(plugin, namespace)
+    emulator.edit_claim(claim_id, status={"status": status, "allocatedInstances": 0})
+    plugin = again(emulator)
     assert plugin.check({}, claim_inputs(namespace)).failures == []
     plugin.close()
-    assert "warning: looking for claims that a new resource would take over failed" in plugin.printed
+    assert said in plugin.printed
+
+
+def test_an_update_after_a_rename_names_the_resource_as_it_is_now(
+    start: Start, namespace: str, again: Again
+) -> None:
+    emulator, plugin = start()
+    claim_id, inputs, outputs = create(plugin, namespace)
+    plugin = again(emulator)
+    more = claim_inputs(namespace, key=f"{TYPE}::renamed", instanceCount=6.0)
+    renamed = plugin.check(inputs, more).inputs
+    plugin.diff(claim_id, outputs, renamed)
+    updated = plugin.update(claim_id, outputs, renamed)
+    assert updated["identity"]["declaration"] == f"{TYPE}::renamed"
+    assert updated["identity"]["incarnation"] == outputs["identity"]["incarnation"]
 
 
 def test_taking_over_the_claim_of_a_renamed_resource_fails_the_preview(

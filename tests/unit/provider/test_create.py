@@ -33,6 +33,7 @@ from pulumi_coreweave_inference.create import (
     TakeoverRefused,
     takeover,
 )
+from pulumi_coreweave_inference.delete_guard import DuplicateOwnership
 from pulumi_coreweave_inference.identity import Declaration
 from pulumi_coreweave_inference.operation import Operation
 from pulumi_coreweave_inference.rounds import Clock
@@ -100,7 +101,10 @@ class Api:
             raise NotFound("it is not there")
         return self._read(id)
 
-    def list(self) -> list[CapacityClaim]:
+    def list(self, *, updated_after: Any = None, retry: RetryPolicy | None = None) -> list[CapacityClaim]:
+        if updated_after is not None:  # what an operation asks for once, however many claims it creates
+            self._pass()
+            return [self._read(claim_id) for claim_id in self.claims]
         self.calls.append("LIST")
         return [] if self._unreadable() else [self._read(claim_id) for claim_id in self.claims]
 
@@ -242,11 +246,16 @@ def test_a_takeover_is_foreseen_along_the_same_way_as_a_create() -> None:
     found = takeover(operation(api), declare())
     assert found is not None
     assert found.id == second == run(api, declare()).claim.id
-    api.claims[first]["status"] = "STATUS_DELETING"
-    assert takeover(operation(api), declare()) is None
+    del api.claims[second]
+    assert takeover(operation(api), declare()) is None  # a second claim beside the failed one
+    for state in ("STATUS_DELETING", "STATUS_FAILED"):
+        api.claims[first] |= {"status": state, "allocatedInstances": 0}
+        found = takeover(operation(api), declare())
+        assert found is not None  # it makes room first
+        assert found.id == first
     op = operation(api)
     op.guard.on_diff(first, {}, {"identity": {"declaration": "another"}})
-    assert takeover(op, declare()) is not None
+    assert takeover(op, declare()) is None
 
 
 @pytest.mark.parametrize("reuse_ids", [True, False])
@@ -322,6 +331,56 @@ def test_a_failed_claim_that_holds_instances_is_kept_beside_a_new_one() -> None:
     assert failed in api.claims
     assert "DELETE" not in api.calls
     assert run(api, declare()).claim.id == declare().claim_id(1)  # and it is the same one the next time
+
+
+@pytest.mark.parametrize("then", ["it holds nothing", "it is gone"])
+def test_a_create_that_died_beside_a_failed_claim_makes_no_twin_when_repeated(then: str) -> None:
+    api = Api()
+    failed = api.put(declare(), status="STATUS_FAILED", allocatedInstances=2)
+    second = run(api, declare()).claim.id  # and it dies before the state is written
+    if then == "it is gone":
+        del api.claims[failed]
+    else:
+        api.claims[failed]["allocatedInstances"] = 0
+    found = takeover(operation(api), declare())
+    assert found is not None
+    assert run(api, declare()).claim.id == found.id == second
+    assert set(api.claims) - {failed} == {second}
+
+
+def test_a_claim_that_this_operation_has_released_is_not_looked_for() -> None:
+    api = Api()
+    released = api.put(declare(), attempt=1)
+    op = operation(api)
+    op.recently_created(NAMESPACE)
+    del api.claims[released]
+    op.guard.on_delete(released, listed_before=True)
+    assert Creation(op, declare()).run().claim.id == declare().claim_id(0)
+
+
+def test_a_claim_that_another_resource_holds_by_now_is_not_adopted() -> None:
+    class Late(Api):
+        def get(self, id: str, *, retry: RetryPolicy | None = None) -> CapacityClaim:
+            op.guard.on_diff(id, {}, {"identity": {"declaration": "other"}})  # while the create runs
+            return super().get(id)
+
+    api = Late()
+    api.put(declare())
+    op = operation(api)
+    with pytest.raises(DuplicateOwnership):
+        Creation(op, declare()).run()
+    assert "PATCH" not in api.calls
+
+
+def test_a_refresh_alone_is_no_evidence_for_another_count() -> None:
+    api = Api()
+    claim_id = api.put(declare())
+    op = operation(api)
+    op.guard.on_read(claim_id)
+    op.guard.on_diff(claim_id, {}, {"identity": {"declaration": KEY}})
+    with pytest.raises(TakeoverRefused):
+        Creation(op, declare(instanceCount=2)).run()
+    assert "PATCH" not in api.calls
 
 
 def test_a_failed_claim_is_deleted_again_after_a_wrong_not_found() -> None:
@@ -520,7 +579,9 @@ class OneClaim:
             }
         )
 
-    def list(self) -> Sequence[CapacityClaim]:
+    def list(self, *, updated_after: Any = None, retry: Any = None) -> Sequence[CapacityClaim]:
+        if updated_after is not None:
+            return []
         raise AssertionError("a claim that can be read is not looked for")
 
     def update(self, id: str, resources: CapacityClaimResources) -> CapacityClaim:

@@ -61,3 +61,26 @@ def test_a_released_claim_is_accounted_for_and_has_no_owner(seen: DeleteGuard) -
     assert seen.released == {ID: True}
     seen.on_create(ID, entry("two"))
     assert seen.released == {}
+
+
+@pytest.mark.parametrize("refreshed", [False, True])
+def test_a_takeover_of_a_claim_that_is_compared_later_is_refused(seen: DeleteGuard, refreshed: bool) -> None:
+    if refreshed:  # which names the old key, as the entry was renamed since it was written
+        seen.on_read(ID)
+        seen.on_diff(ID, entry("one", "a::old"), entry("one", "a::old"))
+    seen.on_takeover(ID, "a::old")
+    with pytest.raises(ClaimError, match="would take over the claim of the resource 'new'"):
+        seen.on_diff(ID, entry("one", "a::old"), entry("one", "a::new"))
+    assert seen.owner(ID) == "a::new"
+    with pytest.raises(ClaimError, match="would take over the claim of the resource 'new'"):
+        seen.refuse_held(ID, "a::old")  # by a create that runs at the same time
+    seen.refuse_held(ID, "a::new")
+
+
+def test_only_a_comparison_is_evidence_of_a_declaration(seen: DeleteGuard) -> None:
+    seen.on_read(ID)
+    seen.on_diff(ID, entry("one"), entry("one"))
+    assert not seen.is_declared_by(ID, "a::training")
+    seen.on_diff(ID, entry("one"), entry("one"))
+    assert seen.is_declared_by(ID, "a::training")
+    assert not seen.is_declared_by(ID, "a::other")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coreweave_inference import CapacityClaim, NotFound
-from pulumi_coreweave_inference.reads import MAXIMUM_AGE, BulkReader, DeletionWaiter
+from coreweave_inference import CapacityClaim, NotFound, Unavailable
+from pulumi_coreweave_inference.reads import FEW, MAXIMUM_AGE, BulkReader, DeletionWaiter, ExistingClaims
 from pulumi_coreweave_inference.rounds import Clock
 
 START = datetime(2026, 5, 14, 5, 0, tzinfo=UTC)
@@ -337,3 +337,38 @@ def test_deletions_that_begin_one_by_one_share_ever_fewer_lists() -> None:
         assert [end.result() for end in ends] == [None] * len(api.changed)
     assert api.calls.count("GET") == 1
     assert api.calls.count("LIST") <= 25
+
+
+@pytest.mark.parametrize("count", [1, FEW, FEW + 1, 400])
+def test_a_few_claims_are_looked_up_by_get_and_more_by_one_list(count: int) -> None:
+    asked: list[str] = []
+
+    def get(claim_id: str) -> CapacityClaim:
+        asked.append("GET")
+        if claim_id != "7":
+            raise NotFound("it is not there")
+        return CapacityClaim.model_validate({"spec": {"id": claim_id, "name": "seven"}})
+
+    def list_() -> list[CapacityClaim]:
+        asked.append("LIST")
+        return [CapacityClaim.model_validate({"spec": {"id": "7", "name": "seven"}})]
+
+    existing = ExistingClaims(get, list_)
+    found = [existing.find(str(number)) for number in reversed(range(count))]
+    assert [claim.id for claim in found if claim is not None] == ["7"] * (count > 7)
+    assert asked.count("LIST") == (count > FEW)
+    assert asked.count("GET") <= FEW + 1
+
+
+def test_an_outage_is_met_once_however_many_claims_are_looked_up() -> None:
+    asked: list[str] = []
+
+    def get(claim_id: str) -> CapacityClaim:
+        asked.append(claim_id)
+        raise Unavailable("down")
+
+    existing = ExistingClaims(get, list)
+    for number in range(5):
+        with pytest.raises(Unavailable):
+            existing.find(str(number))
+    assert asked == ["0"]

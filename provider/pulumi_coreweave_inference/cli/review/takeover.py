@@ -25,7 +25,7 @@ _FAILED: Final = "FAILED"
 _REPORT: Final = re.compile(
     r"capacity claim '(?P<name>.*)' \(id (?P<id>[0-9a-fA-F-]{36})\) already exists "
     r"\((?P<allocated>\d{1,10}) of (?P<count>\d{1,10}) .* instances, (?:STATUS_)?(?P<state>\w+)\); "
-    r"it is taken over, not created\."
+    r"it is taken over(?: and scaled to \d{1,10})?, not created\."
 )
 
 
