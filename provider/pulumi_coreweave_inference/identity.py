@@ -18,15 +18,18 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import TYPE_CHECKING, Final
 
-from .inputs import claim_name_from, differing
+from .inputs import MANAGED, claim_name_from, differing
 
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources
 
 _LIKELY_ATTEMPTS: Final = 8  # more are possible, but rare
+_SORTED_ZONES: Final = 5  # with more zones there are too many orders to try
 _STACK: Final = 2**64 - 1  # the bits of a claim's id that identify the stack
 _DECLARATION: Final = _STACK << 64  # and those that identify the declaration
 
@@ -80,7 +83,11 @@ class Declaration:
             made = replace(made, name=None)
             if claim.name != made.claim_name(claim.id):
                 return False
-        return any(made.claim_id(attempt) == claim.id for attempt in range(_LIKELY_ATTEMPTS))
+        return any(
+            replace(made, resources=declared).claim_id(attempt) == claim.id
+            for declared in _declared_as(claim.resources)
+            for attempt in range(_LIKELY_ATTEMPTS)
+        )
 
     def is_content_of(self, claim: CapacityClaim) -> bool:
         """Whether a claim has this declaration's name and immutable content, perhaps as the API rewrites it.
@@ -89,6 +96,14 @@ class Declaration:
         """
         mine, theirs = self.resources.to_wire(), claim.resources.to_wire()
         return claim.name == self.claim_name(claim.id) and differing(theirs, mine) <= {"instanceCount"}
+
+
+def _declared_as(shown: CapacityClaimResources) -> Iterator[CapacityClaimResources]:
+    """What a claim may have been declared as: an API may sort the zones and replace the capacity type."""
+    orders = permutations(shown.zones) if len(shown.zones) <= _SORTED_ZONES else [shown.zones]
+    for zones in orders:
+        for capacity_type in dict.fromkeys((str(shown.capacity_type), MANAGED)):
+            yield shown.model_copy(update={"zones": list(zones), "capacity_type": capacity_type})
 
 
 def is_made_by(namespace: str, claim_id: str) -> bool:
