@@ -129,6 +129,12 @@ class DeleteGuard:
         with self._lock:
             return claim_id in self._current or claim_id in self._released
 
+    def is_declared(self, claim_id: str) -> bool:
+        """Whether the program declares a claim of the state; a refresh alone does not show that."""
+        with self._lock:
+            known = self._current.get(claim_id)
+            return known is not None and known.declared
+
     def is_foreseen(self, claim_id: str) -> bool:
         """Whether this operation has said that the claim is taken over."""
         with self._lock:
@@ -152,7 +158,7 @@ def _duplicate_ownership(claim_id: str, one: str | None, other: str | None) -> D
         text(
             f"{labelled(first, claim_id)} is already held by the resource '{second}'.",
             said=["this happens when a resource is renamed and a new claim is declared with the old name"],
-            held=f"the claim, unchanged; the state lists it under '{first}' and under '{second}'.",
+            held=f"the claim; the state lists it under '{first}' and under '{second}'.",
             then=[
                 "remove the newer of the two from the state with `pulumi state delete URN`, then declare it "
                 "again with depends_on the renamed resource, or under a name that was never used"

@@ -18,15 +18,18 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import TYPE_CHECKING, Final
 
-from .inputs import claim_name_from, differing
+from .inputs import MANAGED, claim_name_from, differing
 
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources
 
 LIKELY_ATTEMPTS: Final = 8  # more are possible, but rare
+_SORTED_ZONES: Final = 5  # with more zones there are too many orders to try
 _STACK: Final = 2**64 - 1  # the bits of a claim's id that identify the stack
 _DECLARATION: Final = _STACK << 64  # and those that identify the declaration
 
@@ -73,14 +76,22 @@ class Declaration:
 
     def has_made(self, claim: CapacityClaim) -> bool:
         """Whether a claim was created for this declaration, even if its content has changed since."""
+        return self.as_made(claim) is not None
+
+    def as_made(self, claim: CapacityClaim) -> Declaration | None:
+        """This declaration with the content that it had when it made a claim; None if it did not."""
         if not is_made_by(self.namespace, claim.id):
-            return False
+            return None
         made = Declaration(self.namespace, self.key, claim.resources, claim.name)
-        if claim.name.endswith(f"-{claim.id[:7]}"):  # a default name
+        if has_default_name(claim):
             made = replace(made, name=None)
             if claim.name != made.claim_name(claim.id):
-                return False
-        return any(made.claim_id(attempt) == claim.id for attempt in range(LIKELY_ATTEMPTS))
+                return None
+        for resources in _declared_as(claim.resources):
+            declared = replace(made, resources=resources)
+            if any(declared.claim_id(attempt) == claim.id for attempt in range(LIKELY_ATTEMPTS)):
+                return declared
+        return None
 
     def is_content_of(self, claim: CapacityClaim) -> bool:
         """Whether a claim has this declaration's name and immutable content, perhaps as the API rewrites it.
@@ -89,6 +100,19 @@ class Declaration:
         """
         mine, theirs = self.resources.to_wire(), claim.resources.to_wire()
         return claim.name == self.claim_name(claim.id) and differing(theirs, mine) <= {"instanceCount"}
+
+
+def _declared_as(shown: CapacityClaimResources) -> Iterator[CapacityClaimResources]:
+    """What a claim may have been declared as: an API may sort the zones and replace the capacity type."""
+    orders = permutations(shown.zones) if len(shown.zones) <= _SORTED_ZONES else [shown.zones]
+    for zones in orders:
+        for capacity_type in dict.fromkeys((str(shown.capacity_type), MANAGED)):
+            yield shown.model_copy(update={"zones": list(zones), "capacity_type": capacity_type})
+
+
+def has_default_name(claim: CapacityClaim) -> bool:
+    """Whether a claim's name ends like one that no program has declared."""
+    return claim.name.endswith(f"-{claim.id[:7]}")
 
 
 def is_made_by(namespace: str, claim_id: str) -> bool:

@@ -70,7 +70,7 @@ def refuse_to_leave_orphans(op: Operation, namespace: str) -> None:
 
 
 def find_orphans(op: Operation, namespace: str, lists_complete_at: float) -> list[CapacityClaim]:
-    """The remaining claims of a stack, once every claim in its state has been released.
+    """The remaining claims of a stack, once every claim in its state has been released or retained.
 
     This lists all claims of the organization, because the stack's first create may be any time ago.
 
@@ -89,7 +89,9 @@ def find_orphans(op: Operation, namespace: str, lists_complete_at: float) -> lis
         op.clock.sleep(wait)
         listed = op.claims.list()
     orphans = [
-        claim for claim in claims_of_stack(namespace, listed) if not op.guard.is_accounted_for(claim.id)
+        claim
+        for claim in claims_of_stack(namespace, listed)
+        if not (op.guard.has_released(claim.id) or op.guard.is_declared(claim.id))
     ]
     for _ in op.clock.poll_until(op.clock.now() + op.settings.read_grace):
         orphans = [claim for each in orphans if (claim := _alive(op.claims, each.id)) is not None]

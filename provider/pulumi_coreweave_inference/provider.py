@@ -28,7 +28,13 @@ from pulumi.dynamic import (
 )
 
 import coreweave_inference as api
-from coreweave_inference.errors import CoreweaveError, NotFound, Unavailable
+from coreweave_inference.errors import (
+    CoreweaveError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
 
 from . import catalogue, operation
 from .create import Created, create_or_adopt, takeover
@@ -507,7 +513,7 @@ def _updated(op: Operation, claim_id: str, olds: Mapping[str, Any], news: Mappin
                 ],
             )
         )
-    claim = op.claims.update(claim_id, declared)
+    claim = _patched(op, claim_id, declared, stale=stale)
     op.reads.invalidate(claim_id)
     if differing(claim.resources.to_wire(), wanted):
         raise ClaimError(
@@ -527,3 +533,21 @@ def _updated(op: Operation, claim_id: str, olds: Mapping[str, Any], news: Mappin
             )
         )
     return claim
+
+
+def _patched(op: Operation, claim_id: str, declared: CapacityClaimResources, *, stale: bool) -> CapacityClaim:
+    """Write what is declared. If the API refuses that, the claim may hold it already.
+
+    An earlier attempt whose response was lost may have taken effect, or what was read was outdated (`stale`);
+    an API may refuse to write what changes nothing.
+    """
+    try:
+        return op.claims.update(claim_id, declared)
+    except (FailedPrecondition, InvalidArgument) as error:
+        refusal = error
+    if refusal.attempts > 1 or stale:
+        for _ in op.clock.poll_until(op.clock.now() + op.settings.read_grace):
+            claim = op.claims.get(claim_id)
+            if not differing(claim.resources.to_wire(), declared.to_wire()):
+                return claim
+    raise refusal

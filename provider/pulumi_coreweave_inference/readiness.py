@@ -39,7 +39,7 @@ from coreweave_inference.errors import (
 from coreweave_inference.settings import format_duration, parse_duration
 
 from .errors import InvalidReadiness, api_failure, described, held_resources, labelled, text
-from .identity import Declaration, is_made_by, key_of
+from .identity import Declaration, has_default_name, is_made_by, key_of
 from .inputs import differing
 from .reads import MAXIMUM_AGE, reaching_back_to
 from .rounds import FIRST_LOOK, Rounds
@@ -124,11 +124,11 @@ class Goal:
         minimum = self.readiness.min_instances if self.readiness else None
         return claim.resources.instance_count if minimum is None else minimum
 
-    def may_replace(self, claim: CapacityClaim) -> bool:
-        """Whether another claim was created for the same declaration, with an earlier content."""
+    def declaration_of(self, claim: CapacityClaim) -> Declaration | None:
+        """What this claim's resource declared when it made another claim; None if it did not make it."""
         if not self.namespace or not self.urn:
-            return False
-        return Declaration(self.namespace, key_of(self.urn), self.resources).has_made(claim)
+            return None
+        return Declaration(self.namespace, key_of(self.urn), self.resources).as_made(claim)
 
 
 class Verdict(enum.Enum):
@@ -201,7 +201,8 @@ def not_ready(
             then=["run `pulumi refresh` to remove it from the state, then `pulumi up` to create a new claim"],
         )
     said = [*_zone_reasons(claim), *([outage] if outage else [])]
-    earlier = [other for other in others or () if goal.may_replace(other)]
+    earlier = [other for other in others or () if goal.declaration_of(other) is not None]
+    back = _way_back(claim, goal, earlier, others)
     held = _LINE.join(
         [f"{_allocated(claim)} instances; the claim stays in the state.", *_held_besides(earlier, others)]
     )
@@ -221,7 +222,7 @@ def not_ready(
             then=[
                 "change the declaration (instance type or zones), or create the claim again with "
                 f"`pulumi up --replace {goal.target}`",
-                _way_back(earlier, others),
+                back,
             ],
         )
     if not goal.matches(claim):
@@ -240,7 +241,7 @@ def not_ready(
             ],
         )
     fewer = ", or Readiness(min_instances=…)" if claim.state == api.ClaimState.READY else ""
-    ends = [_way_back(earlier, others), _without_wait(earlier, others)]
+    ends = [back, _without_wait(earlier, others)]
     minimum = goal.minimum(claim)
     enough = f", {minimum} of them required" if minimum != claim.resources.instance_count else ""
     return text(
@@ -274,11 +275,24 @@ def _without_wait(earlier: Sequence[CapacityClaim], others: Sequence[CapacityCla
     return f"or set coreweave:wait to false, which does not wait and releases {released}"
 
 
-def _way_back(earlier: Sequence[CapacityClaim], others: Sequence[CapacityClaim] | None) -> str:
+def _way_back(
+    claim: CapacityClaim,
+    goal: Goal,
+    earlier: Sequence[CapacityClaim],
+    others: Sequence[CapacityClaim] | None,
+) -> str:
     """How to give up without losing the claim that is being replaced."""
-    if earlier:
+    made = goal.declaration_of(earlier[0]) if earlier else None
+    if made is not None:
+        name = (
+            f", name {made.name!r}"
+            if made.name
+            else ", no name"
+            if claim.name and not has_default_name(claim)
+            else ""
+        )
         return (
-            f"or give up: declare what '{earlier[0].name}' has ({described(earlier[0].resources)}) and run "
+            f"or give up: declare what '{earlier[0].name}' has ({described(made.resources)}{name}) and run "
             "`pulumi up`, which keeps that claim and releases this one"
         )
     if others or others is None:

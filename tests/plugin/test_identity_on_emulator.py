@@ -246,7 +246,7 @@ def test_a_renamed_claim_that_a_new_one_adopted_is_an_error_until_repaired(
     assert plain(str(error.value)) == snapshot("""\
 capacity claim 'renamed' (id <id 1>) is already held by the resource 'training'.
   this happens when a resource is renamed and a new claim is declared with the old name
-  Still reserved: the claim, unchanged; the state lists it under 'renamed' and under 'training'.
+  Still reserved: the claim; the state lists it under 'renamed' and under 'training'.
   Next: remove the newer of the two from the state with `pulumi state delete URN`, then declare it again with depends_on the renamed resource, or under a name that was never used\
 """)
     assert [claim.id for claim in emulator.claims()] == [first]

@@ -9,6 +9,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from support.machine import Histories
 from support.mutants import MUTANTS
+from support.people import People
+
+OF_PEOPLE = ("greedy", "persevering")
+"""What the histories with acts of people find."""
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
@@ -16,7 +20,7 @@ def test_a_deliberate_bug_is_found(mutant: str) -> None:
     before = Histories.steps
     with MUTANTS[mutant](), pytest.raises(AssertionError) as found:
         run_state_machine_as_test(
-            Histories,
+            People if mutant in OF_PEOPLE else Histories,
             settings=settings(
                 max_examples=300,
                 stateful_step_count=50,

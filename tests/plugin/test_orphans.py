@@ -224,3 +224,15 @@ looking for claims of this stack that its state does not hold failed: the token 
   Next: use a token with the role Inference Admin, which may write; Inference Viewer may only read
         or set COREWEAVE_ORPHANS=leave to skip this check\
 """)
+
+
+def test_a_retained_claim_keeps_the_stack_from_ending_after_a_refresh_too(
+    emulator: Emulator, namespace: str
+) -> None:
+    with Plugin(emulator.environment()) as plugin:
+        claim_id, outputs = create(plugin, namespace)
+    with Plugin(emulator.environment()) as plugin:
+        plugin.read(claim_id, outputs)
+        plugin.diff(claim_id, outputs, claim_inputs(namespace))
+        with pytest.raises(PluginError, match=claim_id):
+            plugin.of(ClaimNamespaceProvider).delete(namespace, {})

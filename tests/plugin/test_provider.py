@@ -208,6 +208,18 @@ def test_a_count_changes_in_place_and_everything_else_replaces(
         assert f"resources.{field}" in diff.replaces
 
 
+@pytest.mark.parametrize("refusal", ["invalid_argument", "failed_precondition"])
+def test_an_update_that_took_effect_may_be_refused_when_repeated(namespace: str, refusal: str) -> None:
+    with (
+        Emulator(EmulatorSettings(unchanged_patch=refusal)) as emulator,  # type: ignore[arg-type]
+        Plugin(emulator.environment()) as plugin,
+    ):
+        claim_id, outputs = plugin.create(plugin.check({}, claim_inputs(namespace)).inputs)
+        scaled = plugin.check({}, claim_inputs(namespace, instanceCount=6)).inputs
+        emulator.set_faults([{"path": "update", "nth": 1, "drop": "after"}])
+        assert plugin.update(claim_id, outputs, scaled)["resources"]["instanceCount"] == 6
+
+
 @pytest.mark.parametrize("grace", ["0s", "20s"])
 @pytest.mark.parametrize("then", [4.0, 16.0])
 def test_a_stale_read_after_an_update_does_not_hide_the_next_one(

@@ -6,6 +6,7 @@ export` has them (only `urn`, `type`, `id`, `delete` and `outputs` are looked at
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -150,6 +151,27 @@ def no_second_post(requests: Iterable[RequestRecord], removed: Collection[str] =
             posted[content] = (record.claim, record.sequence)
 
 
+def held_as_said(
+    error: str,
+    before: Iterable[ClaimRecord],
+    after: Iterable[ClaimRecord],
+    foreign: Collection[str] = (),
+) -> None:
+    """After an error: the claim that its text calls reserved lives, and unchanged where it says so.
+
+    `foreign` are the ids of claims that somebody else has changed or released.
+    """
+    said = re.search(r"Still reserved: (?!nothing)(.*)", error)
+    named = re.search(r"\(id ([0-9a-f-]{36})\)", error)
+    if said is None or named is None or "as far as we know" in said[1] or named[1] in foreign:
+        return
+    counts = {claim.id: claim.instance_count for claim in live(before)}
+    now = {claim.id: claim.instance_count for claim in live(after)}
+    assert named[1] in now, f"{named[1]} is said to be reserved, and does not live: {error}"
+    if "unchanged" in said[1] or said[1].startswith("the claim as it was before."):
+        assert now[named[1]] == counts.get(named[1]), f"{named[1]} has another count than before: {error}"
+
+
 def nothing_alive(claims: Sequence[ClaimRecord], state: Iterable[StateEntry]) -> None:
     """After `destroy`: no claim lives, and the state holds none."""
     left = claims_of(state)
@@ -168,11 +190,12 @@ def _stack(claim_id: str) -> str:
 
 
 def _content(record: RequestRecord) -> str:
-    """What a create declares, without the id, the digits of it in the name, and the count."""
+    """What a create declares and for which stack, without the digits of the id in the name, and the count."""
     body: Any = record.body
-    name = str(body["name"]).removesuffix(f"-{str(body['id'])[:7]}")
+    id = str(body["id"])
+    name = str(body["name"]).removesuffix(f"-{id[:7]}")
     resources = {key: value for key, value in body["resources"].items() if key != "instanceCount"}
-    return f"{name} {sorted(resources.items())}"
+    return f"{_stack(id)} {name} {sorted(resources.items())}"
 
 
 def _shown(claims: Iterable[ClaimRecord]) -> str:

@@ -1,9 +1,14 @@
-"""Random histories of a stack: operations, deaths, faults, foreign hands, on an API drawn at random."""
+"""Random histories of a stack: operations, deaths, faults, foreign hands, on an API drawn at random.
+
+`people` adds what else people do, with two stacks.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
 import httpx
@@ -11,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from coreweave_inference import Client
-from coreweave_inference.emulator import Emulator, EmulatorSettings, FaultProfile
+from coreweave_inference.emulator import ClaimRecord, Emulator, EmulatorSettings, FaultProfile
 from pulumi_coreweave_inference.identity import is_made_by
 from support import invariants
 from support.model import Death, Declared, Died, Engine, Failed, Grpc, InProcess, Process, Time
@@ -42,6 +47,11 @@ api = st.fixed_dictionaries(
         "shortage_failed_after": st.just(30.0),
         "repeated_delete": st.sampled_from(["not_found", "last_state"]),
         "stale_status_for": st.sampled_from([0.0, 3.0]),
+        "zones_shown": st.sampled_from(["sent", "sent", "sorted"]),
+        "capacity_type_shown": st.sampled_from(["sent", "sent", "unspecified", "customer"]),
+        "unchanged_patch": st.sampled_from(
+            ["accepted", "accepted", "invalid_argument", "failed_precondition"]
+        ),
         "list_lag": st.sampled_from([0.0, 5.0]),
         "delete_delay": st.sampled_from([0.0, 6.0]),
         "allocation_delay": st.sampled_from([0.0, 4.0]),
@@ -74,6 +84,9 @@ _FAULTS: Final = {
     "answer lost, reads stale": FaultProfile.of([_LOST | {"stale_reads": {"seconds": 8}}]),
     "answer lost, get stale": FaultProfile.of([_LOST | {"stale_reads": {"seconds": 8, "reads": "get"}}]),
     "reads stale": FaultProfile.of([{"path": "create", "stale_reads": {"seconds": 8}}]),
+    "delete not found": FaultProfile.of(
+        [{"path": "delete", "nth": nth, "fail": {"code": "not_found"}} for nth in (1, 3)]
+    ),
     "delete's answer lost": FaultProfile.of([{"path": "delete", "nth": 1, "drop": "after"}]),
     "update's answer lost": FaultProfile.of([{"path": "update", "nth": 1, "drop": "after"}]),
 }
@@ -98,7 +111,19 @@ _EXPECTED: Final = (
     "is not finished",
     "is already held by the resource",
     "namespace is kept",
+    "a claim with this id exists with",
+    "would take over the claim of the resource",
+    "marked for protection",
+    "because it is protected",
 )
+
+
+@dataclass
+class Stack:
+    """A stack, and what its program declares."""
+
+    engine: Engine
+    program: dict[str, Declared] = field(default_factory=dict)
 
 
 class Histories(RuleBasedStateMachine):
@@ -123,23 +148,46 @@ class Histories(RuleBasedStateMachine):
             Emulator(EmulatorSettings(inventory=STOCK, **settings), clock=time.time_ns)
         )
         http = self._running.enter_context(httpx.HTTPTransport(verify=False))
-        return emulator, lambda death: InProcess(emulator, time, http, death)
+        return emulator, lambda death: InProcess(emulator, time, http, death, self._environment())
+
+    def _environment(self) -> dict[str, str]:
+        return {"COREWEAVE_ORPHANS": "leave"} if self.leave_orphans else {}
 
     @initialize(settings=api, first=contents, second=contents)
     def begin(self, settings: dict[str, Any], first: dict[str, Any], second: dict[str, Any]) -> None:
-        self.emulator, start = self.open(settings)
-        self.engine = Engine(self.emulator, start, watch=self._watch)
-        self.program: dict[str, Declared] = {"a": Declared(first), "b": Declared(second)}
-        self.before: list[dict[str, Declared]] = []
+        self.settings = settings
+        self.leave_orphans = False  # whether operations run with COREWEAVE_ORPHANS=leave
         self.touched: set[str] = set()  # claims somebody else has changed or released
+        self.failed: set[str] = set()  # claims that have been STATUS_FAILED
+        self.emulator, start = self.open(settings)
+        self.stack = Stack(
+            Engine(self.emulator, start, watch=self._watch), {"a": Declared(first), "b": Declared(second)}
+        )
+        self.other = Stack(Engine(self.emulator, start, watch=self._watch))
+        self.stacks = (self.stack, self.other)
+        for one, another in (self.stacks, self.stacks[::-1]):
+            one.engine.others, one.engine.meddled = (another.engine,), self.touched
+        self.before: list[dict[str, Declared]] = []
         self.lists_lag = settings["list_lag"] > 0
         self.faulty = False  # whether the API fails, at random or by a rule
         self.stale = False  # whether reads may be behind what was written
         self.error = ""  # what the last operation ended with
 
+    @property
+    def engine(self) -> Engine:
+        return self.stack.engine
+
+    @property
+    def program(self) -> dict[str, Declared]:
+        return self.stack.program
+
+    @program.setter
+    def program(self, program: dict[str, Declared]) -> None:
+        self.stack.program = program
+
     def teardown(self) -> None:
         with self._running:
-            if hasattr(self, "engine"):
+            if hasattr(self, "stacks"):
                 self._end()
 
     # The program
@@ -148,16 +196,16 @@ class Histories(RuleBasedStateMachine):
     def declare(self, name: str, resources: dict[str, Any], named: int) -> None:
         Histories.steps += 1
         explicit = f"{name}-claim" if named == 0 else None
-        alias = self.program[name].alias if name in self.program else None
-        self.program[name] = Declared(resources, explicit, alias, delete_before_replace=named == 1)
+        old = self.program.get(name, Declared({}))
+        self.program[name] = replace(
+            old, resources=resources, name=explicit, delete_before_replace=named == 1
+        )
 
     @rule(name=st.sampled_from(NAMES), count=st.integers(1, 4))
     def scale(self, name: str, count: int) -> None:
         Histories.steps += 1
         if name in self.program:
-            old = self.program[name]
-            resources = dict(old.resources) | {"instanceCount": count}
-            self.program[name] = Declared(resources, old.name, old.alias, old.delete_before_replace)
+            self._set_count(self.program, name, count)
 
     @rule(name=st.sampled_from(NAMES), sure=st.booleans())
     def drop(self, name: str, sure: bool) -> None:
@@ -174,8 +222,7 @@ class Histories(RuleBasedStateMachine):
             entry = self.engine.state.current(old)
             if entry is None:
                 return
-            declared = self.program.pop(old)
-            renamed = Declared(declared.resources, declared.name, old, declared.delete_before_replace)
+            renamed = replace(self.program.pop(old), alias=old)
             self.program = {"r": renamed, **self.program} if first else {**self.program, "r": renamed}
             self.touched.add(entry.id)
             # Claims left by its earlier creates now belong to neither name.
@@ -183,7 +230,8 @@ class Histories(RuleBasedStateMachine):
                 id: f"{of}, renamed" for id, of in self.engine.cut_off.items() if of == old
             }
             # The old name is free for another declaration once the state knows the new one.
-            self._up()
+            if self._up() and "r" in self.program:
+                self.program["r"] = replace(self.program["r"], alias=None)
 
     @precondition(lambda self: self.before)
     @rule()
@@ -328,6 +376,8 @@ class Histories(RuleBasedStateMachine):
         Histories.steps += 1
         if any(entry.name == name for entry in self.engine.state.entries) or name in self.program:
             return
+        if self.settings["capacity_type_shown"] != "sent":
+            return  # an import declares what the API shows, and that could not be declared
         with self._somebody_else() as client:
             if f"{name}-claim" in {claim.name for claim in client.capacity_claims.list()}:
                 return
@@ -337,7 +387,9 @@ class Histories(RuleBasedStateMachine):
         self.emulator.advance_clock(_STALE_FOR)
         record = next(record for record in self.emulator.claims() if record.id == claim.id)
         self.engine.adopt_by_import(name, record)
-        self.program[name] = Declared(resources, f"{name}-claim")
+        zones: Any = record.answer["spec"]
+        shown = resources | {"zones": list(zones["resources"]["zones"])}
+        self.program[name] = Declared(shown, f"{name}-claim")
 
     # Others
 
@@ -374,67 +426,117 @@ class Histories(RuleBasedStateMachine):
             self.touched.add(entry.id)
             self.emulator.edit_claim(entry.id, **change)
 
-    def _up(self, **options: Any) -> bool:
-        self.before = [*self.before[-3:], dict(self.program)]
-        shown = not (self.lists_lag or self.stale or self.faulty)
+    @staticmethod
+    def _set_count(program: dict[str, Declared], name: str, count: int) -> None:
+        old = program[name]
+        program[name] = replace(old, resources=dict(old.resources) | {"instanceCount": count})
+
+    def _up(self, stack: Stack | None = None, **options: Any) -> bool:
+        stack = stack or self.stack
+        if stack is self.stack:
+            self.before = [*self.before[-3:], dict(self.program)]
+        shown = not (self.lists_lag or self.stale or self.faulty or self.leave_orphans)
         ended = self._operate(
-            lambda: self.engine.up(self.program, **options), reads=options.get("refresh", False)
+            lambda: stack.engine.up(stack.program, **options), reads=options.get("refresh", False)
         )
         if ended and options.get("targets") is None:
-            state, left = self.engine.state.exported(), self.engine.cut_off
-            invariants.settled(self.emulator.claims(), state, self.program, left, self.touched)
+            engine = stack.engine
+            claims, left = self._claims_of(stack), engine.cut_off
+            invariants.settled(claims, engine.state.exported(), stack.program, left, self.touched)
         if shown:
-            assert not self.engine.unnamed, f"no warning names these living claims: {self.engine.unnamed}"
+            unnamed = stack.engine.unnamed
+            assert not unnamed, f"no warning names these living claims: {unnamed}"
         return ended
 
     def _operate(self, operation: Callable[[], object], *, reads: bool = False) -> bool:
         """Run an operation; whether it ended well. Errors and deaths that may be are no failures."""
         Histories.operations += 1
-        if reads or (self.stale and not self.engine.cut_off):
+        if reads or (self.stale and not any(stack.engine.cut_off for stack in self.stacks)):
             # Only a repeated create meets reads that miss what was written a moment ago: a claim that
             # has just been created and cannot be read yet looks like one that is gone.
             self.emulator.advance_clock(_STALE_FOR)
         self.stale, self.error = False, ""
+        before = self.emulator.claims()
         try:
             operation()
         except Died:
             Histories.died += 1
-            Histories.lost += bool(self.engine.cut_off)
+            Histories.lost += any(bool(stack.engine.cut_off) for stack in self.stacks)
             return False
         except Failed as error:
             self.error = str(error)
             assert any(text in self.error for text in _EXPECTED), self.error
+            invariants.held_as_said(self.error, before, self.emulator.claims(), self.touched)
             return False
         return True
 
-    def _destroy(self, **options: Any) -> bool:
+    def _destroy(self, stack: Stack | None = None, **options: Any) -> bool:
         """`pulumi destroy`, and what its refusal says to do; whether it ended well."""
-        namespace, cut_off = self.engine.state.namespace, dict(self.engine.cut_off)
+        stack = stack or self.stack
+        engine = stack.engine
+        namespace, cut_off, let_go = engine.state.namespace, dict(engine.cut_off), set(engine.let_go)
         if self.stale:
             self.emulator.advance_clock(_STALE_FOR)  # a destroy looks for what is unknown once only
-        ended = self._operate(lambda: self.engine.destroy(**options), reads=options.get("refresh", False))
+        ended = self._operate(lambda: engine.destroy(**options), reads=options.get("refresh", False))
         if not ended and "namespace is kept" in self.error:
-            left = {claim.id for claim in self.emulator.live_claims()}
-            assert left <= cut_off.keys(), f"claims live that no create was cut off for: {left}"
+            left = {claim.id for claim in invariants.live(self._claims_of(stack, outside=True))}
+            left = {each for each in left if each not in engine.let_go or is_made_by(namespace or "", each)}
+            known = cut_off.keys() | let_go | engine.let_go
+            assert left <= known, f"claims live that no create was cut off for: {left - known}"
             assert all(id in self.error and is_made_by(namespace or "", id) for id in left), self.error
             Histories.refused += 1
             for id in left:
                 self._release(id)
             self.emulator.advance_clock(_STALE_FOR)
-            ended = self._operate(self.engine.destroy)
+            with self._leaving_orphans(stack):
+                ended = self._operate(engine.destroy)
         if ended:
-            invariants.nothing_alive(self.emulator.claims(), self.engine.state.exported())
+            # Claims that left the state with another namespace cannot be told from those of another stack.
+            claims = [
+                claim
+                for claim in self._claims_of(stack, outside=True)
+                if claim.id not in engine.let_go or is_made_by(namespace or "", claim.id)
+            ]
+            invariants.nothing_alive(claims, engine.state.exported())
         return ended
 
+    @contextmanager
+    def _leaving_orphans(self, stack: Stack) -> Iterator[None]:
+        """COREWEAVE_ORPHANS=leave, where the error names claims that another stack manages."""
+        named = re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", self.error)
+        self.leave_orphans = any(other.holds(id) for other in stack.engine.others for id in named)
+        try:
+            yield
+        finally:
+            self.leave_orphans = False
+
     def _release(self, claim_id: str) -> None:
-        """What `capacity-claims release` does."""
+        """What `capacity-claims release` does; it refuses if a stack manages the claim."""
+        held = any(stack.engine.holds(claim_id) for stack in self.stacks)
+        assert not held, f"a stack manages {claim_id}, which is to be released"
         self.touched.add(claim_id)
         self.emulator.edit_claim(claim_id, delete=True)
 
+    def _claims_of(self, stack: Stack, *, outside: bool = False) -> list[ClaimRecord]:
+        """All claims without those of another stack; with `outside` also what is in no state and may be.
+
+        That is what was let go of, and what a create that was cut off had posted and has failed since.
+        """
+        mine = stack.engine
+        own = {entry.id for entry in mine.state.entries}
+        foreign: set[str] = set() if outside else mine.let_go | (mine.cut_off.keys() & self.failed)
+        for engine in mine.others:
+            foreign |= {entry.id for entry in engine.state.entries} | engine.cut_off.keys() | engine.let_go
+        return [claim for claim in self.emulator.claims() if claim.id in own or claim.id not in foreign]
+
     def _watch(self) -> None:
-        claims, state = self.emulator.claims(), self.engine.state.exported()
-        invariants.one_claim_each(claims, state, self.engine.cut_off)
-        invariants.nothing_known_was_deleted(claims, state, self.engine.released | self.touched)
+        claims = self.emulator.claims()
+        self.failed |= {claim.id for claim in claims if claim.status == "STATUS_FAILED"}
+        released = self.touched.union(*(stack.engine.released for stack in self.stacks))
+        for stack in self.stacks:
+            state = stack.engine.state.exported()
+            invariants.one_claim_each(self._claims_of(stack), state, stack.engine.cut_off)
+            invariants.nothing_known_was_deleted(claims, state, released)
 
     @contextmanager
     def _faults(self, faults: str) -> Iterator[None]:
@@ -457,42 +559,75 @@ class Histories(RuleBasedStateMachine):
         self.emulator.set_inventory(STOCK)
         self.emulator.advance_clock(60)
         self.emulator.advance_clock(60)
+        for stack in self.stacks:
+            if stack.program or stack.engine.state.namespace or stack.engine.state.entries:
+                self._get_well(stack)
+        let_go = set[str]().union(*(stack.engine.let_go for stack in self.stacks))
+        replaced = set[str]().union(*(stack.engine.replaced for stack in self.stacks))
+        for stack in self.stacks:
+            stack.engine.unprotect()
+            assert self._destroy(stack), self.error
+        invariants.no_second_post(self.emulator.requests(), self.touched | self.failed | let_go | replaced)
+
+    def _get_well(self, stack: Stack) -> None:
         for _ in range(8):
-            if self._up(refresh=True):
+            declared = dict(stack.program)
+            if self._up(stack, refresh=True) and stack.program == declared:
                 break
-            self._remedy()
+            self._remedy(stack)
         else:
             raise AssertionError(f"the stack never got well: {self.error}")
-        for claim in self.emulator.claims():
-            if claim.id in self.engine.cut_off:
-                continue
-            (name,) = [e.name for e in self.engine.state.entries if e.id == claim.id]
-            assert claim.instance_count == self.program[name].resources["instanceCount"]
-            assert list(claim.zones) == self.program[name].resources["zones"]
+        claims = {claim.id: claim for claim in self.emulator.claims()}
+        for entry in stack.engine.state.entries:
+            claim, declared = claims[entry.id], stack.program[entry.name].resources
+            assert claim.instance_count == declared["instanceCount"], f"{claim} is declared as {declared}"
+            moved = list(claim.zones) != declared["zones"] and entry.id not in self.touched
+            assert not moved, f"{claim} is declared as {declared}"
         before = len(self.emulator.requests())
-        assert self.engine.preview(self.program) == {}
-        self.engine.up(self.program)
-        assert [record.method for record in self.emulator.requests()[before:] if record.method != "GET"] == []
-        assert self._destroy(), self.error
-        invariants.no_second_post(self.emulator.requests(), self.touched | self.engine.replaced)
+        steps = stack.engine.preview(stack.program)
+        assert not steps, f"nothing has changed, and a preview shows {steps}"
+        stack.engine.up(stack.program)
+        writes = [record.method for record in self.emulator.requests()[before:] if record.method != "GET"]
+        assert not writes, f"nothing has changed, and an update made these calls: {writes}"
 
-    def _remedy(self) -> None:
+    def _remedy(self, stack: Stack) -> None:
         """What the error's text says, or what somebody who read it would do."""
+        engine, program = stack.engine, stack.program
         if "namespace is kept" in self.error:
-            for claim_id in self.engine.cut_off:
+            for claim_id in [*engine.cut_off, *engine.let_go]:
                 self._release(claim_id)
-        for name in list(self.program):
-            declared = self.program[name]
+            with self._leaving_orphans(stack):
+                self._up(stack)
+        if "protect" in self.error:
+            engine.unprotect()
+            stack.program = program = {
+                name: replace(declared, protect=False) for name, declared in program.items()
+            }
+        for name in list(program):
+            declared = program[name]
             if "is already held by the resource" in self.error and name != "r":
-                self.engine.forget(name)
+                engine.forget(name)
+            elif f"'{name}'" in self.error and "a claim with this id exists" in self.error:
+                self._give_way(stack, name)
             elif f"'{name}'" in self.error and ("is taken" in self.error or "STATUS_FAILED" in self.error):
-                if "STATUS_FAILED" in self.error and self.engine.state.current(name) is not None:
-                    self.engine.taint(name)
+                if "STATUS_FAILED" in self.error and engine.state.current(name) is not None:
+                    engine.taint(name)
                 given = None if declared.delete_before_replace else declared.name
-                self.program[name] = Declared(declared.resources, given, declared.alias, True)
-        if "r" in self.program:
-            self.program = {"r": self.program["r"], **self.program}
+                program[name] = replace(declared, name=given, delete_before_replace=True)
+        if "r" in program:
+            stack.program = {"r": program["r"], **program}
         self.emulator.advance_clock(30)
+
+    def _give_way(self, stack: Stack, name: str) -> None:
+        """Another claim has the id: leave it to who holds it, release it, or declare its count."""
+        (found,) = set(re.findall(r"\(id ([0-9a-f-]{36})\) failed", self.error))
+        if any(other.holds(found) for other in stack.engine.others):
+            del stack.program[name]
+        elif not stack.engine.holds(found) and "differs from the declaration" in self.error:
+            self._release(found)
+        elif not stack.engine.holds(found):
+            (claim,) = [claim for claim in self.emulator.live_claims() if claim.id == found]
+            self._set_count(stack.program, name, claim.instance_count)
 
 
 class ProcessHistories(Histories):
@@ -502,4 +637,4 @@ class ProcessHistories(Histories):
         quick = {name: value / 20 if name in _TIMES else value for name, value in settings.items()}
         emulator = self._running.enter_context(Emulator(EmulatorSettings(inventory=STOCK, **quick)))
         environment = {"COREWEAVE_READ_GRACE": "10s", "COREWEAVE_RETRY_DEADLINE": "20s"}
-        return emulator, lambda death: Grpc(emulator, environment, death)
+        return emulator, lambda death: Grpc(emulator, environment | self._environment(), death)

@@ -3,7 +3,12 @@
 Which calls the engine makes in which case was read off the real one: a replacement checks twice, the second
 time without the old inputs; `--replace` and a taint check once, without them, and never diff; `refresh`
 reads and diffs entries that wait for their deletion, too; deletions come after the program has ended well;
-every operation has one provider process, and a preview has another.
+every operation has one provider process, and a preview has another. `--target` checks and diffs nothing but
+its targets, and keeps the entries of all others, with their old names. A protected claim is not replaced,
+and not deleted unless a replacement has left it; a claim that is retained, or deleted with another one that
+is deleted, leaves the state without a call; all of that is decided by the options in the state.
+
+An `Engine` is one stack. Several can share an emulator, as the stacks of an organization do.
 
 The provider is reached over gRPC in a process of its own (`Grpc`), or called in this process with the
 values gRPC would deliver and a memory made anew per operation (`InProcess`).
@@ -12,11 +17,12 @@ values gRPC would deliver and a memory made anew per operation (`InProcess`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent import futures
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from types import SimpleNamespace
 from typing import Any, Final, Protocol
 
@@ -69,6 +75,9 @@ class Declared:
     name: str | None = None
     alias: str | None = None
     delete_before_replace: bool = False
+    protect: bool = False
+    retain: bool = False
+    deleted_with: str | None = None
 
 
 Program = Mapping[str, Declared]
@@ -85,6 +94,16 @@ class Entry:
     delete: bool = False
     pending_replacement: bool = False
     tainted: bool = False
+    protect: bool = False
+    retain: bool = False
+    deleted_with: str | None = None
+    number: int = field(default_factory=count().__next__)
+    """Its place in the order in which entries were made."""
+
+    def options(self, declared: Declared) -> None:
+        """Note the options of the program, as every step that registers a resource does."""
+        self.protect, self.retain = declared.protect, declared.retain
+        self.deleted_with = declared.deleted_with
 
     def exported(self) -> dict[str, Any]:
         """The entry as `pulumi stack export` shows it."""
@@ -162,13 +181,18 @@ class InProcess:
     """The provider called in this process, with a memory of its own; sleeping lets `time` pass."""
 
     def __init__(
-        self, emulator: Emulator, time: Time, http: httpx.BaseTransport, death: Death | None = None
+        self,
+        emulator: Emulator,
+        time: Time,
+        http: httpx.BaseTransport,
+        death: Death | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._time = time
         self._said: list[str] = []
         self._provider: ResourceProvider = CapacityClaimProvider()
-        environment = emulator.environment() | {"COREWEAVE_CATALOGUE_CHECK": "off"}
-        settings = settings_from(lambda _: None, environment)
+        variables = emulator.environment() | {"COREWEAVE_CATALOGUE_CHECK": "off"} | dict(environment or {})
+        settings = settings_from(lambda _: None, variables)
         self._http = _Mortal(http, death)
         self._operation = operation.Operation(settings, time.clock, self._connect, self._said.append)
 
@@ -337,10 +361,16 @@ class Engine:
     def __init__(self, emulator: Emulator, start: Start, *, watch: Callable[[], None] = lambda: None) -> None:
         self.emulator = emulator
         self.state = State()
+        self.others: Sequence[Engine] = ()
+        """The organization's other stacks."""
+        self.meddled: set[str] = set()
+        """Claims that somebody else has changed or released."""
         self.cut_off: dict[str, str] = {}
         """Claims posted by a create that never reached the state: the resource's name by claim id."""
+        self.let_go: set[str] = set()
+        """Claims that live on though they left the state: retained, or removed from it by hand."""
         self.released: set[str] = set()
-        """Claims whose deletion was asked for while the state held them as alive."""
+        """Claims whose deletion was asked for while the state held them as alive, and no other stack did."""
         self.replaced: set[str] = set()
         """Claims that a create-first replacement was begun for, or that were renamed: their content may be
         posted again."""
@@ -351,6 +381,7 @@ class Engine:
         self._death: Death | None = None
         self._answers = 0
         self._replacing: list[tuple[str, str | None, list[list[ClaimRecord]]]] = []
+        self._declared: dict[str, Any] = {}  # by claim: what it was declared as, without the count
 
     # The CLI's operations
 
@@ -429,13 +460,32 @@ class Engine:
         assert entry is not None
         entry.tainted = False
 
+    def unprotect(self) -> None:
+        """`pulumi state unprotect --all`."""
+        for entry in self.state.entries:
+            entry.protect = False
+
     def remove_namespace(self) -> None:
         """`pulumi state delete` of the namespace."""
         self.state.namespace = None
 
     def forget(self, name: str) -> None:
-        """`pulumi state delete` of a claim."""
+        """`pulumi state delete --force` of a claim: it lives on."""
+        gone = [entry for entry in self.state.entries if entry.name == name]
         self.state.entries = [entry for entry in self.state.entries if entry.name != name]
+        self._let_go_of(gone)
+
+    def move(self, name: str, to: Engine) -> None:
+        """`pulumi state move` of a claim: all its entries, with the namespace in their inputs."""
+        to.state.entries += [entry for entry in self.state.entries if entry.name == name]
+        self.state.entries = [entry for entry in self.state.entries if entry.name != name]
+        to._declared |= self._declared
+        to.replaced |= self.replaced
+
+    def clone(self, to: Engine) -> None:
+        """`pulumi stack export`, and `pulumi stack import` into another stack."""
+        to.state = copy.deepcopy(self.state)
+        to._declared |= self._declared
 
     def adopt_by_import(self, name: str, claim: ClaimRecord) -> None:
         """`pulumi import -f`: the claim enters the state without having been read by the provider."""
@@ -446,6 +496,10 @@ class Engine:
         outputs = {"name": claim.name, "resources": dict(spec["resources"]), "organizationId": ""}
         outputs["identity"] = inputs["identity"] | {"explicitName": True}
         self.state.entries.append(Entry(name, claim.id, inputs, outputs))
+
+    def holds(self, claim_id: str) -> bool:
+        """Whether an entry of the state, not marked for deletion, holds a claim."""
+        return any(entry.id == claim_id and not entry.delete for entry in self.state.entries)
 
     # One operation
 
@@ -476,18 +530,21 @@ class Engine:
 
     def _note(self) -> None:
         """Look at the API and the state."""
-        self.cut_off = {id: name for id, name in self.cut_off.items() if id in self._alive()}
+        alive = self._alive()
+        self.cut_off = {id: name for id, name in self.cut_off.items() if id in alive}
         for entry in self.state.entries:
             if not entry.pending_replacement:  # such an entry goes without a delete
                 self.cut_off.pop(entry.id, None)
+                self.let_go.discard(entry.id)
+        self.let_go &= alive.keys()
         for old, new, samples in self._replacing:
             samples.append(self.emulator.claims())
             if new is not None and new != old:
                 invariants.make_before_break(samples, old, new)
         self._watch()
 
-    def _alive(self) -> set[str]:
-        return {claim.id for claim in self.emulator.live_claims()}
+    def _alive(self) -> dict[str, ClaimRecord]:
+        return {claim.id: claim for claim in self.emulator.live_claims()}
 
     def _refresh(self, process: Process, targets: Collection[str] | None) -> None:
         for entry in list(self.state.entries):
@@ -517,7 +574,7 @@ class Engine:
         old = self._find(name, declared)
         news = self._inputs(name, declared, self.state.namespace)
         if old is None or old.pending_replacement:
-            self._create(process, name, self._checked(process, {}, news), old)
+            self._create(process, name, declared, self._checked(process, {}, news), old)
             return
         if old.name != name:
             self.replaced.add(old.id)
@@ -526,59 +583,114 @@ class Engine:
         step = "replace" if forced else self._difference(process, old, inputs)
         if step == "same":
             old.name, old.inputs = name, inputs
+            old.options(declared)
         elif step == "update":
             outputs = process.update(old.id, old.outputs, inputs)
             self._answered("update", process)
             old.name, old.inputs, old.outputs = name, inputs, outputs
+            old.options(declared)
+            self._declared[old.id] = _lasting(declared)
             self._note()
+        elif old.protect and declared.protect:
+            raise Failed(f"unable to replace '{name}' as it is currently marked for protection")
         else:
             if not forced:
+                was = self._declared.get(old.id)
+                assert was != _lasting(declared) or old.id in self.meddled, (
+                    f"'{name}' ({old.id}) is to be replaced, though nothing but its count was declared anew"
+                )
                 inputs = self._checked(process, {}, news)
             if declared.delete_before_replace:
                 self._delete(process, old)
                 old.name, old.pending_replacement = name, True
             else:
                 self.replaced.add(old.id)
-                self._replacing.append((old.id, None, [self.emulator.claims()]))
-            self._create(process, name, inputs, old)
+                kept = [] if old.id in self.released else self.emulator.claims()
+                self._replacing.append((old.id, None, [kept]))
+            self._create(process, name, declared, inputs, old)
 
-    def _create(self, process: Process, name: str, inputs: Properties, old: Entry | None) -> None:
+    def _create(
+        self, process: Process, name: str, declared: Declared, inputs: Properties, old: Entry | None
+    ) -> None:
         before = self._alive()
         try:
             id, outputs = process.create(inputs)
             self._answered("create", process)
-        except BaseException:
-            self.cut_off |= dict.fromkeys(self._alive() - before, name)
+        except BaseException as error:
+            self._note_posts(name, before, str(error))
             raise
-        assert id in self._alive(), f"the provider answered that '{name}' is {id}, which does not live"
+        alive = self._alive()
+        assert id in alive, f"the provider answered that '{name}' is {id}, which does not live"
+        self._nothing_was_taken(name, alive[id], before.get(id))
         self.unnamed |= {each for each, of in self.cut_off.items() if of == name and each in before} - {id}
-        self.released.discard(id)
+        for engine in (self, *self.others):
+            engine.released.discard(id)
         if old is not None and old.pending_replacement:
             self.state.entries.remove(old)
         elif old is not None:
             old.name, old.delete = name, True
             first, _, samples = self._replacing.pop()
             self._replacing.append((first, id, samples))
-        self.state.entries.append(Entry(name, id, inputs, outputs))
+        entry = Entry(name, id, inputs, outputs)
+        entry.options(declared)
+        self.state.entries.append(entry)
+        self._declared[id] = _lasting(declared)
         self._note()
 
-    def _delete(self, process: Process, entry: Entry) -> None:
-        others = [e for e in self.state.entries if e is not entry and e.id == entry.id and not e.delete]
-        if not others:
+    def _note_posts(self, name: str, before: Collection[str], error: str) -> None:
+        """A create has failed, or was cut off: what it has posted is in no state."""
+        posted = self._alive().keys() - set(before)
+        self.cut_off |= dict.fromkeys(posted, name)
+        assert not posted or "Still reserved: nothing new." not in error, f"{posted} live: {error}"
+
+    def _nothing_was_taken(self, name: str, now: ClaimRecord, before: ClaimRecord | None) -> None:
+        """A claim is taken over while it can be used, and scaled only if an entry of this name holds it."""
+        if before is None or _created_at(before) != _created_at(now):
+            return
+        assert before.status != "STATUS_FAILED", f"'{name}' has taken over {now.id}, which had failed"
+        own = any(entry.id == now.id and entry.name == name for entry in self.state.entries)
+        if own or before.instance_count == now.instance_count:
+            return
+        others = [engine for engine in (self, *self.others) if engine.holds(now.id)]
+        whose = "another entry" if self in others else "another stack" if others else "no state"
+        raise AssertionError(
+            f"'{name}' has taken over {now.id}, which {whose} holds, and changed its count from "
+            f"{before.instance_count} to {now.instance_count}"
+        )
+
+    def _delete(self, process: Process, entry: Entry, going: Sequence[Entry] = ()) -> None:
+        """Delete an entry in the course of deleting those that are `going`."""
+        if entry.retain or entry.deleted_with in {each.name for each in going}:
+            self._let_go_of([entry])
+            return
+        held = any(
+            each.id == entry.id and not each.delete and each is not entry and each not in going
+            for each in self.state.entries
+        ) or any(other.holds(entry.id) for other in self.others)
+        if not held:
             self.released.add(entry.id)
         process.delete(entry.id, entry.outputs)
         self._answered("delete", process)
         self._note()
 
+    def _let_go_of(self, entries: Collection[Entry]) -> None:
+        alive = self._alive()
+        self.let_go |= {entry.id for entry in entries if entry.id in alive and not entry.pending_replacement}
+
     def _delete_what_is_left(
         self, process: Process, program: Program, targets: Collection[str] | None
     ) -> None:
-        for entry in reversed(list(self.state.entries)):
-            kept = not entry.delete and self._declaring(program, entry) is not None
-            if kept or (targets is not None and entry.name not in targets):
-                continue
+        going = [
+            entry
+            for entry in reversed(self.state.entries)
+            if (entry.delete or self._declaring(program, entry) is None)
+            and (targets is None or entry.name in targets)
+        ]
+        for entry in going:
             if not entry.pending_replacement:
-                self._delete(process, entry)
+                if entry.protect and not entry.delete:
+                    raise Failed(f"'{entry.name}' cannot be deleted because it is protected")
+                self._delete(process, entry, going)
             self.state.entries.remove(entry)
             self._note()
 
@@ -635,6 +747,16 @@ class Engine:
         if diff.changes == "none" or (diff.changes == "unknown" and inputs == old.inputs):
             return "same"
         return "replace" if diff.replaces else "update"
+
+
+def _created_at(claim: ClaimRecord) -> object:
+    status: Any = claim.answer["status"]
+    return status["createdAt"]
+
+
+def _lasting(declared: Declared) -> Any:
+    """What is declared of a claim, without the count."""
+    return declared.name, {k: v for k, v in declared.resources.items() if k != "instanceCount"}
 
 
 def _received(value: Any) -> Any:

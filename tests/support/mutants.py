@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 from unittest import mock
 
-from coreweave_inference import CapacityClaim, NotFound
-from pulumi_coreweave_inference import create, delete_guard, identity, operation, orphans
+from coreweave_inference import CapacityClaim, FailedPrecondition, NotFound
+from pulumi_coreweave_inference import create, delete_guard, identity, operation, orphans, provider
+from pulumi_coreweave_inference.create import Existing
 
 Mutant = Callable[[], AbstractContextManager[object]]
 
@@ -101,6 +102,58 @@ def secretive() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def greedy() -> Iterator[None]:
+    """A claim that exists is taken over and scaled, whoever holds it."""
+    with mock.patch.object(create, "refuse_unseen_takeover"):
+        yield
+
+
+@contextmanager
+def persevering() -> Iterator[None]:
+    """A claim that has failed is taken over again while it holds instances."""
+    judged = create.judge
+
+    def judge(claim: CapacityClaim, declaration: identity.Declaration, *, is_replaced: bool) -> Existing:
+        existing = judged(claim, declaration, is_replaced=is_replaced)
+        return Existing.SAME if existing is Existing.FAILED_WITH_INSTANCES else existing
+
+    with mock.patch.object(create, "judge", judge):
+        yield
+
+
+@contextmanager
+def credulous() -> Iterator[None]:
+    """A 404 to DELETE counts: the claim is gone."""
+    with mock.patch.object(provider, "_found_within", return_value=None):
+        yield
+
+
+@contextmanager
+def obedient() -> Iterator[None]:
+    """A PATCH that is refused as invalid ends a create, whatever the claim is."""
+    with mock.patch.object(create, "InvalidArgument", FailedPrecondition):
+        yield
+
+
+@contextmanager
+def unsure() -> Iterator[None]:
+    """The state keeps what the API returned, not what was declared."""
+    with mock.patch.object(provider, "as_declared", lambda returned, declared, rewritten: dict(returned)):
+        yield
+
+
+@contextmanager
+def literal() -> Iterator[None]:
+    """A claim in another form than was declared is somebody else's."""
+
+    def differing(returned: Mapping[str, object], declared: Mapping[str, object]) -> set[str]:
+        return {name for name in declared if returned.get(name) != declared[name]}
+
+    with mock.patch.object(identity, "differing", differing):
+        yield
+
+
 MUTANTS: Final[dict[str, Mutant]] = {
     mutant.__name__: mutant
     for mutant in (
@@ -113,5 +166,11 @@ MUTANTS: Final[dict[str, Mutant]] = {
         impatient,
         forgetful,
         secretive,
+        greedy,
+        persevering,
+        credulous,
+        obedient,
+        unsure,
+        literal,
     )
 }

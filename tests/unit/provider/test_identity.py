@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import uuid
+from itertools import permutations
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,6 +62,23 @@ def test_the_id_is_a_uuid_that_shows_its_stack_and_its_declaration() -> None:
         assert not Declaration(other, KEY, resources()).has_made(claim)
     renamed = claim_of(declare(), name="somebody-else-s")
     assert not Declaration(NAMESPACE, KEY, resources(instanceId="other")).is_content_of(renamed)
+
+
+@pytest.mark.parametrize("shown", [None, "CAPACITY_TYPE_UNSPECIFIED", "CAPACITY_TYPE_CUSTOMER"])
+def test_a_claim_is_recognized_where_the_api_shows_other_forms(shown: str | None) -> None:
+    for zones in permutations(["RNO2A", "US-EAST-04A", "US-WEST-04A"]):
+        made = declare(zones=list(zones))
+        wire = made.resources.to_wire() | {"zones": sorted(zones), "capacityType": shown}
+        if shown is None:
+            del wire["capacityType"]
+        spec = {"id": made.claim_id(1), "name": made.claim_name(made.claim_id(1)), "resources": wire}
+        claim = CapacityClaim.model_validate({"spec": spec})
+        assert declare().has_made(claim)
+        assert not declare(key=KEY + "2").has_made(claim)
+
+
+def test_many_zones_are_recognized_in_the_order_in_which_they_were_sent() -> None:
+    assert declare().has_made(claim_of(declare(zones=[f"US-WEST-0{number}A" for number in range(9)])))
 
 
 def test_the_id_depends_on_everything_immutable_and_on_nothing_else() -> None:

@@ -207,7 +207,7 @@ def named(id: str, name: str, **changes: Any) -> CapacityClaim:
 
 def test_the_text_of_a_timeout_names_the_claim_that_is_kept() -> None:
     new, old = replacing(["US-EAST-04A"])
-    waiting = claim("STATUS_CREATING", 0)
+    waiting = named("c1", "training-c1", state="STATUS_CREATING", allocated=0)
     other = named(f"11111111-1111-5111{STACK}", "serving-1111111")
     assert not_ready(waiting, new, 2700, others=[other, old]) == snapshot("""\
 capacity claim 'training' (id c1) is not ready after 45m: 0 of 4 gb200-4x instances allocated (STATUS_CREATING).
@@ -219,6 +219,22 @@ capacity claim 'training' (id c1) is not ready after 45m: 0 of 4 gb200-4x instan
         or give up: declare what 'training-f3e437a' has (4 gb200-4x in US-EAST-04A (CAPACITY_TYPE_MANAGED)) and run `pulumi up`, which keeps that claim and releases this one
         but keep coreweave:wait at true: without the wait, `pulumi up` releases 'training-f3e437a'\
 """)
+
+
+def test_the_way_back_is_the_declaration_that_made_the_claim_that_is_kept() -> None:
+    new, _ = replacing(["US-WEST-04A"])
+    waiting = claim("STATUS_CREATING", 0)
+    earlier = CapacityClaimResources.model_validate(RESOURCES | {"zones": ["US-WEST-04A", "RNO2A"]})
+    shown = {
+        "zones": ["RNO2A", "US-WEST-04A"],
+        "capacityType": "CAPACITY_TYPE_UNSPECIFIED",
+    }  # as an API sorts them
+    for name, said in (("gpu-a", ", name 'gpu-a')"), (None, ", no name)")):
+        declared = Declaration(NAMESPACE, key_of(URN), earlier, name)
+        claim_id = declared.claim_id(0)
+        old = named(claim_id, declared.claim_name(claim_id), **shown)
+        text = not_ready(waiting, new, 2700, others=[old])
+        assert f"(4 gb200-4x in US-WEST-04A, RNO2A (CAPACITY_TYPE_MANAGED){said}" in text
 
 
 def test_the_text_of_a_timeout_names_what_the_stack_holds_besides() -> None:
