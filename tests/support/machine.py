@@ -170,7 +170,8 @@ class Histories(RuleBasedStateMachine):
         self.before: list[dict[str, Declared]] = []
         self.lists_lag = settings["list_lag"] > 0
         self.faulty = False  # whether the API fails, at random or by a rule
-        self.stale = False  # whether reads may be behind what was written
+        self.stale = False  # whether reads may be behind what the last operation wrote
+        self.stale_until = 0  # whether they may be behind at all: nanoseconds of the emulator's time
         self.error = ""  # what the last operation ended with
 
     @property
@@ -435,7 +436,8 @@ class Histories(RuleBasedStateMachine):
         stack = stack or self.stack
         if stack is self.stack:
             self.before = [*self.before[-3:], dict(self.program)]
-        shown = not (self.lists_lag or self.stale or self.faulty or self.leave_orphans)
+        stale = self.emulator.now() < self.stale_until
+        shown = not (self.lists_lag or stale or self.faulty or self.leave_orphans)
         ended = self._operate(
             lambda: stack.engine.up(stack.program, **options), reads=options.get("refresh", False)
         )
@@ -548,6 +550,8 @@ class Histories(RuleBasedStateMachine):
             self.emulator.clear_faults()
             self.faulty = False
             self.stale = "stale" in faults
+            if self.stale:
+                self.stale_until = self.emulator.now() + int(_STALE_FOR * 1e9)
 
     @contextmanager
     def _somebody_else(self) -> Iterator[Client]:
@@ -621,11 +625,13 @@ class Histories(RuleBasedStateMachine):
     def _give_way(self, stack: Stack, name: str) -> None:
         """Another claim has the id: leave it to who holds it, release it, or declare its count."""
         (found,) = set(re.findall(r"\(id ([0-9a-f-]{36})\) failed", self.error))
+        own = stack.engine.state.current(name)
+        held = stack.engine.holds(found)
         if any(other.holds(found) for other in stack.engine.others):
             del stack.program[name]
-        elif not stack.engine.holds(found) and "differs from the declaration" in self.error:
+        elif not held and "differs from the declaration" in self.error:
             self._release(found)
-        elif not stack.engine.holds(found):
+        elif not held or (own is not None and own.id == found):
             (claim,) = [claim for claim in self.emulator.live_claims() if claim.id == found]
             self._set_count(stack.program, name, claim.instance_count)
 

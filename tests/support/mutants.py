@@ -11,7 +11,7 @@ from unittest import mock
 
 from coreweave_inference import CapacityClaim, FailedPrecondition, NotFound
 from pulumi_coreweave_inference import create, delete_guard, identity, operation, orphans, provider
-from pulumi_coreweave_inference.create import Existing
+from pulumi_coreweave_inference.create import Found
 
 Mutant = Callable[[], AbstractContextManager[object]]
 
@@ -76,19 +76,6 @@ def trusting_reads() -> Iterator[None]:
 
 
 @contextmanager
-def impatient() -> Iterator[None]:
-    """A claim that is being deleted is passed over: the next attempt, a new id."""
-    found = create.Creation._find
-
-    def find(creation: create.Creation, claim_id: str) -> CapacityClaim | None:
-        claim = found(creation, claim_id)
-        return None if claim is not None and claim.state == "STATUS_DELETING" else claim
-
-    with mock.patch.object(create.Creation, "_find", find):
-        yield
-
-
-@contextmanager
 def forgetful() -> Iterator[None]:
     """A stack ends without a look for orphans."""
     with mock.patch.object(orphans, "find_orphans", return_value=[]):
@@ -105,7 +92,11 @@ def secretive() -> Iterator[None]:
 @contextmanager
 def greedy() -> Iterator[None]:
     """A claim that exists is taken over and scaled, whoever holds it."""
-    with mock.patch.object(create, "refuse_unseen_takeover"):
+    guard = delete_guard.DeleteGuard
+    with (
+        mock.patch.object(guard, "is_declared_by", return_value=True),
+        mock.patch.object(guard, "refuse_held"),
+    ):
         yield
 
 
@@ -114,9 +105,9 @@ def persevering() -> Iterator[None]:
     """A claim that has failed is taken over again while it holds instances."""
     judged = create.judge
 
-    def judge(claim: CapacityClaim, declaration: identity.Declaration, *, is_replaced: bool) -> Existing:
+    def judge(claim: CapacityClaim, declaration: identity.Declaration, *, is_replaced: bool) -> Found:
         existing = judged(claim, declaration, is_replaced=is_replaced)
-        return Existing.SAME if existing is Existing.FAILED_WITH_INSTANCES else existing
+        return Found.SAME if existing is Found.FAILED_WITH_INSTANCES else existing
 
     with mock.patch.object(create, "judge", judge):
         yield
@@ -163,7 +154,6 @@ MUTANTS: Final[dict[str, Mutant]] = {
         no_adoption,
         hasty_404,
         trusting_reads,
-        impatient,
         forgetful,
         secretive,
         greedy,
