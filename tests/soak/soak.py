@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import sys
 import tempfile
 import time
@@ -38,6 +39,11 @@ NO_STOCK: Final = {zone: dict.fromkeys(TYPES, 0) for zone in ZONES}
 DEATHS: Final = ("kill", "kill-cli", "kill-provider", "interrupt", "interrupt-twice")
 PATIENCE: Final = {"calm": "30s", "faults": "30s", "death": "30s", "shortage": "2s"}
 _REFUSED: Final = "namespace is kept"
+_TYPE: Final = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
+_OTHER_COUNT: Final = re.compile(
+    r"creating capacity claim '(\w+)' \(id \S+\) failed: a claim with this id exists with (\d+) instances"
+)
+OF_ONE_CLAIM: Final = ("up --replace", "up --target", "up --exclude", "taint", "state delete")
 
 Claims = dict[str, dict[str, Any]]
 
@@ -122,9 +128,10 @@ def steps(seed: int) -> Any:
         changes = tuple(program.edit() for _ in range(3 if first else draw.choice((0, 1, 1, 1, 2, 3))))
         first = False
         command = draw.choices(
-            ("up", "up with preview", "up --replace", "refresh", "preview", "destroy"), (60, 12, 10, 6, 4, 8)
+            ("up", "up with preview", "refresh", "preview", "destroy", *OF_ONE_CLAIM),
+            (50, 12, 6, 4, 8, 8, 8, 5, 5, 5),
         )[0]
-        if command == "up --replace":
+        if command in OF_ONE_CLAIM:
             command += f" {draw.choice(sorted(program.claims))}" if program.claims else " nothing"
         yield Step(
             changes,
@@ -178,8 +185,8 @@ class Soak:
         if step.command == "destroy":
             self._settled = {}
             self._left.update(self._cut_off())
-        name = step.command.removeprefix("up --replace ")
-        if "opts" in step.declared.get(name, {}):
+        act, _, name = step.command.rpartition(" ")
+        if act in ("up --replace", "taint", "state delete") and "opts" in step.declared.get(name, {}):
             # What was renamed is declared under another key: to replace it is to make another claim.
             self._settled.pop(name, None)
         ended = self._run(step)
@@ -196,6 +203,9 @@ class Soak:
         if locked(self._stack):
             self._command("cancel", "--yes")
         status, output = self._command("up", "--yes", "--skip-preview")
+        if status and _OTHER_COUNT.search(output):
+            self._take_over(dict(_OTHER_COUNT.findall(output)))
+            status, output = self._command("up", "--yes", "--skip-preview")
         if status and "`pulumi refresh`" in output:
             # A change that was taken and not written down, then another declaration: a person decides.
             self.counts["refreshes needed"] += 1
@@ -219,6 +229,17 @@ class Soak:
         except AssertionError as error:
             raise Violation(str(error)) from error
         self.counts["clean ups"] += 1
+
+    def _take_over(self, counts: Mapping[str, str]) -> None:
+        """What the error about another count advises: declare the claim as it is, and change it afterwards."""
+        self.counts["takeovers refused"] += 1
+        as_they_are = {name: dict(claim) for name, claim in self._declared.items()}
+        for name, count in counts.items():
+            as_they_are[name]["resources"] = as_they_are[name]["resources"] | {"instance_count": int(count)}
+        declared = self._declared
+        self._declare(as_they_are, PATIENCE["calm"])
+        self._command("up", "--yes", "--skip-preview")
+        self._declare(declared, PATIENCE["calm"])
 
     def end(self) -> None:
         """A clean `up`, then `destroy` leaves nothing."""
@@ -267,11 +288,7 @@ class Soak:
         self._settled = now
 
     def _declare(self, claims: Claims, patience: str) -> None:
-        for claim_id, claim in self._cut_off().items():
-            resources = claims.get(claim.name.rpartition("-")[0], {}).get("resources", {})
-            posted = (claim.instance_id, list(claim.zones))
-            if (resources.get("instance_id"), resources.get("zones")) != posted:
-                self._left.add(claim_id)
+        self._note_what_is_left(claims)
         # A claim that is declared otherwise and then as before may have been replaced meanwhile.
         for name, claim in self._declared.items():
             if name not in claims or claims[name]["resources"] != claim["resources"]:
@@ -279,22 +296,32 @@ class Soak:
         self._declared = claims
         self._stack.declare(**{n: c | {"readiness": {"timeout": patience}} for n, c in claims.items()})
 
+    def _note_what_is_left(self, claims: Claims) -> None:
+        """Claims that are in no state, and that no declaration would take over."""
+        for claim_id, claim in self._cut_off().items():
+            declared = claims.get(claim.name.rpartition("-")[0], {})
+            resources = declared.get("resources", {})
+            posted = (claim.instance_id, list(claim.zones))
+            if (resources.get("instance_id"), resources.get("zones")) != posted:
+                self._left.add(claim_id)
+
     def _cut_off(self) -> dict[str, ClaimRecord]:
         """The claims that were posted and are not in the state: the next `up` has to adopt them."""
         known = {entry["id"] for entry in entries(self._stack)}
         return {claim.id: claim for claim in self._emulator.live_claims() if claim.id not in known}
 
     def _run(self, step: Step) -> str:
-        command, _, argument = step.command.partition(" ")
-        arguments = [command, *(["--yes"] if command != "preview" else [])]
-        if argument.startswith("--replace "):
-            name = argument.removeprefix("--replace ")
-            type_ = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
-            arguments += ["--replace", f"urn:pulumi:{self._stack.name}::claims::{type_}::{name}"]
-        if command != "preview" and argument != "with preview":
-            arguments.append("--skip-preview")
         if locked(self._stack):
             self._command("cancel", "--yes")
+        command, *rest = step.command.split(" ")
+        if command in ("taint", "state"):
+            self._operate_on_the_state(command, rest[-1])
+            command, rest = "up", []
+        arguments = [command, *(["--yes"] if command != "preview" else [])]
+        if rest and rest[0].startswith("--"):
+            arguments += [rest[0], self._urn(rest[1])]
+        if command != "preview" and rest[:1] != ["with"]:
+            arguments.append("--skip-preview")
         self.counts["operations"] += 1
         self._output = ""
         with Operation(self._stack, *arguments) as operation:
@@ -308,6 +335,25 @@ class Soak:
             if "Traceback" in operation.output:
                 raise Violation(f"a traceback:\n{operation.output}")
             return f"exit {status}"
+
+    def _urn(self, name: str) -> str:
+        return f"urn:pulumi:{self._stack.name}::claims::{_TYPE}::{name}"
+
+    def _operate_on_the_state(self, command: str, name: str) -> None:
+        """`pulumi state taint`, or `pulumi state delete` of all entries of a claim that has not been renamed."""
+        if name not in self._stack.resources():
+            return
+        self.counts["acts on the state"] += 1
+        if command == "taint":
+            self._command("state", "taint", self._urn(name), "--yes")
+            return
+        made_as = {entry["id"] for entry in entries(self._stack) if entry["urn"] == self._urn(name)}
+        renamed = "opts" in self._declared.get(name, {})
+        if len(made_as) != 1 or renamed:
+            return
+        self._command("state", "delete", self._urn(name), "--yes", "--force")
+        self._settled.pop(name, None)
+        self._note_what_is_left(self._declared)
 
     def _die(self, operation: Operation, step: Step) -> str:
         if step.death == "kill":
