@@ -62,7 +62,7 @@ class Client:
         ``MissingToken`` at the first call, a malformed one ``InvalidToken`` here.
     :param endpoint: the base URL; defaults to COREWEAVE_API_ENDPOINT, then https://api.coreweave.com. It must
         be https, or http on a loopback address; anything else raises ``InvalidEndpoint``.
-    :param timeout: seconds that each attempt may take to connect, and to wait for data; defaults to
+    :param timeout: seconds that each attempt may take, from connecting to the last byte; defaults to
         COREWEAVE_HTTP_TIMEOUT, then 10
     :param retry: when and how often to retry a failed attempt
     :param transport: an httpx transport, for tests

@@ -1,8 +1,10 @@
 """Sends one call over HTTP until it succeeds or its retries end.
 
 ``attempts`` is a generator, like httpx's ``auth_flow``: it yields what to send and how long to pause, and is
-sent what came back. ``Transport`` and ``AsyncTransport`` drive it: they only send and sleep. No other module
-uses httpx.
+sent what came back. ``Transport`` and ``AsyncTransport`` drive it: they only send and sleep.
+
+Nothing that a server sends is trusted: an attempt ends after its timeout, whatever keeps arriving, and at
+``MAX_RESPONSE_BYTES``, counted after decompression.
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ import ssl
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Generic, NoReturn, TypeAlias, TypeVar
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
 from ._httpx import httpx
@@ -33,6 +36,7 @@ from .errors import (
     MissingToken,
     RequestTimedOut,
 )
+from .network import BoundedTransport, Proxy, proxy_for, time_limit, trusted_certificates
 from .retry import RetryPolicy, parse_retry_after
 from .settings import is_loopback, validate_timeout, validate_token
 
@@ -54,6 +58,9 @@ AsyncBaseTransport: TypeAlias = httpx.AsyncBaseTransport
 # 50,000 claims take about 30 MB
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id", "x-trace-id")
+
+# seconds by which httpx's own timeouts, which know whether anything was sent, come before asyncio's
+_MARGIN = 0.05
 
 _log = logging.getLogger("coreweave_inference")
 _HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
@@ -92,14 +99,26 @@ class Connection:
         return {
             "Authorization": f"Bearer {self.token}",
             "Accept": "application/json",
+            "Accept-Encoding": "gzip",
             "User-Agent": f"{agent} {self.user_agent}" if self.user_agent else agent,
         }
 
-    def limits(self) -> httpx.Limits:
-        """The size of httpx's connection pool."""
-        return httpx.Limits(
-            max_connections=self.max_connections, max_keepalive_connections=self.max_connections
-        )
+    def options(self) -> dict[str, Any]:
+        """How httpx opens connections; raises ``InvalidSetting`` if the environment prevents that."""
+        certificates, proxy = self.certificates(), self.proxy()
+        return {
+            "verify": certificates,
+            "trust_env": False,
+            "limits": httpx.Limits(
+                max_connections=self.max_connections, max_keepalive_connections=self.max_connections
+            ),
+            "proxy": proxy
+            and httpx.Proxy(proxy.url, ssl_context=certificates if proxy.url.scheme == "https" else None),
+        }
+
+    def proxy(self) -> Proxy | None:
+        """The proxy that calls go through, if any; raises ``InvalidSetting`` if it cannot be used."""
+        return proxy_for(self.endpoint) if self.uses_environment() else None
 
     def uses_environment(self) -> bool:
         """Whether proxies and CA bundles come from the environment: never for a loopback endpoint.
@@ -108,13 +127,14 @@ class Connection:
         """
         return not is_loopback(urlsplit(self.endpoint).hostname or "")
 
-    def verify(self) -> bool | ssl.SSLContext:
-        """How httpx verifies the server.
+    def certificates(self) -> ssl.SSLContext:
+        """The certificates to trust.
 
-        Plain http gets an empty context, which trusts no certificate and is never used: loading the usual
-        certificates would take 20 ms.
+        Plain http trusts none, and never looks at them: loading the usual ones would take 20 ms.
         """
-        return urlsplit(self.endpoint).scheme == "https" or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if urlsplit(self.endpoint).scheme != "https":
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return trusted_certificates(from_environment=self.uses_environment())
 
 
 @dataclass(frozen=True)
@@ -145,14 +165,18 @@ class Attempt:
     """One attempt at a call: what to send, how long it may take, and what has arrived so far."""
 
     def __init__(
-        self, connection: Connection, call: Call[object], timeout: float, expired: Callable[[], bool]
+        self, connection: Connection, call: Call[object], timeout: float, clock: Callable[[], float]
     ) -> None:
+        self.timeout = timeout
         self._connection = connection
         self._call = call
-        self._timeout = timeout
-        self._expired = expired
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self._clock = clock
+        self._until = clock() + timeout
+        self._body = _Body()
+
+    def left(self) -> float:
+        """The seconds that the attempt may still take."""
+        return self._until - self._clock()
 
     def request(self, client: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """What to send; raises ``MissingToken`` without a token."""
@@ -165,17 +189,17 @@ class Attempt:
             params=self._call.query,
             content=self._call.body,
             headers=headers,
-            timeout=self._timeout,
+            timeout=self.timeout,
         )
 
+    def begin(self, response: httpx.Response) -> None:
+        """Reads the headers; raises if the body that they announce cannot be read."""
+        self._body.begin(response.headers.get("content-encoding", ""))
+
     def receive(self, chunk: bytes) -> None:
-        """Adds a chunk of the body; raises if the body is too large or takes too long."""
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-        if self._size > MAX_RESPONSE_BYTES:
-            raise _TooLargeError
-        # httpx restarts its timeout with every chunk
-        if self._expired():
+        """Adds a chunk of the body; raises if the body is too large, or if the time is over."""
+        self._body.add(chunk)
+        if self.left() <= 0:
             raise _TooSlowError
 
     def completed(self, response: httpx.Response) -> _Response:
@@ -183,7 +207,7 @@ class Attempt:
         headers = response.headers
         return _Response(
             http_status=response.status_code,
-            body=b"".join(self._chunks),
+            body=self._body.complete(),
             retry_after=headers.get("retry-after"),
             request_id=next((headers[name] for name in REQUEST_ID_HEADERS if name in headers), None),
             location=headers.get("location"),
@@ -196,22 +220,58 @@ class Attempt:
         match failure:
             case _TooLargeError():
                 return BrokenAnswer(f"the response is larger than {MAX_RESPONSE_BYTES >> 20} MiB")
-            case _TooSlowError():
-                return RequestTimedOut(f"{host} did not finish its response in time")
+            case _UnreadableError() | httpx.DecodingError():
+                return BrokenAnswer(f"the response cannot be decompressed: {reason}")
             case httpx.ConnectTimeout():
-                return _not_sent(f"could not connect to {host} within {self._timeout:g} s")
+                return _not_sent(f"could not connect to {host} within {self.timeout:g} s")
             case httpx.PoolTimeout():
-                return _not_sent(f"no free connection to {host} within {self._timeout:g} s")
-            case httpx.TimeoutException():
-                return RequestTimedOut(f"no response from {host} within {self._timeout:g} s")
+                return _not_sent(f"no free connection to {host} within {self.timeout:g} s")
+            case httpx.TimeoutException() | _TooSlowError() | TimeoutError():
+                return RequestTimedOut(f"no complete response from {host} within {self.timeout:g} s")
             case httpx.ConnectError() | httpx.ProxyError() | httpx.UnsupportedProtocol():
                 error = _not_sent(f"could not connect to {host}: {reason}")
                 error.untrusted = _is_about_trust(failure)
                 return error
-            case httpx.DecodingError():
-                return BrokenAnswer(f"the response cannot be decompressed: {reason}")
             case _:
                 return ConnectionFailed(f"lost the connection to {host}: {reason}")
+
+
+class _Body:
+    """The body of a response, decompressed as it arrives and so never larger than the limit."""
+
+    def __init__(self) -> None:
+        self._unpacker: zlib._Decompress | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def begin(self, encoding: str) -> None:
+        """Raises unless the body is plain, or compressed with gzip once."""
+        match encoding.strip().lower():
+            case "" | "identity":
+                pass
+            case "gzip" | "x-gzip":
+                self._unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+            case other:
+                raise _UnreadableError(f"its encoding is {excerpt(other.encode())}, not gzip")
+
+    def add(self, chunk: bytes) -> None:
+        room = MAX_RESPONSE_BYTES + 1 - self._size
+        if self._unpacker is not None:
+            try:
+                chunk = self._unpacker.decompress(chunk, room)
+            except zlib.error as error:
+                raise _UnreadableError(str(error)) from None
+            if self._unpacker.unused_data:
+                raise _UnreadableError("it goes on after its end")
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        if self._size > MAX_RESPONSE_BYTES:
+            raise _TooLargeError
+
+    def complete(self) -> bytes:
+        if self._unpacker is not None and self._size and not self._unpacker.eof:
+            raise _UnreadableError("it is truncated")
+        return b"".join(self._chunks)
 
 
 # what a transport sends into the generator: the response to an Attempt, or the error that it ended in
@@ -246,10 +306,9 @@ class _Transport:
         longest = self._connection.timeout
         started = self._clock()
         # the first attempt always gets its full timeout, whatever the deadline
-        until = started + max(policy.deadline, longest)
         timeout, number = longest, 1
         while True:
-            arrived = yield Attempt(self._connection, call, timeout, lambda: self._clock() > until)
+            arrived = yield Attempt(self._connection, call, timeout, self._clock)
             outcome = _outcome(call, arrived, self._connection.token or "", self._now())
             if isinstance(outcome, _Success):
                 return outcome.value
@@ -314,22 +373,22 @@ class Transport(_Transport):
         client = self._open_client()
         request = attempt.request(client)
         try:
-            with closing(client.send(request, stream=True, auth=None, follow_redirects=False)) as response:
-                for chunk in response.iter_bytes():
+            with (
+                time_limit(attempt.left),
+                closing(client.send(request, stream=True, auth=None, follow_redirects=False)) as response,
+            ):
+                attempt.begin(response)
+                for chunk in cast("httpx.SyncByteStream", response.stream):
                     attempt.receive(chunk)
+            return attempt.completed(response)
         except _FAILURES as failure:
             return attempt.failed(failure)
-        return attempt.completed(response)
 
     def _open_client(self) -> httpx.Client:
         with self._lock:
             if self._client is None:
-                self._client = httpx.Client(
-                    transport=self._http,
-                    limits=self._connection.limits(),
-                    trust_env=self._connection.uses_environment(),
-                    verify=self._connection.verify(),
-                )
+                http = self._http or BoundedTransport(**self._connection.options())
+                self._client = httpx.Client(transport=http, trust_env=False)
             return self._client
 
 
@@ -377,22 +436,20 @@ class AsyncTransport(_Transport):
         client = self._open_client()
         request = attempt.request(client)
         try:
-            sent = await client.send(request, stream=True, auth=None, follow_redirects=False)
-            async with aclosing(sent) as response:
-                async for chunk in response.aiter_bytes():
-                    attempt.receive(chunk)
+            async with asyncio.timeout(attempt.timeout + _MARGIN):
+                sent = await client.send(request, stream=True, auth=None, follow_redirects=False)
+                async with aclosing(sent) as response:
+                    attempt.begin(response)
+                    async for chunk in cast("httpx.AsyncByteStream", response.stream):
+                        attempt.receive(chunk)
+            return attempt.completed(response)
         except _FAILURES as failure:
             return attempt.failed(failure)
-        return attempt.completed(response)
 
     def _open_client(self) -> httpx.AsyncClient:
         if self._client is None:
-            self._client = httpx.AsyncClient(
-                transport=self._http,
-                limits=self._connection.limits(),
-                trust_env=self._connection.uses_environment(),
-                verify=self._connection.verify(),
-            )
+            http = self._http or httpx.AsyncHTTPTransport(**self._connection.options())
+            self._client = httpx.AsyncClient(transport=http, trust_env=False)
         return self._client
 
 
@@ -400,11 +457,23 @@ class _TooLargeError(Exception):
     """The response is larger than MAX_RESPONSE_BYTES."""
 
 
+class _UnreadableError(Exception):
+    """The body is compressed in a way that is not read."""
+
+
 class _TooSlowError(Exception):
-    """The response is still arriving after the operation's deadline."""
+    """The response is still arriving after the attempt's timeout."""
 
 
-_FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, _TooLargeError, _TooSlowError)
+_FAILURES = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.StreamError,
+    TimeoutError,
+    _TooLargeError,
+    _TooSlowError,
+    _UnreadableError,
+)
 
 
 @dataclass(frozen=True)

@@ -316,7 +316,7 @@ def test_a_response_that_trickles_in_is_abandoned_at_the_deadline() -> None:
 
     http = httpx.MockTransport(lambda request: httpx.Response(200, stream=Drip()))
     one = Transport(connection(), http=http, clock=time.clock, sleep=time.sleep)
-    with pytest.raises(RequestTimedOut, match="did not finish its response"):
+    with pytest.raises(RequestTimedOut, match="no complete response"):
         one.run(call(), RetryPolicy(deadline=60))
     assert time.now - 1000 < 75
 
@@ -419,12 +419,11 @@ def test_a_loopback_endpoint_never_goes_through_a_proxy(endpoint: str) -> None:
 
 
 def test_only_https_loads_certificates_and_plain_http_trusts_none() -> None:
-    context = connection(endpoint="http://127.0.0.1:1").verify()
-    assert isinstance(context, ssl.SSLContext)
+    context = connection(endpoint="http://127.0.0.1:1").certificates()
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.cert_store_stats()["x509"] == 0
-    assert connection(endpoint="https://127.0.0.1:1").verify() is True
+    assert connection(endpoint="https://127.0.0.1:1").certificates().cert_store_stats()["x509"] > 0
 
 
 def test_a_loopback_call_ignores_proxy_variables(monkeypatch: pytest.MonkeyPatch) -> None:
