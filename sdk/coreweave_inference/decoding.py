@@ -7,7 +7,7 @@ carries the API's code; any other 404 (a proxy's page, an empty body, JSON witho
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from ._protobuf import decode_detail
@@ -36,6 +36,9 @@ from .errors import (
 
 __all__ = ["decode_error", "error_class", "excerpt", "redact"]
 
+_DIGITS = 20
+_LEVELS = 50  # of nesting; the API's own errors have about six
+
 
 def error_class(code: str) -> type[ApiError]:
     """The exception class of a code in Connect spelling; ``UnknownCode`` for any other."""
@@ -54,8 +57,8 @@ def decode_error(http_status: int, body: bytes, *, operation: str) -> ApiError:
             operation=operation,
         )
     try:
-        response: JSON = json.loads(body)
-    except (ValueError, RecursionError):
+        response = _parse(body)
+    except ValueError:
         if not body.strip() and http_status in _CLEAR_WITHOUT_BODY:
             return error_class(_CODE_OF_STATUS[http_status])(
                 "the response has no body", http_status=http_status, operation=operation
@@ -83,6 +86,38 @@ def decode_error(http_status: int, body: bytes, *, operation: str) -> ApiError:
     )
 
 
+def _parse(body: bytes) -> JSON:
+    """The JSON of an error response, safe to walk, to print and to send on; raises ValueError.
+
+    An integer of more digits than any number of the API stays a text. Half of a surrogate pair, which UTF-8
+    cannot encode, becomes a replacement character. What is nested too deep becomes null.
+    """
+    try:
+        value = json.loads(body, parse_int=lambda digits: int(digits) if len(digits) <= _DIGITS else digits)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    return _each_text(value, _encodable)
+
+
+def _each_text(value: JSON, change: Callable[[str], str], levels: int = _LEVELS) -> JSON:
+    """The value with every text in it changed, names included, down to so many levels."""
+    match value:
+        case str():
+            return change(value)
+        case list() | dict() if not levels:
+            return None
+        case list():
+            return [_each_text(item, change, levels - 1) for item in value]
+        case dict():
+            return {change(name): _each_text(item, change, levels - 1) for name, item in value.items()}
+        case _:
+            return value
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def excerpt(body: bytes, limit: int = 120) -> str:
     """The start of a body on one line, for an error message."""
     text = " ".join(body[: 4 * limit].decode("utf-8", "replace").split())
@@ -98,17 +133,6 @@ def redact(error: ApiError, token: str) -> None:
     def clean(text: str) -> str:
         return text.replace(token, "[token]")
 
-    def clean_json(value: JSON) -> JSON:
-        match value:
-            case str():
-                return clean(value)
-            case list():
-                return [clean_json(item) for item in value]
-            case dict():
-                return {clean(name): clean_json(item) for name, item in value.items()}
-            case _:
-                return value
-
     error.message = clean(error.message)
     error.args = (error.message,)
     error.code = clean(error.code)
@@ -116,7 +140,7 @@ def redact(error: ApiError, token: str) -> None:
         FieldViolation(clean(one.field), clean(one.description)) for one in error.violations
     )
     error.details = tuple(
-        {clean(name): clean_json(item) for name, item in detail.items()} for detail in error.details
+        {clean(name): _each_text(item, clean) for name, item in detail.items()} for detail in error.details
     )
     error.request_id = None if error.request_id is None else clean(error.request_id)
 
@@ -167,8 +191,8 @@ def _code(value: JSON) -> str | None:
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, str) and value.strip().isdecimal():
-        value = int(value)
+    if isinstance(value, str) and (digits := value.strip()).isdecimal():
+        value = int(digits[:_DIGITS])  # with more digits it is no code either way
     if isinstance(value, int):
         if 1 <= value <= len(_CODES):
             return _CODES[value - 1]

@@ -108,7 +108,8 @@ def _null_as(zero: object) -> BeforeValidator:
 
 
 _Text = Annotated[str, _null_as("")]
-_Count = Annotated[int, _null_as(0)]
+# protobuf has no larger integers, and a number that fits no float could not be written to a state
+_Count = Annotated[int, Field(ge=-(2**63), lt=2**63), _null_as(0)]
 _Names = Annotated[tuple[str, ...], _null_as(())]
 
 

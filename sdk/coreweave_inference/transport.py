@@ -50,6 +50,7 @@ __all__ = [
     "Pause",
     "Steps",
     "Transport",
+    "UnexpectedAnswer",
 ]
 
 BaseTransport: TypeAlias = httpx.BaseTransport
@@ -137,11 +138,16 @@ class Connection:
         return trusted_certificates(from_environment=self.uses_environment())
 
 
+class UnexpectedAnswer(ValueError):
+    """A well-formed response that does not belong to the call; the text says what is wrong with it."""
+
+
 @dataclass(frozen=True)
 class Call(Generic[_T_co]):
     """One operation: what to send, how to read a 2xx body, and whether it may be sent again.
 
-    ``read`` raises ValueError if the body is not a response to this operation.
+    ``read`` raises ValueError if the body is not a response to this operation, and ``UnexpectedAnswer`` if it
+    is not one to this call.
     """
 
     operation: str
@@ -510,18 +516,16 @@ def _outcome(
 
 
 def _read(call: Call[_T], response: _Response, token: str) -> _Success[_T] | ApiError:
-    succeeded = 200 <= response.http_status < 300
-    if succeeded:
-        try:
-            return _Success(call.read(b"{}" if response.http_status == 204 else response.body))
-        except ValueError:
-            pass  # the error is made below, outside of this one's context
     # now, before an excerpt could cut the token in two: half a token is a leak too
     body = response.body.replace(token.encode(), b"[token]")
-    if succeeded:
-        return BrokenAnswer(
-            f"not a valid {call.operation} response: {excerpt(body)}", http_status=response.http_status
-        )
+    if 200 <= response.http_status < 300:
+        try:
+            return _Success(call.read(b"{}" if response.http_status == 204 else response.body))
+        except UnexpectedAnswer as unexpected:
+            reason = str(unexpected)
+        except ValueError:
+            reason = f"not a valid {call.operation} response: {excerpt(body)}"
+        return BrokenAnswer(reason, http_status=response.http_status)
     error = decode_error(response.http_status, body, operation=call.operation)
     if 300 <= response.http_status < 400 and response.location:
         error.message += f"; {_target(response.location.replace(token, ''))}"
