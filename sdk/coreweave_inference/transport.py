@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random as random_module
 import re
 import ssl
 import sys
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import aclosing, closing
@@ -65,6 +67,7 @@ _MARGIN = 0.05
 
 _log = logging.getLogger("coreweave_inference")
 _HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
+_C = TypeVar("_C", bound="httpx.Client | httpx.AsyncClient")
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
 
@@ -284,12 +287,13 @@ class _Body:
 Steps: TypeAlias = "Generator[Attempt | Pause, _Response | ApiError, _T]"
 
 
-class _Transport:
+class _Transport(Generic[_C]):
     """What both transports share: everything but sending and sleeping."""
 
     def __init__(
         self,
         connection: Connection,
+        is_injected: bool,
         clock: Callable[[], float],
         random: Callable[[], float],
         now: Callable[[], datetime],
@@ -298,11 +302,24 @@ class _Transport:
         self._clock = clock
         self._random = random
         self._now = now
+        self._is_injected = is_injected
+        self._lock = threading.Lock()
+        self._client: _C | None = None
+        self._of_parent: list[_C] = []  # not closed, but kept: Python would close their sockets
+        self._closed = False
+        _transports.add(self)
 
     @property
     def endpoint(self) -> str:
         """Where calls go, without a trailing slash."""
         return self._connection.endpoint
+
+    def forget_connections(self) -> None:
+        """Leaves the connections to the parent process: a child must not use them too, or close them."""
+        self._lock = threading.Lock()  # a thread of the parent may have held it
+        if self._client is not None and not self._is_injected:
+            self._of_parent.append(self._client)
+            self._client = None
 
     def attempts(self, call: Call[_T], policy: RetryPolicy) -> Steps[_T]:
         """The attempts at ``call`` and the pauses between them, until one succeeds or ``policy`` gives up.
@@ -334,7 +351,19 @@ class _Transport:
             number += 1
 
 
-class Transport(_Transport):
+_transports: weakref.WeakSet[_Transport[Any]] = weakref.WeakSet()
+
+
+def _forget_connections() -> None:
+    for transport in list(_transports):
+        transport.forget_connections()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_connections)
+
+
+class Transport(_Transport[httpx.Client]):
     """Sends calls and sleeps in the calling thread; threads may share it."""
 
     def __init__(
@@ -347,11 +376,9 @@ class Transport(_Transport):
         random: Callable[[], float] = random_module.random,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        super().__init__(connection, clock, random, now)
+        super().__init__(connection, http is not None, clock, random, now)
         self._http = http
         self._sleep = sleep
-        self._lock = threading.Lock()
-        self._client: httpx.Client | None = None
 
     def run(self, call: Call[_T], policy: RetryPolicy) -> _T:
         """The result of ``call``; raises the ``ApiError`` of the last attempt."""
@@ -373,7 +400,10 @@ class Transport(_Transport):
 
     def close(self) -> None:
         """Closes the connections; the transport cannot be used afterwards."""
-        self._open_client().close()
+        with self._lock:
+            self._closed = True
+            if self._client is not None:
+                self._client.close()
 
     def _send(self, attempt: Attempt) -> _Response | ApiError:
         client = self._open_client()
@@ -392,13 +422,15 @@ class Transport(_Transport):
 
     def _open_client(self) -> httpx.Client:
         with self._lock:
+            if self._closed:
+                raise RuntimeError("the client is closed")
             if self._client is None:
                 http = self._http or BoundedTransport(**self._connection.options())
                 self._client = httpx.Client(transport=http, trust_env=False)
             return self._client
 
 
-class AsyncTransport(_Transport):
+class AsyncTransport(_Transport[httpx.AsyncClient]):
     """Sends calls and sleeps in one asyncio event loop."""
 
     def __init__(
@@ -411,10 +443,10 @@ class AsyncTransport(_Transport):
         random: Callable[[], float] = random_module.random,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        super().__init__(connection, clock, random, now)
+        super().__init__(connection, http is not None, clock, random, now)
         self._http = http
         self._sleep = sleep
-        self._client: httpx.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, call: Call[_T], policy: RetryPolicy) -> _T:
         """The result of ``call``; raises the ``ApiError`` of the last attempt."""
@@ -436,7 +468,24 @@ class AsyncTransport(_Transport):
 
     async def aclose(self) -> None:
         """Closes the connections; the transport cannot be used afterwards."""
-        await self._open_client().aclose()
+        self._stay_in_loop()
+        self._closed = True
+        if self._client is not None:
+            await self._client.aclose()
+
+    def forget_connections(self) -> None:
+        super().forget_connections()
+        self._loop = None
+
+    def _stay_in_loop(self) -> None:
+        """Raises RuntimeError in a second event loop: connections belong to the one that opened them."""
+        running = asyncio.get_running_loop()
+        with self._lock:
+            self._loop = self._loop or running
+        if self._loop is not running:
+            raise RuntimeError(
+                "an AsyncClient works in one event loop only: create one for each asyncio.run and each thread"
+            )
 
     async def _send(self, attempt: Attempt) -> _Response | ApiError:
         client = self._open_client()
@@ -453,6 +502,9 @@ class AsyncTransport(_Transport):
             return attempt.failed(failure)
 
     def _open_client(self) -> httpx.AsyncClient:
+        self._stay_in_loop()
+        if self._closed:
+            raise RuntimeError("the client is closed")
         if self._client is None:
             http = self._http or httpx.AsyncHTTPTransport(**self._connection.options())
             self._client = httpx.AsyncClient(transport=http, trust_env=False)

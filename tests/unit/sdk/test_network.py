@@ -4,17 +4,19 @@ import asyncio
 import contextlib
 import gzip
 import socket
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import httpcore
 import pytest
 
-from coreweave_inference import BrokenAnswer, RequestTimedOut, RetryPolicy, network, transport
+from coreweave_inference import AsyncClient, BrokenAnswer, RequestTimedOut, RetryPolicy, network, transport
 from coreweave_inference.transport import AsyncTransport, Call, Connection, Transport
 
 Script = Callable[[Callable[[bytes], None]], None]
@@ -28,9 +30,14 @@ class Server:
         self._script = script
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
-        self._open: list[socket.socket] = []
+        self._open: list[socket.socket] = []  # in the order in which they came
+        self.requests: list[bytes] = []
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._start(self._accept)
+
+    @property
+    def connections(self) -> int:
+        return len(self._open)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -55,7 +62,8 @@ class Server:
 
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection:
-            while connection.recv(65536):
+            while request := connection.recv(65536):
+                self.requests.append(request)
                 self._script(connection.sendall)
 
 
@@ -205,3 +213,58 @@ def test_decompressing_stops_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> No
         body.add(bomb)
     assert tracemalloc.get_traced_memory()[1] < 4 << 20
     tracemalloc.stop()
+
+
+def test_a_forked_child_opens_connections_of_its_own(serve: Serve) -> None:
+    server = serve(lambda send: send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"))
+    program = """if True:
+        import os, sys
+        from coreweave_inference import Client
+        client = Client("CW-SECRET-0123456789", endpoint=sys.argv[1])
+        for number in range(2):
+            client.capacity_claims.list()
+        child = os.fork()
+        client.capacity_claims.list()
+        if child:
+            _, status = os.waitpid(child, 0)
+            sys.exit(os.waitstatus_to_exitcode(status))
+        os._exit(0)
+    """
+    subprocess.run([sys.executable, "-c", program, server.endpoint], check=True, timeout=60)
+    assert len(server.requests) == 4
+    assert server.connections == 2
+
+
+def test_an_async_client_refuses_a_second_event_loop(serve: Serve) -> None:
+    server = serve(lambda send: send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"))
+    client = AsyncClient("CW-SECRET-0123456789", endpoint=server.endpoint)
+    errors: list[str] = []
+
+    async def first() -> None:
+        await client.capacity_claims.list()
+
+        def elsewhere() -> None:
+            for use in (client.capacity_claims.list, client.aclose):
+                try:
+                    asyncio.run(cast("Any", use()))
+                except RuntimeError as error:
+                    errors.append(str(error))
+
+        threads = [threading.Thread(target=elsewhere) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+        assert await client.capacity_claims.list() == []
+        await client.aclose()
+
+    asyncio.run(first())
+    assert len(errors) == 8
+    assert {error.partition(":")[0] for error in errors} == {"an AsyncClient works in one event loop only"}
+
+
+def test_a_closed_client_says_so() -> None:
+    one = Transport(Connection(endpoint="https://api.example", token="t" * 20, timeout=1))
+    one.close()
+    with pytest.raises(RuntimeError, match="the client is closed"):
+        one.run(Call("get", "GET", "/x", bytes), RetryPolicy())
