@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from .errors import ApiError, BrokenAnswer, ConnectionFailed
+from .errors import ApiError, BrokenAnswer, ConnectionFailed, ProxyFailed, UntrustedCertificate
 
 __all__ = ["RetryPolicy", "parse_retry_after"]
 
@@ -27,7 +27,7 @@ class RetryPolicy:
 
     - Every other code, HTTP 501, and redirects.
     - A 4xx response that is not the API's own, except 404, 408 and 429.
-    - An untrusted server certificate.
+    - An untrusted server certificate, and a proxy that refuses.
 
     A create without a client-chosen id could reserve capacity twice. It is retried only if the request
     certainly never reached the server, or the server rejected it with HTTP 429.
@@ -119,7 +119,9 @@ _KNOWN_FINAL_CODES = frozenset(
 
 def _is_transient(error: ApiError) -> bool:
     status = error.http_status
-    if status == 501 or (isinstance(error, ConnectionFailed) and error.untrusted):
+    if status == 501 or isinstance(error, UntrustedCertificate):
+        return False
+    if isinstance(error, ProxyFailed) and error.refused:
         return False
     if isinstance(error, BrokenAnswer) and status is not None and 300 <= status < 500:
         return status in _OUTAGE_STATUSES

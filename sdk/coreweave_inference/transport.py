@@ -36,7 +36,9 @@ from .errors import (
     ConnectionFailed,
     InvalidSetting,
     MissingToken,
+    ProxyFailed,
     RequestTimedOut,
+    UntrustedCertificate,
 )
 from .network import BoundedTransport, Proxy, proxy_for, time_limit, trusted_certificates
 from .retry import RetryPolicy, parse_retry_after
@@ -66,6 +68,7 @@ REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id", "x-trace
 _MARGIN = 0.05
 
 _log = logging.getLogger("coreweave_inference")
+_REFUSAL = re.compile(r"4(?!08|29)\d\d ")  # the status line with which a proxy refuses to connect
 _HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
 _C = TypeVar("_C", bound="httpx.Client | httpx.AsyncClient")
 _T = TypeVar("_T")
@@ -107,9 +110,9 @@ class Connection:
             "User-Agent": f"{agent} {self.user_agent}" if self.user_agent else agent,
         }
 
-    def options(self) -> dict[str, Any]:
+    def options(self, proxy: Proxy | None) -> dict[str, Any]:
         """How httpx opens connections; raises ``InvalidSetting`` if the environment prevents that."""
-        certificates, proxy = self.certificates(), self.proxy()
+        certificates = self.certificates()
         return {
             "verify": certificates,
             "trust_env": False,
@@ -222,7 +225,7 @@ class Attempt:
             location=headers.get("location"),
         )
 
-    def failed(self, failure: Exception) -> ApiError:
+    def failed(self, failure: Exception, proxy: Proxy | None) -> ApiError:
         """The error for a failure of the connection, without the failure: that holds the token."""
         host = urlsplit(self._connection.endpoint).netloc
         reason = " ".join(str(failure).split()) or type(failure).__name__
@@ -232,15 +235,15 @@ class Attempt:
             case _UnreadableError() | httpx.DecodingError():
                 return BrokenAnswer(f"the response cannot be decompressed: {reason}")
             case httpx.ConnectTimeout():
-                return _not_sent(f"could not connect to {host} within {self.timeout:g} s")
+                return _not_connected(f"{host} within {self.timeout:g} s", "", proxy)
             case httpx.PoolTimeout():
                 return _not_sent(f"no free connection to {host} within {self.timeout:g} s")
             case httpx.TimeoutException() | _TooSlowError() | TimeoutError():
                 return RequestTimedOut(f"no complete response from {host} within {self.timeout:g} s")
+            case httpx.ConnectError() if _is_about_trust(failure):
+                return UntrustedCertificate(f"the certificate of {host} is not trusted: {reason}")
             case httpx.ConnectError() | httpx.ProxyError() | httpx.UnsupportedProtocol():
-                error = _not_sent(f"could not connect to {host}: {reason}")
-                error.untrusted = _is_about_trust(failure)
-                return error
+                return _not_connected(host, reason, proxy)
             case _:
                 return ConnectionFailed(f"lost the connection to {host}: {reason}")
 
@@ -307,12 +310,17 @@ class _Transport(Generic[_C]):
         self._client: _C | None = None
         self._of_parent: list[_C] = []  # not closed, but kept: Python would close their sockets
         self._closed = False
+        self._proxy: Proxy | None = None
         _transports.add(self)
 
     @property
     def endpoint(self) -> str:
         """Where calls go, without a trailing slash."""
         return self._connection.endpoint
+
+    def _options(self) -> dict[str, Any]:
+        self._proxy = self._connection.proxy()
+        return self._connection.options(self._proxy)
 
     def forget_connections(self) -> None:
         """Leaves the connections to the parent process: a child must not use them too, or close them."""
@@ -418,14 +426,14 @@ class Transport(_Transport[httpx.Client]):
                     attempt.receive(chunk)
             return attempt.completed(response)
         except _FAILURES as failure:
-            return attempt.failed(failure)
+            return attempt.failed(failure, self._proxy)
 
     def _open_client(self) -> httpx.Client:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the client is closed")
             if self._client is None:
-                http = self._http or BoundedTransport(**self._connection.options())
+                http = self._http or BoundedTransport(**self._options())
                 self._client = httpx.Client(transport=http, trust_env=False)
             return self._client
 
@@ -499,14 +507,14 @@ class AsyncTransport(_Transport[httpx.AsyncClient]):
                         attempt.receive(chunk)
             return attempt.completed(response)
         except _FAILURES as failure:
-            return attempt.failed(failure)
+            return attempt.failed(failure, self._proxy)
 
     def _open_client(self) -> httpx.AsyncClient:
         self._stay_in_loop()
         if self._closed:
             raise RuntimeError("the client is closed")
         if self._client is None:
-            http = self._http or httpx.AsyncHTTPTransport(**self._connection.options())
+            http = self._http or httpx.AsyncHTTPTransport(**self._options())
             self._client = httpx.AsyncClient(transport=http, trust_env=False)
         return self._client
 
@@ -600,6 +608,17 @@ def _retry_after(response: _Response, error: ApiError, now: datetime) -> float |
             asked.append(delay)
     waits = (parse_retry_after(text, now) for text in asked)
     return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _not_connected(to: str, reason: str, proxy: Proxy | None) -> ConnectionFailed:
+    because = f": {reason}" if reason else ""
+    if proxy is None:
+        return _not_sent(f"could not connect to {to}{because}")
+    error = ProxyFailed(
+        f"could not connect to {to} through the proxy {proxy.location} ({proxy.source}){because}"
+    )
+    error.refused = _REFUSAL.match(reason) is not None
+    return error
 
 
 def _not_sent(message: str) -> ConnectionFailed:

@@ -16,7 +16,16 @@ from typing import Any, cast
 import httpcore
 import pytest
 
-from coreweave_inference import AsyncClient, BrokenAnswer, RequestTimedOut, RetryPolicy, network, transport
+from coreweave_inference import (
+    AsyncClient,
+    BrokenAnswer,
+    InvalidSetting,
+    ProxyFailed,
+    RequestTimedOut,
+    RetryPolicy,
+    network,
+    transport,
+)
 from coreweave_inference.transport import AsyncTransport, Call, Connection, Transport
 
 Script = Callable[[Callable[[bytes], None]], None]
@@ -268,3 +277,93 @@ def test_a_closed_client_says_so() -> None:
     one.close()
     with pytest.raises(RuntimeError, match="the client is closed"):
         one.run(Call("get", "GET", "/x", bytes), RetryPolicy())
+
+
+ENDPOINT = "https://api.example"
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Replaces what the environment says about proxies and certificates."""
+    names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+    for name in (*names, *map(str.lower, names), "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def replace(**variables: str) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return replace
+
+
+Environment = Callable[..., None]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "socks5h://127.0.0.1:1080"),
+        ("ALL_PROXY", "socks4://user:hunter2@127.0.0.1:1080"),
+        ("HTTPS_PROXY", "http://user:hunter2@a..b:3128"),
+        ("HTTPS_PROXY", "http://[hunter2"),
+        ("HTTPS_PROXY", "http://proxy.example:hunter2"),
+        ("https_proxy", "://"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+        ("SSL_CERT_FILE", "/dev/null"),
+        ("SSL_CERT_FILE", "/"),
+        ("SSL_CERT_DIR", "/nowhere"),
+        ("SSLKEYLOGFILE", "/nowhere/keys.log"),
+    ],
+)
+def test_a_broken_environment_is_one_line_with_the_variable(
+    ask: Ask, environment: Environment, variable: str, value: str
+) -> None:
+    environment(**{variable: value})
+    with pytest.raises(InvalidSetting) as caught:
+        ask(ENDPOINT)
+    assert str(caught.value).startswith(f"{variable}: ")
+    assert len(str(caught.value).splitlines()) == 1
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "no_proxy", "is_used"),
+    [
+        (ENDPOINT, "", True),
+        (ENDPOINT, "other.example, ::1, [fd00::1], fd00::/8, nonsense", True),
+        (ENDPOINT, "api.example", False),
+        (ENDPOINT, ".example", False),
+        (ENDPOINT, "*", False),
+        ("https://[fd00::1]", "[fd00::1]", False),
+        ("https://[fd00::1]:8443", "fd00::/8", False),
+        ("https://10.1.2.3", "10.0.0.0/8", False),
+        ("https://10.1.2.3", "192.168.0.0/16", True),
+        ("https://localhost", "", False),
+    ],
+)
+def test_no_proxy_exempts_names_addresses_and_networks(
+    environment: Environment, endpoint: str, no_proxy: str, is_used: bool
+) -> None:
+    environment(HTTPS_PROXY="proxy.example:3128", NO_PROXY=no_proxy)
+    proxy = Connection(endpoint=endpoint, token=None, timeout=1).proxy()
+    assert (proxy is not None) == is_used
+    if proxy is not None:
+        assert (proxy.location, proxy.source) == ("proxy.example:3128", "HTTPS_PROXY")
+
+
+@pytest.mark.parametrize(
+    ("status", "refused"), [("407 Proxy Authentication Required", True), ("502 Bad", False)]
+)
+def test_a_failing_proxy_is_named_and_a_refusal_is_final(
+    ask: Ask, serve: Serve, environment: Environment, status: str, refused: bool
+) -> None:
+    server = serve(lambda send: send(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()))
+    location = server.endpoint.removeprefix("http://")
+    environment(ALL_PROXY=f"http://user:hunter2@{location}")
+    with pytest.raises(ProxyFailed) as caught:
+        ask(ENDPOINT, timeout=5)
+    said = f"could not connect to api.example through the proxy {location} (ALL_PROXY): {status}"
+    assert said in str(caught.value)
+    assert caught.value.refused == refused
+    assert (caught.value.attempts == 1) == refused
