@@ -32,13 +32,16 @@ from coreweave_inference.errors import (
     ApiError,
     CoreweaveError,
     InvalidArgument,
+    InvalidSetting,
     NotFound,
     PermissionDenied,
+    RequestTimedOut,
     Unauthenticated,
+    UntrustedCertificate,
 )
 from coreweave_inference.settings import format_duration, parse_duration
 
-from .errors import InvalidReadiness, api_failure, described, held_resources, labelled, text
+from .errors import SLOW_API, InvalidReadiness, api_failure, described, held_resources, labelled, text
 from .identity import Declaration, is_made_by, key_of
 from .inputs import differing
 from .reads import MAXIMUM_AGE, reaching_back_to
@@ -52,7 +55,7 @@ PROGRESS_EVERY: Final = 15.0  # seconds after which progress is shown even if no
 _INSTANT: Final = 0.001  # seconds; shorter pauses are skipped
 _NAMED: Final = 10  # claims that a text names; it counts the others
 _LINE: Final = "\n" + " " * len("  Still reserved: ")
-_FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument)
+_FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument, InvalidSetting, UntrustedCertificate)
 
 
 @dataclass(frozen=True)
@@ -629,6 +632,8 @@ def _zone_reasons(claim: CapacityClaim) -> list[str]:
 
 
 def _outage(error: CoreweaveError) -> str:
+    if isinstance(error, RequestTimedOut):
+        return f"the API does not respond at the moment ({error.message}; {SLOW_API} to allow more)"
     if isinstance(error, ApiError):
         return f"the API does not respond at the moment ({error.code}: {error.message})"
     return f"the API does not respond at the moment ({error})"

@@ -22,9 +22,12 @@ from coreweave_inference import (
     CoreweaveError,
     MissingToken,
     NotFound,
+    RequestTimedOut,
     Unauthenticated,
     Unavailable,
+    UntrustedCertificate,
 )
+from coreweave_inference import InvalidSetting as UnusableSetting
 from pulumi_coreweave_inference import InvalidReadiness, InvalidSetting, Readiness
 from pulumi_coreweave_inference.identity import Declaration, key_of
 from pulumi_coreweave_inference.readiness import (
@@ -426,6 +429,23 @@ def test_a_refused_token_ends_the_wait_at_once() -> None:
     assert "token expired" in str(error)
     assert "Next: check that COREWEAVE_API_TOKEN or coreweave:token holds a token" in str(error)
     assert len(script.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [UnusableSetting("SSL_CERT_FILE: is missing"), UntrustedCertificate("expired")]
+)
+def test_an_unusable_setting_or_certificate_ends_the_wait_at_once(error: CoreweaveError) -> None:
+    (failure,), script, _, _ = wait_for(lambda _: error, goal())
+    assert isinstance(failure, pulumi.RunError)
+    assert "SSL_CERT_FILE" in str(failure)
+    assert len(script.calls) == 1
+
+
+def test_an_api_slower_than_an_attempt_is_told_with_the_variable() -> None:
+    at = lambda _: RequestTimedOut("no complete response from api.example within 10 s")  # noqa: E731
+    (error,), _, shown, _ = wait_for(at, goal(readiness=Readiness(timeout="2m")))
+    for told in (str(error), shown.lines[0]):
+        assert "within 10 s; set COREWEAVE_HTTP_TIMEOUT (or coreweave:httpTimeout), such as 60s" in told
 
 
 def test_progress_is_shown_on_change_and_at_least_every_fifteen_seconds() -> None:
