@@ -158,7 +158,7 @@ def validate_endpoint(url: str) -> str:
         raise InvalidEndpoint(f"the endpoint on {host} must not contain a user name or password")
     if not host or parts.scheme not in ("http", "https"):
         raise InvalidEndpoint(f"the endpoint must start with https:// and a host, such as {DEFAULT_ENDPOINT}")
-    if not is_host_name(host):
+    if not is_host_name(host) or ("[" in parts.netloc) != (":" in host):
         hint = "" if host.isascii() else "; write an international name in its ASCII form, xn--…"
         raise InvalidEndpoint(f"the endpoint's host {host!r} is neither a host name nor an IP address{hint}")
     if "?" in text or "#" in text:

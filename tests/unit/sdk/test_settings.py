@@ -106,12 +106,25 @@ def test_a_formatted_duration_parses_to_nearly_the_same_value(seconds: float) ->
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, abs=0.51, rel=0.05)
 
 
+@pytest.mark.parametrize("text", ["10000000000h", 1e12, "99999999999999999999s"])
+def test_a_duration_that_go_cannot_hold_is_rejected(text: str | float) -> None:
+    with pytest.raises(ValueError, match="longer than 292 years"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["0", "25h", "2562047h", "10000000000h", "soon"])
+def test_a_timeout_that_no_socket_takes_is_rejected_with_the_variable(text: str) -> None:
+    with pytest.raises(InvalidSetting, match=r"^COREWEAVE_HTTP_TIMEOUT: [^\n]+$"):
+        timeout_from({"COREWEAVE_HTTP_TIMEOUT": text})
+
+
 @pytest.mark.parametrize(
     ("url", "endpoint"),
     [
         ("https://api.coreweave.com", "https://api.coreweave.com"),
         (" HTTPS://API.coreweave.com/ ", "https://api.coreweave.com"),
         ("https://gateway.example:8443/coreweave//", "https://gateway.example:8443/coreweave"),
+        ("https://a_b.example./v-1.0/~x", "https://a_b.example./v-1.0/~x"),
         ("http://localhost:8080", "http://localhost:8080"),
         ("http://127.0.0.1:1/", "http://127.0.0.1:1"),
         ("http://127.9.9.9", "http://127.9.9.9"),
@@ -152,6 +165,20 @@ def test_https_and_loopback_http_are_accepted_and_normalized(url: str, endpoint:
         "https://api.core weave.com",
         "https://api.core\tweave.com",
         "https://api.core\nweave.com",
+        "https://a..b",
+        "https://.example",
+        "https://-a.example",
+        "https://\u2603.example",
+        "https://b\u00fccher.example",
+        "https://" + "a" * 64 + ".example",
+        "https://" + "a." * 127 + "example",
+        "https://1.2.3.999",
+        "https://a%41.example",
+        "https://[v1.x]",
+        "https://[fe80::1%25eth0]",
+        "https://api.coreweave.com/a%2",
+        "https://api.coreweave.com/../a",
+        "https://api.coreweave.com/\u2603",
     ],
 )
 def test_any_other_endpoint_is_rejected_without_showing_secrets(url: str) -> None:

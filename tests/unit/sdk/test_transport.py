@@ -137,6 +137,17 @@ def test_every_request_carries_token_and_agent(run: Run) -> None:
     assert str(seen[0].url) == "https://api.example/x?a=1%2B2"
 
 
+def test_an_endpoint_with_a_path_is_called_below_it(run: Run) -> None:
+    seen: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(str(request.url))
+        return httpx.Response(200)
+
+    run(handler, endpoint="https://api.example/coreweave")
+    assert seen == ["https://api.example/coreweave/x"]
+
+
 def test_a_netrc_does_not_replace_the_token(run: Run, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".netrc").write_text("machine api.example login other password other\n")
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
@@ -393,6 +404,8 @@ def test_a_token_with_the_bearer_prefix_is_rejected() -> None:
     "wrong",
     [
         *({"timeout": 0}, {"timeout": -1}, {"timeout": float("inf")}, {"timeout": float("nan")}),
+        *({"timeout": 86_401}, {"timeout": 1e300}),
+        *({"endpoint": "https://xn--a"}, {"endpoint": "https://xn--n3h.example"}),
         *({"user_agent": "a\nb"}, {"max_connections": 0}),
     ],
 )
