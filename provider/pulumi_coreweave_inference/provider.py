@@ -495,7 +495,7 @@ def _updated(
                 ],
             )
         )
-    claim = op.claims.update(claim_id, declared)
+    claim = op.claims.update(claim_id, claim.resources.changed_to(declared))
     op.reads.invalidate(claim_id)
     if differing(claim.resources.to_wire(), wanted):
         raise ClaimError(
