@@ -30,6 +30,7 @@ from .retry import RetryPolicy
 from .settings import (
     DEFAULT_ENDPOINT,
     DEFAULT_TIMEOUT,
+    Token,
     endpoint_from,
     timeout_from,
     token_from,
@@ -83,6 +84,7 @@ class Client:
         user_agent: str | None = None,
         max_connections: int = 32,
     ) -> None:
+        token = token and Token(token)  # which the frame of an error below does not show
         self._connection = _connection(token, endpoint, timeout, user_agent, max_connections)
         self._transport = Transport(self._connection, http=transport)
         self.capacity_claims: CapacityClaims = CapacityClaims(self._transport, retry)
@@ -131,6 +133,7 @@ class AsyncClient:
         user_agent: str | None = None,
         max_connections: int = 32,
     ) -> None:
+        token = token and Token(token)  # which the frame of an error below does not show
         self._connection = _connection(token, endpoint, timeout, user_agent, max_connections)
         self._transport = AsyncTransport(self._connection, http=transport)
         self.capacity_claims: AsyncCapacityClaims = AsyncCapacityClaims(self._transport, retry)

@@ -7,6 +7,7 @@ carries the API's code; any other 404 (a proxy's page, an empty body, JSON witho
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
@@ -34,7 +35,7 @@ from .errors import (
     UnknownCode,
 )
 
-__all__ = ["decode_error", "error_class", "excerpt", "redact"]
+__all__ = ["decode_error", "error_class", "excerpt", "redact", "without_token"]
 
 _DIGITS = 20
 _LEVELS = 50  # of nesting; the API's own errors have about six
@@ -45,10 +46,11 @@ def error_class(code: str) -> type[ApiError]:
     return _CLASSES.get(code, UnknownCode)
 
 
-def decode_error(http_status: int, body: bytes, *, operation: str) -> ApiError:
+def decode_error(http_status: int, body: bytes, *, operation: str, token: str = "") -> ApiError:
     """The exception for a response whose status is not 2xx, in either published form.
 
-    The caller adds ``attempts``, ``claim_id``, ``retry_after`` and a request id found in the headers.
+    A message that quotes the body leaves out the ``token``. The caller redacts everything else, and adds
+    ``attempts``, ``claim_id``, ``retry_after`` and a request id found in the headers.
     """
     if 300 <= http_status < 400:
         return BrokenAnswer(
@@ -63,15 +65,15 @@ def decode_error(http_status: int, body: bytes, *, operation: str) -> ApiError:
             return error_class(_CODE_OF_STATUS[http_status])(
                 "the response has no body", http_status=http_status, operation=operation
             )
-        return _not_the_api(http_status, body, operation)
+        return _not_the_api(http_status, excerpt(body, token), operation)
     form = response.get("error", response) if isinstance(response, dict) else response
     if not isinstance(form, dict):
-        return _not_the_api(http_status, body, operation)
+        return _not_the_api(http_status, excerpt(body, token), operation)
     code = _code(form.get("code")) or _known_code(form.get("status"))
     if code is None:
         # a gateway without a matching route answers like this, which must not read as "gone" or "none"
         if http_status == 404:
-            return _not_the_api(http_status, body, operation)
+            return _not_the_api(http_status, excerpt(body, token), operation)
         code = _code_of_status(http_status, operation)
     details = tuple(_details(form.get("details")))
     message = form.get("message")
@@ -118,20 +120,34 @@ def _encodable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def excerpt(body: bytes, limit: int = 120) -> str:
+def excerpt(body: bytes, token: str = "", limit: int = 120) -> str:
     """The start of a body on one line, for an error message."""
-    text = " ".join(body[: 4 * limit].decode("utf-8", "replace").split())
+    text = " ".join(body[: 4096 * limit].decode("utf-8", "replace").split())
     printable = "".join(character for character in text if character.isprintable())
+    # the token goes before the text is cut, or half of it could stay: a leak too
+    printable = without_token(printable, token)
     if not printable:
         return "no body" if not body else f"{len(body)} bytes"
     return printable if len(printable) <= limit else f"{printable[:limit]}…"
+
+
+def without_token(text: str, token: str) -> str:
+    """The text without the token, in whatever case, and with characters escaped as in JSON or in a URL."""
+    if not token:
+        return text
+    # a bounded number of backslashes: a server may send a million of them
+    either = (
+        rf"\\{{0,8}}(?:{re.escape(character)}|\\u00{ord(character):02x}|%{ord(character):02x})"
+        for character in token
+    )
+    return re.sub("".join(either), "[token]", text, flags=re.IGNORECASE)
 
 
 def redact(error: ApiError, token: str) -> None:
     """Removes the token from everything in ``error`` that the server may have echoed."""
 
     def clean(text: str) -> str:
-        return text.replace(token, "[token]")
+        return without_token(text, token)
 
     error.message = clean(error.message)
     error.args = (error.message,)
@@ -217,9 +233,9 @@ def _code_of_status(http_status: int, operation: str) -> str:
     return _CODE_OF_STATUS.get(http_status, "unknown")
 
 
-def _not_the_api(http_status: int, body: bytes, operation: str) -> BrokenAnswer:
+def _not_the_api(http_status: int, start: str, operation: str) -> BrokenAnswer:
     return BrokenAnswer(
-        f"not a response of the API: {excerpt(body)}",
+        f"not a response of the API: {start}",
         http_status=http_status,
         operation=operation,
     )

@@ -12,6 +12,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from .errors import InvalidEndpoint, InvalidSetting, InvalidToken
@@ -22,6 +23,7 @@ __all__ = [
     "ENDPOINT_VARIABLE",
     "TIMEOUT_VARIABLE",
     "TOKEN_VARIABLES",
+    "Token",
     "endpoint_from",
     "format_duration",
     "is_host_name",
@@ -43,10 +45,22 @@ ENDPOINT_VARIABLE = "COREWEAVE_API_ENDPOINT"
 TIMEOUT_VARIABLE = "COREWEAVE_HTTP_TIMEOUT"
 
 
+class Token(str):
+    """A token that neither a ``repr``, such as of the variables of a frame, nor a pickle shows."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'[token]'"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("an API token cannot be pickled or copied")
+
+
 def token_from(environment: Mapping[str, str] = os.environ) -> str | None:
     """The API token from COREWEAVE_API_TOKEN, then CW_API_TOKEN. A blank value counts as unset."""
     name = token_variable(environment)
-    return environment[name].strip() if name else None
+    return Token(environment[name].strip()) if name else None
 
 
 def token_variable(environment: Mapping[str, str] = os.environ) -> str | None:
@@ -54,8 +68,9 @@ def token_variable(environment: Mapping[str, str] = os.environ) -> str | None:
     return next((name for name in TOKEN_VARIABLES if environment.get(name, "").strip()), None)
 
 
-def validate_token(token: str) -> str:
+def validate_token(token: str) -> Token:
     """Returns the token; raises ``InvalidToken``, without showing it, if an HTTP header cannot carry it."""
+    token = Token(token)
     if token.lower().startswith("bearer "):
         raise InvalidToken("the API token must not include the prefix 'Bearer '")
     if not _TOKEN.fullmatch(token):

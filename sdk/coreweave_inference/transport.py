@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 from ._httpx import httpx
 from ._version import __version__
-from .decoding import decode_error, excerpt, redact
+from .decoding import decode_error, excerpt, redact, without_token
 from .errors import (
     ApiError,
     BrokenAnswer,
@@ -63,13 +63,18 @@ AsyncBaseTransport: TypeAlias = httpx.AsyncBaseTransport
 
 # 50,000 claims take about 30 MB
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+MAX_ERROR_BYTES = 1024 * 1024
 REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id", "x-trace-id")
 
 # seconds by which httpx's own timeouts, which know whether anything was sent, come before asyncio's
 _MARGIN = 0.05
 
+# seconds below which an attempt is not worth it: its timeout would hide why the last one failed
+_LEAST = 0.1
+
 _log = logging.getLogger("coreweave_inference")
 _REFUSAL = re.compile(r"4(?!08|29)\d\d ")  # the status line with which a proxy refuses to connect
+_ENCODING = re.compile(r"[a-z, ]{1,20}")
 _HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
 _C = TypeVar("_C", bound="httpx.Client | httpx.AsyncClient")
 _T = TypeVar("_T")
@@ -94,7 +99,7 @@ class Connection:
         if not readable:
             raise InvalidEndpoint(f"the endpoint's host {urlsplit(self.endpoint).hostname!r} is not valid")
         if self.token is not None:
-            validate_token(self.token)
+            object.__setattr__(self, "token", validate_token(self.token))
         if self.user_agent is not None and not _HEADER_TEXT.fullmatch(self.user_agent):
             raise InvalidSetting("user_agent must be printable ASCII")
         validate_timeout(self.timeout)
@@ -105,13 +110,10 @@ class Connection:
         raise TypeError("a Connection holds the API token and cannot be pickled or copied")
 
     def headers(self) -> dict[str, str]:
-        """The headers of every request; raises ``MissingToken`` without a token."""
-        if self.token is None:
-            raise MissingToken
+        """The headers of every request, but for the token."""
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         agent = f"coreweave-inference/{__version__} python/{version}"
         return {
-            "Authorization": f"Bearer {self.token}",
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
             "User-Agent": f"{agent} {self.user_agent}" if self.user_agent else agent,
@@ -199,10 +201,12 @@ class Attempt:
 
     def request(self, client: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """What to send; raises ``MissingToken`` without a token."""
+        if self._connection.token is None:
+            raise MissingToken
         headers = self._connection.headers()
         if self._call.body is not None:
             headers["Content-Type"] = "application/json"
-        return client.build_request(
+        request = client.build_request(
             self._call.method,
             self._connection.endpoint + self._call.path,
             params=self._call.query,
@@ -210,10 +214,14 @@ class Attempt:
             headers=headers,
             timeout=self.timeout,
         )
+        # httpx hides it in the repr of its headers, unlike a dict, which a frame could show
+        request.headers["Authorization"] = f"Bearer {self._connection.token}"
+        return request
 
     def begin(self, response: httpx.Response) -> None:
         """Reads the headers; raises if the body that they announce cannot be read."""
-        self._body.begin(response.headers.get("content-encoding", ""))
+        limit = MAX_RESPONSE_BYTES if response.is_success else MAX_ERROR_BYTES
+        self._body.begin(response.headers.get("content-encoding", ""), limit)
 
     def receive(self, chunk: bytes) -> None:
         """Adds a chunk of the body; raises if the body is too large, or if the time is over."""
@@ -238,7 +246,7 @@ class Attempt:
         reason = " ".join(str(failure).split()) or type(failure).__name__
         match failure:
             case _TooLargeError():
-                return BrokenAnswer(f"the response is larger than {MAX_RESPONSE_BYTES >> 20} MiB")
+                return BrokenAnswer(f"the response is larger than {reason}")
             case _UnreadableError() | httpx.DecodingError():
                 return BrokenAnswer(f"the response cannot be decompressed: {reason}")
             case httpx.ConnectTimeout():
@@ -262,19 +270,22 @@ class _Body:
         self._unpacker: zlib._Decompress | None = None
         self._chunks: list[bytes] = []
         self._size = 0
+        self._limit = 0
 
-    def begin(self, encoding: str) -> None:
+    def begin(self, encoding: str, limit: int) -> None:
         """Raises unless the body is plain, or compressed with gzip once."""
+        self._limit = limit
         match encoding.strip().lower():
             case "" | "identity":
                 pass
             case "gzip" | "x-gzip":
                 self._unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
             case other:
-                raise _UnreadableError(f"its encoding is {excerpt(other.encode())}, not gzip")
+                shown = other if _ENCODING.fullmatch(other) else "unknown"
+                raise _UnreadableError(f"its encoding is {shown}, not gzip")
 
     def add(self, chunk: bytes) -> None:
-        room = MAX_RESPONSE_BYTES + 1 - self._size
+        room = self._limit + 1 - self._size
         if self._unpacker is not None:
             try:
                 chunk = self._unpacker.decompress(chunk, room)
@@ -284,8 +295,8 @@ class _Body:
                 raise _UnreadableError("it goes on after its end")
         self._chunks.append(chunk)
         self._size += len(chunk)
-        if self._size > MAX_RESPONSE_BYTES:
-            raise _TooLargeError
+        if self._size > self._limit:
+            raise _TooLargeError(f"{self._limit >> 20} MiB")
 
     def complete(self) -> bytes:
         if self._unpacker is not None and self._size and not self._unpacker.eof:
@@ -342,6 +353,7 @@ class _Transport(Generic[_C]):
         Returns what ``call`` reads from the response; raises the ``ApiError`` of the last attempt.
         """
         longest = self._connection.timeout
+        least = min(longest, _LEAST)
         started = self._clock()
         # the first attempt always gets its full timeout, whatever the deadline
         timeout, number = longest, 1
@@ -358,11 +370,12 @@ class _Transport(Generic[_C]):
                 error=outcome,
                 random=self._random(),
             )
-            if wait is None:
+            left = started + policy.deadline - self._clock()
+            if wait is None or left - wait < least:
                 raise outcome
             _log.info("%s; retrying in %.1f s", outcome, wait)
             yield Pause(wait)
-            timeout = max(0.001, min(longest, started + policy.deadline - self._clock()))
+            timeout = max(least, min(longest, started + policy.deadline - self._clock()))
             number += 1
 
 
@@ -434,6 +447,8 @@ class Transport(_Transport[httpx.Client]):
             return attempt.completed(response)
         except _FAILURES as failure:
             return attempt.failed(failure, self._proxy)
+        except BaseException as failure:  # noqa: BLE001  # it is raised again
+            raise _without_frames(failure) from None
 
     def _open_client(self) -> httpx.Client:
         with self._lock:
@@ -515,6 +530,8 @@ class AsyncTransport(_Transport[httpx.AsyncClient]):
             return attempt.completed(response)
         except _FAILURES as failure:
             return attempt.failed(failure, self._proxy)
+        except BaseException as failure:  # noqa: BLE001  # it is raised again
+            raise _without_frames(failure) from None
 
     def _open_client(self) -> httpx.AsyncClient:
         self._stay_in_loop()
@@ -527,7 +544,7 @@ class AsyncTransport(_Transport[httpx.AsyncClient]):
 
 
 class _TooLargeError(Exception):
-    """The response is larger than MAX_RESPONSE_BYTES."""
+    """The response is larger than its limit, which the text says."""
 
 
 class _UnreadableError(Exception):
@@ -583,19 +600,17 @@ def _outcome(
 
 
 def _read(call: Call[_T], response: _Response, token: str) -> _Success[_T] | ApiError:
-    # now, before an excerpt could cut the token in two: half a token is a leak too
-    body = response.body.replace(token.encode(), b"[token]")
     if 200 <= response.http_status < 300:
         try:
             return _Success(call.read(b"{}" if response.http_status == 204 else response.body))
         except UnexpectedAnswer as unexpected:
             reason = str(unexpected)
         except ValueError:
-            reason = f"not a valid {call.operation} response: {excerpt(body)}"
+            reason = f"not a valid {call.operation} response: {excerpt(response.body, token)}"
         return BrokenAnswer(reason, http_status=response.http_status)
-    error = decode_error(response.http_status, body, operation=call.operation)
+    error = decode_error(response.http_status, response.body, operation=call.operation, token=token)
     if 300 <= response.http_status < 400 and response.location:
-        error.message += f"; {_target(response.location.replace(token, ''))}"
+        error.message += f"; {_target(without_token(response.location, token))}"
     return error
 
 
@@ -632,6 +647,12 @@ def _not_sent(message: str) -> ConnectionFailed:
     error = ConnectionFailed(message)
     error.sent = False
     return error
+
+
+def _without_frames(failure: BaseException) -> BaseException:
+    """An interruption or a bug, without the frames of httpx, whose variables hold the token."""
+    failure.__context__ = failure.__cause__ = None
+    return failure.with_traceback(None)
 
 
 def _is_about_trust(failure: BaseException | None) -> bool:

@@ -1,7 +1,9 @@
 """Settings from the environment, durations, and the endpoints that are safe for a token."""
 
 import contextlib
+import copy
 import math
+import pickle
 
 import pytest
 from hypothesis import given
@@ -33,6 +35,15 @@ def test_the_token_comes_from_the_first_variable_that_is_not_blank(
     environment: dict[str, str], token: str | None
 ) -> None:
     assert token_from(environment) == token
+
+
+def test_a_token_is_in_no_repr_and_no_pickle() -> None:
+    token = token_from({"COREWEAVE_API_TOKEN": "s3cret"})
+    assert token == "s3cret"
+    assert repr([token]) == "['[token]']"
+    for give in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be pickled or copied"):
+            give([token] if give is copy.deepcopy else token)
 
 
 def test_a_blank_endpoint_or_timeout_counts_as_unset() -> None:

@@ -11,7 +11,9 @@ import ssl
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
+from time import perf_counter
 from typing import Any
 
 import httpx
@@ -19,7 +21,9 @@ import pytest
 
 from coreweave_inference import (
     ApiError,
+    AsyncClient,
     BrokenAnswer,
+    Client,
     ConnectionFailed,
     InvalidSetting,
     InvalidToken,
@@ -317,6 +321,26 @@ def test_a_response_beyond_the_size_limit_is_abandoned(run: Run, monkeypatch: py
         run(responding(httpx.Response(200, content=b"x" * 1001)))
 
 
+def test_an_error_has_a_smaller_limit_than_a_list(run: Run) -> None:
+    body = b" " * transport.MAX_ERROR_BYTES + b'{"code": 5}'
+    with pytest.raises(BrokenAnswer, match="the response is larger than 1 MiB"):
+        run(responding(httpx.Response(404, content=body)))
+    assert len(run(responding(httpx.Response(200, content=body)))) == len(body)
+
+
+def test_the_last_error_is_not_an_attempt_without_time(run: Run) -> None:
+    time = Time()
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert request.extensions["timeout"]["read"] >= 0.1
+        time.now += 0.01
+        return httpx.Response(503, json={"code": 14, "message": "down"})
+
+    with pytest.raises(Unavailable, match="down"):
+        run(handler, time=time, policy=RetryPolicy(deadline=0.3, initial=0.1, multiplier=1))
+    assert time.now - 1000 <= 0.3
+
+
 def test_a_response_that_trickles_in_is_abandoned_at_the_deadline() -> None:
     time = Time()
 
@@ -346,7 +370,17 @@ def test_retries_are_logged_without_the_token(run: Run, caplog: pytest.LogCaptur
     assert TOKEN not in caplog.text
 
 
+ESCAPED = "".join(f"\\u{ord(character):04x}" for character in TOKEN).encode()
 ECHOES: list[httpx.Response | Exception] = [
+    httpx.Response(200, content=b'{"a": "' + ESCAPED + b'"}'),
+    httpx.Response(502, content=b"<" + ESCAPED.replace(b"\\", b"\\\\")),
+    httpx.Response(502, content=TOKEN.replace("-", "%2D").encode()),
+    httpx.Response(502, content=TOKEN.lower().encode()),
+    httpx.Response(502, content=TOKEN.encode("utf-16")),
+    httpx.Response(502, content=b"<" + TOKEN.replace("-", "\\-").encode()),
+    httpx.Response(404, content=b'{"error": "' + ESCAPED + b'"}'),
+    httpx.Response(418, content=b'{"code": "' + ESCAPED + b'"}'),
+    httpx.Response(302, headers={"Location": f"https://{TOKEN.replace('0', '%30')}.example"}),
     httpx.Response(401, json={"code": 16, "message": f"bad token {TOKEN}"}),
     httpx.Response(
         400,
@@ -374,15 +408,65 @@ ECHOES: list[httpx.Response | Exception] = [
 @pytest.mark.parametrize("response", ECHOES, ids=lambda response: str(response)[:20])
 def test_no_error_holds_the_token_or_the_request(run: Run, response: httpx.Response | Exception) -> None:
     with pytest.raises(ApiError) as caught:
-        run(responding(response), policy=RetryPolicy(deadline=0))
+        run(responding(response), sent=call(read=int), policy=RetryPolicy(deadline=0))
     error = caught.value
-    leaks = (TOKEN.lower(), TOKEN[:10].lower())
+    leaks = (TOKEN.lower(), TOKEN[:10].lower(), "secret", "\\u0043")
     shown = [str(error), repr(error), repr(error.args), repr(vars(error))]
     shown += ["".join(traceback.format_exception(error)), repr(pickle.dumps(error))]
     assert not [text for text in shown if any(leak in text.lower() for leak in leaks)]
     assert error.__cause__ is None
     assert error.__context__ is None
     gc.collect()
+
+
+def test_redacting_a_million_backslashes_is_quick(run: Run) -> None:
+    began = perf_counter()
+    with pytest.raises(BrokenAnswer):
+        run(responding(httpx.Response(502, content=b"\\" * 1_000_000)), policy=RetryPolicy(deadline=0))
+    assert perf_counter() - began < 20
+
+
+def frames(error: BaseException) -> Iterator[str]:
+    """The variables of all frames that an error, or one before it, passed through."""
+    seen: BaseException | None = error
+    while seen is not None:
+        for frame, _ in traceback.walk_tb(seen.__traceback__):
+            if frame.f_code.co_filename != __file__:
+                for value in frame.f_locals.values():
+                    with suppress(AttributeError):  # a client that was never complete has no repr
+                        yield repr(value)
+        seen = seen.__cause__ or seen.__context__
+
+
+class _Stopped(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    "failure", [_Stopped(), KeyboardInterrupt(), AttributeError("a bug"), httpx.ReadError("x")]
+)
+def test_no_frame_of_a_failure_shows_the_token(run: Run, failure: BaseException) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        headers = dict(request.headers)
+        assert headers
+        raise failure
+
+    with pytest.raises((type(failure), ApiError)) as caught:
+        run(handler, policy=RetryPolicy(deadline=0))
+    assert not [text for text in frames(caught.value) if TOKEN in text]
+
+
+@pytest.mark.parametrize("make", [Client, AsyncClient])
+def test_no_frame_of_a_refused_setting_shows_the_token(make: Callable[..., object]) -> None:
+    for wrong in (
+        {"endpoint": "https://a..b"},
+        {"timeout": 0},
+        {"user_agent": "\n"},
+        {"token": f"Bearer {TOKEN}"},
+    ):
+        with pytest.raises(InvalidSetting) as caught:
+            make(**{"token": TOKEN, **wrong})
+        assert not [text for text in frames(caught.value) if TOKEN in text]
 
 
 @pytest.mark.parametrize("token", ["a\nX-Evil: 1", "a\n", "a b", "tökén", "a\x00", "a\x7f"])
