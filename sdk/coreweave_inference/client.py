@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from builtins import list as List  # noqa: N812 - the method `list` shadows the type below
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import NoReturn, Self, TypeAlias, TypeVar
@@ -176,6 +176,11 @@ class CapacityClaims:
         self._transport = transport
         self._operations = _Operations(transport, retry)
 
+    @property
+    def clock_skew(self) -> timedelta:
+        """How far the clock of the API is ahead of this machine's, as the last response showed it."""
+        return self._transport.clock_skew
+
     def create(
         self,
         name: str,
@@ -230,6 +235,11 @@ class AsyncCapacityClaims:
     def __init__(self, transport: AsyncTransport, retry: RetryPolicy) -> None:
         self._transport = transport
         self._operations = _Operations(transport, retry)
+
+    @property
+    def clock_skew(self) -> timedelta:
+        """How far the clock of the API is ahead of this machine's, as the last response showed it."""
+        return self._transport.clock_skew
 
     async def create(
         self,

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 
 from .errors import ApiError, BrokenAnswer, ConnectionFailed, ProxyFailed, UntrustedCertificate
 
-__all__ = ["RetryPolicy", "parse_retry_after"]
+__all__ = ["RetryPolicy", "parse_http_date", "parse_retry_after"]
 
 
 @dataclass(frozen=True)
@@ -78,20 +78,25 @@ class RetryPolicy:
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
     """Parses "120", an HTTP date or a protobuf duration ("1.5s") into seconds from ``now``.
 
-    A date in the past is 0. Returns None if the value is missing or unreadable.
+    ``now`` is the date of the response itself, if it has one: clocks differ. A date in the past is 0. Returns
+    None if the value is missing or unreadable.
     """
     if not isinstance(value, str):
         return None
     text = value.strip()
     if _SECONDS.fullmatch(text):
         return float(text.removesuffix("s"))
+    date = parse_http_date(text)
+    return None if date is None else max(0.0, (date - now).total_seconds())
+
+
+def parse_http_date(value: str | None) -> datetime | None:
+    """Parses the date of a header, without a zone in UTC. Returns None if it is missing or unreadable."""
     try:
-        date = parsedate_to_datetime(text)
+        date = parsedate_to_datetime(value or "")
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - now).total_seconds())
 
 
 _RETRYABLE_CODES = frozenset(

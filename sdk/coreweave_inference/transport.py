@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -42,7 +42,7 @@ from .errors import (
     UntrustedCertificate,
 )
 from .network import BoundedTransport, Proxy, proxy_for, time_limit, trusted_certificates
-from .retry import RetryPolicy, parse_retry_after
+from .retry import RetryPolicy, parse_http_date, parse_retry_after
 from .settings import is_loopback, validate_timeout, validate_token
 
 __all__ = [
@@ -238,6 +238,7 @@ class Attempt:
             retry_after=headers.get("retry-after"),
             request_id=next((headers[name] for name in REQUEST_ID_HEADERS if name in headers), None),
             location=headers.get("location"),
+            date=parse_http_date(headers.get("date")),
         )
 
     def failed(self, failure: Exception, proxy: Proxy | None) -> ApiError:
@@ -329,6 +330,8 @@ class _Transport(Generic[_C]):
         self._of_parent: list[_C] = []  # not closed, but kept: Python would close their sockets
         self._closed = False
         self._proxy: Proxy | None = None
+        self.clock_skew = timedelta()
+        """How far the clock of the API is ahead of this machine's, as the last response showed it."""
         _transports.add(self)
 
     @property
@@ -359,7 +362,10 @@ class _Transport(Generic[_C]):
         timeout, number = longest, 1
         while True:
             arrived = yield Attempt(self._connection, call, timeout, self._clock)
-            outcome = _outcome(call, arrived, self._connection.token or "", self._now())
+            now = self._now()
+            if isinstance(arrived, _Response) and arrived.date is not None:
+                self.clock_skew = arrived.date - now
+            outcome = _outcome(call, arrived, self._connection.token or "", now)
             if isinstance(outcome, _Success):
                 return outcome.value
             outcome.attempts = number
@@ -573,6 +579,7 @@ class _Response:
     retry_after: str | None
     request_id: str | None
     location: str | None
+    date: datetime | None
 
 
 @dataclass(frozen=True)
@@ -591,7 +598,7 @@ def _outcome(
         if isinstance(read, _Success):
             return read
         error = read
-        error.retry_after = _retry_after(arrived, error, now)
+        error.retry_after = _retry_after(arrived, error, arrived.date or now)
         error.request_id = arrived.request_id or error.request_id
     error.operation = call.operation
     error.claim_id = call.claim_id

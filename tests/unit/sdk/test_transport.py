@@ -12,7 +12,8 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from time import perf_counter
 from typing import Any
 
@@ -214,6 +215,29 @@ def test_retry_after_is_honored_in_the_header_and_in_details(run: Run) -> None:
     )
     run(handler, time=time)
     assert time.slept == [2.25, 5.5, 4.0]
+
+
+@pytest.mark.parametrize("off", [timedelta(days=-30), timedelta(seconds=-40), timedelta(days=3)])
+def test_a_retry_after_date_is_read_against_the_date_of_the_response(run: Run, off: timedelta) -> None:
+    time = Time()
+    sent = format_datetime(NOW + off, usegmt=True)
+    until = format_datetime(NOW + off + timedelta(seconds=2), usegmt=True)
+    handler = responding(
+        httpx.Response(429, headers={"Date": sent, "Retry-After": until}),
+        httpx.Response(429, headers={"Date": "noon", "Retry-After": "Sat, 01 Aug 2026 12:00:05 GMT"}),
+        httpx.Response(200),
+    )
+    run(handler, time=time)
+    assert time.slept == [2.25, 5.5]
+
+
+def test_the_clock_of_the_api_is_known_after_a_response() -> None:
+    sent = format_datetime(NOW - timedelta(days=9), usegmt=True)
+    http = httpx.MockTransport(lambda _: httpx.Response(200, headers={"Date": sent}))
+    one = Transport(connection(), http=http, now=lambda: NOW)
+    assert one.clock_skew == timedelta()
+    one.run(call(), RetryPolicy())
+    assert one.clock_skew == timedelta(days=-9)
 
 
 def test_a_retry_after_beyond_the_limit_is_raised_at_once(run: Run) -> None:
