@@ -173,7 +173,7 @@ def validate_endpoint(url: str) -> str:
         raise InvalidEndpoint(f"the endpoint on {host} must not contain a user name or password")
     if not host or parts.scheme not in ("http", "https"):
         raise InvalidEndpoint(f"the endpoint must start with https:// and a host, such as {DEFAULT_ENDPOINT}")
-    if not is_host_name(host) or ("[" in parts.netloc) != (":" in host):
+    if not is_host_name(host) or _is_bad_punycode(text, host) or ("[" in parts.netloc) != (":" in host):
         hint = "" if host.isascii() else "; write an international name in its ASCII form, xn--…"
         raise InvalidEndpoint(f"the endpoint's host {host!r} is neither a host name nor an IP address{hint}")
     if "?" in text or "#" in text:
@@ -191,6 +191,18 @@ def validate_endpoint(url: str) -> str:
     if port is not None:
         location = f"{location}:{port}"
     return f"{parts.scheme}://{location}{parts.path}".rstrip("/")
+
+
+def _is_bad_punycode(url: str, host: str) -> bool:
+    """Whether the host is an international name in ASCII form that httpx, which decodes it, does not take."""
+    if "xn--" not in host:
+        return False
+    from ._httpx import httpx  # needed for such a name only
+
+    try:
+        return not httpx.URL(url).host
+    except ValueError:
+        return True
 
 
 def is_host_name(host: str) -> bool:

@@ -34,7 +34,6 @@ from .errors import (
     ApiError,
     BrokenAnswer,
     ConnectionFailed,
-    InvalidEndpoint,
     InvalidSetting,
     MissingToken,
     ProxyFailed,
@@ -92,12 +91,6 @@ class Connection:
     max_connections: int = 32
 
     def __post_init__(self) -> None:
-        try:
-            readable = bool(httpx.URL(self.endpoint).host)  # decodes international names
-        except (ValueError, httpx.InvalidURL):
-            readable = False
-        if not readable:
-            raise InvalidEndpoint(f"the endpoint's host {urlsplit(self.endpoint).hostname!r} is not valid")
         if self.token is not None:
             object.__setattr__(self, "token", validate_token(self.token))
         if self.user_agent is not None and not _HEADER_TEXT.fullmatch(self.user_agent):

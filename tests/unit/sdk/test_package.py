@@ -44,6 +44,7 @@ def test_httpx_is_imported_in_one_module_for_those_that_connect() -> None:
     assert {name: found for name, found in importing.items() if found} == {
         "_httpx.py": ["httpx"],
         "network.py": ["._httpx"],
+        "settings.py": ["._httpx"],
         "transport.py": ["._httpx"],
     }
 
