@@ -460,7 +460,8 @@ class _Program:
     @cached_property
     def poller(self) -> Poller:
         """Waits for all claims. Raises `InvalidSetting`."""
-        return Poller(self._reader, asyncio.get_event_loop().time, settings=self.settings)
+        clock = asyncio.get_event_loop().time
+        return Poller(self._reader, clock, settings=self.settings, close=self._close)
 
     @cached_property
     def participants(self) -> Participants:
@@ -496,6 +497,12 @@ class _Program:
                 user_agent=USER_AGENT,
             )
         return self._client.capacity_claims
+
+    async def _close(self) -> None:
+        """Close the client; the next read opens another one."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
 
 
 _PROGRAM: Final = "_coreweave_inference_program"

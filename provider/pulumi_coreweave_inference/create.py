@@ -323,7 +323,7 @@ class Creation:
         raise self._deletion_pending(claim)
 
     def _adopt(self, claim: CapacityClaim) -> Created | _Then:
-        declared = self._declaration.resources
+        declared = claim.resources.changed_to(self._declaration.resources)
         scaled = claim.resources.instance_count != declared.instance_count
         try:
             return Created(self._claims.update(claim.id, declared), adopted=True, scaled=scaled)

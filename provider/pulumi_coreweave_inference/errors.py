@@ -32,11 +32,15 @@ from coreweave_inference.errors import (
     MissingToken,
     NotFound,
     PermissionDenied,
+    ProxyFailed,
+    RequestTimedOut,
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
+    UntrustedCertificate,
     WrongEndpoint,
 )
+from coreweave_inference.errors import InvalidSetting as UnusableSetting
 
 from .inputs import program_spelling
 
@@ -47,6 +51,7 @@ MISSING_TOKEN: Final = (
     "no API token: set COREWEAVE_API_TOKEN (or CW_API_TOKEN) in the environment, "
     "or run `pulumi config set --secret coreweave:token`"
 )
+SLOW_API: Final = "set COREWEAVE_HTTP_TIMEOUT (or coreweave:httpTimeout), such as 60s,"
 
 
 class ClaimError(pulumi.RunError):
@@ -94,6 +99,36 @@ MEANINGS: Final = (
         "the endpoint does not serve the API",
         "check COREWEAVE_API_ENDPOINT or coreweave:endpoint; the default is the real API",
         "check COREWEAVE_API_ENDPOINT; the default is the real API",
+    ),
+    Meaning(
+        (UnusableSetting,),
+        "a setting of this machine cannot be used",
+        "correct it, then run the same command again",
+        "correct it, then run the same command again",
+    ),
+    Meaning(
+        (UntrustedCertificate,),
+        "the certificate of the endpoint is not trusted",
+        "if your network has certificates of its own, set SSL_CERT_FILE to a file that holds them; otherwise "
+        "check COREWEAVE_API_ENDPOINT (or coreweave:endpoint), and the clock of this machine",
+        "if your network has certificates of its own, set SSL_CERT_FILE to a file that holds them; otherwise "
+        "check COREWEAVE_API_ENDPOINT, and the clock of this machine",
+    ),
+    Meaning(
+        (ProxyFailed,),
+        "the proxy does not connect to the API",
+        "check the proxy's address and password in the variable named above; NO_PROXY names hosts that need "
+        "no proxy. Then run the same command again",
+        "check the proxy's address and password in the variable named above; NO_PROXY names hosts that need "
+        "no proxy",
+    ),
+    Meaning(
+        (RequestTimedOut,),
+        "the API did not respond in time",
+        f"if that repeats, the API may be slower than the timeout of one attempt: {SLOW_API} to allow more. "
+        "Then run the same command again; nothing is done twice",
+        "if that repeats, the API may be slower than the timeout of one attempt: set COREWEAVE_HTTP_TIMEOUT, "
+        "such as 60s, to allow more",
     ),
     Meaning(
         (ConnectionFailed,),

@@ -154,11 +154,11 @@ def _only(found: list[api.CapacityClaim], name: str) -> api.CapacityClaim:
 
 
 def _ask(doing: str, call: Callable[[api.Client], T]) -> T:
-    with program_settings().client() as client:
-        try:
+    try:
+        with program_settings().client() as client:
             return call(client)
-        except CoreweaveError as error:
-            raise lookup_failure(doing, error) from None
+    except CoreweaveError as error:
+        raise lookup_failure(doing, error) from None
 
 
 def _result(claim: api.CapacityClaim) -> GetCapacityClaimResult:

@@ -14,7 +14,12 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from coreweave_inference.errors import CoreweaveError, Unauthenticated
+from coreweave_inference.errors import (
+    CoreweaveError,
+    InvalidSetting,
+    Unauthenticated,
+    UntrustedCertificate,
+)
 
 from .delete_guard import DeleteGuard
 from .errors import ClaimError, labelled, lookup_failure, text
@@ -182,8 +187,9 @@ class Operation:
             return self.claims.parameters(retry=self.brief)
         except CoreweaveError as error:
             failure = lookup_failure("looking up what the API offers", error)
-            refused = self.settings.catalogue is None and isinstance(error, Unauthenticated)
-            if self.settings.catalogue == "error" or refused:
+            # an outage may be over at the update; these are not
+            lasts = isinstance(error, (Unauthenticated, InvalidSetting, UntrustedCertificate))
+            if self.settings.catalogue == "error" or (self.settings.catalogue is None and lasts):
                 raise failure from None
             self.warn(f"zones and instance types are not checked: {failure}")
             return None

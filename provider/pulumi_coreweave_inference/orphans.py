@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .operation import Operation
 
 RECENT: Final = timedelta(days=7)
+_CLOCKS_DIFFER: Final = timedelta(hours=1)
 LIST_LAG: Final = 5.0  # seconds after which a list shows a new claim; assumed
 _CLEAR_FIRST: Final = (
     "if Pulumi warns of pending operations, run `pulumi refresh --clear-pending-creates` first"
@@ -101,11 +102,18 @@ def find_orphans(op: Operation, namespace: str, lists_complete_at: float) -> lis
 
 
 def recently_listed(op: Operation) -> list[CapacityClaim]:
-    """The claims of the organization that changed in the last days.
+    """The claims of the organization that changed in the last days, by the clock of the API.
 
     Listing all of them would cost too much for a warning.
     """
-    return op.claims.list(updated_after=op.clock.today() - RECENT, retry=op.brief)
+
+    def listed(skew: timedelta) -> list[CapacityClaim]:
+        return op.claims.list(updated_after=op.clock.today() + skew - RECENT, retry=op.brief)
+
+    skew = op.claims.clock_skew
+    claims = listed(skew)
+    # The first response may be the first to show that the clock of this machine is ahead.
+    return listed(op.claims.clock_skew) if skew - op.claims.clock_skew > _CLOCKS_DIFFER else claims
 
 
 def orphan_warning(declaration: Declaration, claim: CapacityClaim) -> str:

@@ -513,7 +513,7 @@ def _updated(op: Operation, claim_id: str, olds: Mapping[str, Any], news: Mappin
                 ],
             )
         )
-    claim = _patched(op, claim_id, declared, stale=stale)
+    claim = _patched(op, claim_id, claim.resources.changed_to(declared), stale=stale)
     op.reads.invalidate(claim_id)
     if differing(claim.resources.to_wire(), wanted):
         raise ClaimError(

@@ -18,7 +18,7 @@ import contextlib
 import enum
 import shlex
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -32,13 +32,16 @@ from coreweave_inference.errors import (
     ApiError,
     CoreweaveError,
     InvalidArgument,
+    InvalidSetting,
     NotFound,
     PermissionDenied,
+    RequestTimedOut,
     Unauthenticated,
+    UntrustedCertificate,
 )
 from coreweave_inference.settings import format_duration, parse_duration
 
-from .errors import InvalidReadiness, api_failure, described, held_resources, labelled, text
+from .errors import SLOW_API, InvalidReadiness, api_failure, described, held_resources, labelled, text
 from .identity import Declaration, has_default_name, is_made_by, key_of
 from .inputs import differing
 from .reads import MAXIMUM_AGE, reaching_back_to
@@ -52,7 +55,7 @@ PROGRESS_EVERY: Final = 15.0  # seconds after which progress is shown even if no
 _INSTANT: Final = 0.001  # seconds; shorter pauses are skipped
 _NAMED: Final = 10  # claims that a text names; it counts the others
 _LINE: Final = "\n" + " " * len("  Still reserved: ")
-_FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument)
+_FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument, InvalidSetting, UntrustedCertificate)
 
 
 @dataclass(frozen=True)
@@ -357,8 +360,11 @@ class Poller:
         clock: Callable[[], float],
         pause: Callable[[asyncio.Event, float], Awaitable[None]] | None = None,
         settings: Settings = Settings(),  # noqa: B008 - frozen
+        close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._reader = reader
+        self._close = close
+        self._reading = 0  # tasks that use what `reader` returns; `close` is called when there is none
         self._clock = clock
         self._pause = pause or _pause
         self._settings = settings
@@ -419,16 +425,31 @@ class Poller:
     async def _peek_at_all(self) -> Mapping[str, CapacityClaim]:
         await self._pause(asyncio.Event(), FIRST_LOOK)
         goals, self._to_peek_at, self._peek_task = list(self._to_peek_at.values()), {}, None
+        async with self._open():
+            try:
+                return await self._read(self._reader(), goals)
+            except CoreweaveError as error:
+                pulumi.log.debug(f"capacity claims cannot be read in this preview: {error}")
+                return {}
+
+    @contextlib.asynccontextmanager
+    async def _open(self) -> AsyncIterator[None]:
+        """Close the client when nothing reads any more: at the end of the program, nobody else could."""
+        self._reading += 1
         try:
-            return await self._read(self._reader(), goals)
-        except CoreweaveError as error:
-            pulumi.log.debug(f"capacity claims cannot be read in this preview: {error}")
-            return {}
+            yield
+        finally:
+            self._reading -= 1
+            if not self._reading and self._close is not None:
+                await self._close()
 
     async def _run(self) -> None:
-        # One task for both: a claim that joins between the ends of two tasks would not be looked at.
-        with _interrupt(self._interrupted):
-            await self._look_until_all_are_ready()
+        # One task for all: a claim that joins between the ends of two tasks would not be looked at. One may
+        # join while the client is being closed.
+        while self._waits:
+            async with self._open():
+                with _interrupt(self._interrupted):
+                    await self._look_until_all_are_ready()
 
     async def _look_until_all_are_ready(self) -> None:
         try:
@@ -643,6 +664,8 @@ def _zone_reasons(claim: CapacityClaim) -> list[str]:
 
 
 def _outage(error: CoreweaveError) -> str:
+    if isinstance(error, RequestTimedOut):
+        return f"the API does not respond at the moment ({error.message}; {SLOW_API} to allow more)"
     if isinstance(error, ApiError):
         return f"the API does not respond at the moment ({error.code}: {error.message})"
     return f"the API does not respond at the moment ({error})"

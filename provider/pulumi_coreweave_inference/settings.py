@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import coreweave_inference as api
 from coreweave_inference.retry import RetryPolicy
@@ -62,6 +62,9 @@ class Settings:
     """Whether the program waits for claims to become ready; false is `readiness=None` for all of them."""
     skipped_checkpoints: Literal["refuse", "allow"] = "refuse"
     """Whether to create claims while the engine writes the state at the end of an update only."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("Settings hold the API token and cannot be pickled or copied")
 
     @property
     def retry(self) -> RetryPolicy:
@@ -158,11 +161,17 @@ def settings_from(config: Config, environment: Mapping[str, str] = os.environ) -
     settings = Settings()
     for setting in SETTINGS:
         text, source = setting.given(config, environment)
-        if text:
-            try:
-                settings = replace(settings, **{setting.field: setting.parse(text)})
-            except ValueError as error:
-                raise InvalidSetting(source, str(error)) from None
+        if not text:
+            continue
+        try:
+            value = setting.parse(text)
+        except ValueError as error:
+            reason = str(error)
+        else:
+            settings = replace(settings, **{setting.field: value})
+            continue
+        text = ""  # it may be a token, which the frame of the error would show
+        raise InvalidSetting(source, reason)
     return settings
 
 

@@ -1,4 +1,4 @@
-"""httpx, imported without its command line."""
+"""httpx, imported without its command line, and httpcore, which it depends on."""
 
 import sys
 
@@ -11,9 +11,10 @@ _ALREADY_IMPORTED = "httpx" in sys.modules
 if not _ALREADY_IMPORTED:
     sys.modules[_COMMAND_LINE] = None  # type: ignore[assignment]  # how Python marks a module as missing
 try:
+    import httpcore
     import httpx
 finally:
     if not _ALREADY_IMPORTED:
         del sys.modules[_COMMAND_LINE]
 
-__all__ = ["httpx"]
+__all__ = ["httpcore", "httpx"]

@@ -7,12 +7,13 @@ and its published schema (2026-06-29).
 
 from __future__ import annotations
 
+import re
 from builtins import list as List  # noqa: N812 - the method `list` shadows the type below
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import NoReturn, Self, TypeAlias, TypeVar
-from urllib.parse import quote
 
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 from pydantic.alias_generators import to_snake
@@ -29,6 +30,7 @@ from .retry import RetryPolicy
 from .settings import (
     DEFAULT_ENDPOINT,
     DEFAULT_TIMEOUT,
+    Token,
     endpoint_from,
     timeout_from,
     token_from,
@@ -42,6 +44,7 @@ from .transport import (
     Connection,
     Steps,
     Transport,
+    UnexpectedAnswer,
 )
 
 __all__ = ["AsyncCapacityClaims", "AsyncClient", "CapacityClaims", "Client", "Resources"]
@@ -62,7 +65,7 @@ class Client:
         ``MissingToken`` at the first call, a malformed one ``InvalidToken`` here.
     :param endpoint: the base URL; defaults to COREWEAVE_API_ENDPOINT, then https://api.coreweave.com. It must
         be https, or http on a loopback address; anything else raises ``InvalidEndpoint``.
-    :param timeout: seconds that each attempt may take to connect, and to wait for data; defaults to
+    :param timeout: seconds that each attempt may take, from connecting to the last byte; defaults to
         COREWEAVE_HTTP_TIMEOUT, then 10
     :param retry: when and how often to retry a failed attempt
     :param transport: an httpx transport, for tests
@@ -81,6 +84,7 @@ class Client:
         user_agent: str | None = None,
         max_connections: int = 32,
     ) -> None:
+        token = token and Token(token)  # which the frame of an error below does not show
         self._connection = _connection(token, endpoint, timeout, user_agent, max_connections)
         self._transport = Transport(self._connection, http=transport)
         self.capacity_claims: CapacityClaims = CapacityClaims(self._transport, retry)
@@ -129,6 +133,7 @@ class AsyncClient:
         user_agent: str | None = None,
         max_connections: int = 32,
     ) -> None:
+        token = token and Token(token)  # which the frame of an error below does not show
         self._connection = _connection(token, endpoint, timeout, user_agent, max_connections)
         self._transport = AsyncTransport(self._connection, http=transport)
         self.capacity_claims: AsyncCapacityClaims = AsyncCapacityClaims(self._transport, retry)
@@ -170,6 +175,11 @@ class CapacityClaims:
     def __init__(self, transport: Transport, retry: RetryPolicy) -> None:
         self._transport = transport
         self._operations = _Operations(transport, retry)
+
+    @property
+    def clock_skew(self) -> timedelta:
+        """How far the clock of the API is ahead of this machine's, as the last response showed it."""
+        return self._transport.clock_skew
 
     def create(
         self,
@@ -225,6 +235,11 @@ class AsyncCapacityClaims:
     def __init__(self, transport: AsyncTransport, retry: RetryPolicy) -> None:
         self._transport = transport
         self._operations = _Operations(transport, retry)
+
+    @property
+    def clock_skew(self) -> timedelta:
+        """How far the clock of the API is ahead of this machine's, as the last response showed it."""
+        return self._transport.clock_skew
 
     async def create(
         self,
@@ -308,6 +323,7 @@ class _Operations:
 
 
 _PATH = "/v1alpha1/inference/capacityclaims"
+_ID = re.compile(r"[A-Za-z0-9][-_A-Za-z0-9]{0,99}")
 
 
 def _create(name: str, resources: Resources, id: str | None) -> Call[CapacityClaim]:
@@ -320,7 +336,7 @@ def _create(name: str, resources: Resources, id: str | None) -> Call[CapacityCla
             operation="create",
             method="POST",
             path=_PATH,
-            read=_read_claim,
+            read=partial(_read_claim, id=id),
             claim_id=id,
             body=request.to_wire(),
             repeatable=bool(id),
@@ -329,7 +345,7 @@ def _create(name: str, resources: Resources, id: str | None) -> Call[CapacityCla
 
 
 def _get(id: str) -> Call[CapacityClaim]:
-    return Call("get", "GET", _path_of("get", id), _read_claim, claim_id=id)
+    return Call("get", "GET", _path_of("get", id), partial(_read_claim, id=id), claim_id=id)
 
 
 def _list(updated_after: str | datetime | None) -> Call[List[CapacityClaim]]:
@@ -346,12 +362,13 @@ def _update(id: str, resources: Resources) -> Call[CapacityClaim]:
     except ValidationError as error:
         violations = _violations(error)
     else:
-        return Call("update", "PATCH", path, _read_claim, claim_id=id, body=request.to_wire())
+        read = partial(_read_claim, id=id)
+        return Call("update", "PATCH", path, read, claim_id=id, body=request.to_wire())
     raise _rejected("update", id, violations)
 
 
 def _delete(id: str) -> Call[CapacityClaim | None]:
-    return Call("delete", "DELETE", _path_of("delete", id), _read_deleted, claim_id=id)
+    return Call("delete", "DELETE", _path_of("delete", id), partial(_read_deleted, id=id), claim_id=id)
 
 
 def _parameters() -> Call[CapacityClaimParameters]:
@@ -367,10 +384,10 @@ def _wrong_endpoint(endpoint: str, missing: NotFound) -> WrongEndpoint:
 
 
 def _path_of(operation: str, id: object) -> str:
-    # an empty id or dots would address the collection, and "parameters" the list of instance types
-    if not isinstance(id, str) or id.strip() in ("", ".", "..", "parameters"):
-        raise _rejected(operation, None, (FieldViolation("id", f"{id!r} is not a claim id"),))
-    return f"{_PATH}/{quote(id, safe='')}"
+    # nothing that a server or a proxy on the way could read as another path; "parameters" is one of the API's
+    if not isinstance(id, str) or not _ID.fullmatch(id) or id == "parameters":
+        raise _rejected(operation, None, (FieldViolation("id", f"{id!a:.100} is not a claim id"),))
+    return f"{_PATH}/{id}"
 
 
 def _rfc3339(moment: str | datetime) -> str:
@@ -426,16 +443,24 @@ class _ClaimsResponse(BaseModel):
     message: None = None
 
 
-def _read_claim(body: bytes) -> CapacityClaim:
-    return _ClaimResponse.model_validate_json(body).claim
+def _read_claim(body: bytes, *, id: str | None) -> CapacityClaim:
+    return _asked_for(_ClaimResponse.model_validate_json(body).claim, id)
+
+
+def _asked_for(claim: CapacityClaim, id: str | None) -> CapacityClaim:
+    """The claim; raises ``UnexpectedAnswer`` if it is another one than the call is about."""
+    if id is not None and claim.id.casefold() != id.casefold():
+        raise UnexpectedAnswer(f"the response is about another claim, {claim.id}")
+    return claim
 
 
 def _read_claims(body: bytes) -> List[CapacityClaim]:
     return _ClaimsResponse.model_validate_json(body).claims or []
 
 
-def _read_deleted(body: bytes) -> CapacityClaim | None:
-    return _DeletedResponse.model_validate_json(body).claim
+def _read_deleted(body: bytes, *, id: str) -> CapacityClaim | None:
+    claim = _DeletedResponse.model_validate_json(body).claim
+    return None if claim is None else _asked_for(claim, id)
 
 
 def _read_parameters(body: bytes) -> CapacityClaimParameters:

@@ -7,7 +7,8 @@ carries the API's code; any other 404 (a proxy's page, an empty body, JSON witho
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from ._protobuf import decode_detail
@@ -34,7 +35,10 @@ from .errors import (
     UnknownCode,
 )
 
-__all__ = ["decode_error", "error_class", "excerpt", "redact"]
+__all__ = ["decode_error", "error_class", "excerpt", "redact", "without_token"]
+
+_DIGITS = 20
+_LEVELS = 50  # of nesting; the API's own errors have about six
 
 
 def error_class(code: str) -> type[ApiError]:
@@ -42,10 +46,11 @@ def error_class(code: str) -> type[ApiError]:
     return _CLASSES.get(code, UnknownCode)
 
 
-def decode_error(http_status: int, body: bytes, *, operation: str) -> ApiError:
+def decode_error(http_status: int, body: bytes, *, operation: str, token: str = "") -> ApiError:
     """The exception for a response whose status is not 2xx, in either published form.
 
-    The caller adds ``attempts``, ``claim_id``, ``retry_after`` and a request id found in the headers.
+    A message that quotes the body leaves out the ``token``. The caller redacts everything else, and adds
+    ``attempts``, ``claim_id``, ``retry_after`` and a request id found in the headers.
     """
     if 300 <= http_status < 400:
         return BrokenAnswer(
@@ -54,21 +59,21 @@ def decode_error(http_status: int, body: bytes, *, operation: str) -> ApiError:
             operation=operation,
         )
     try:
-        response: JSON = json.loads(body)
-    except (ValueError, RecursionError):
+        response = _parse(body)
+    except ValueError:
         if not body.strip() and http_status in _CLEAR_WITHOUT_BODY:
             return error_class(_CODE_OF_STATUS[http_status])(
                 "the response has no body", http_status=http_status, operation=operation
             )
-        return _not_the_api(http_status, body, operation)
+        return _not_the_api(http_status, excerpt(body, token), operation)
     form = response.get("error", response) if isinstance(response, dict) else response
     if not isinstance(form, dict):
-        return _not_the_api(http_status, body, operation)
+        return _not_the_api(http_status, excerpt(body, token), operation)
     code = _code(form.get("code")) or _known_code(form.get("status"))
     if code is None:
         # a gateway without a matching route answers like this, which must not read as "gone" or "none"
         if http_status == 404:
-            return _not_the_api(http_status, body, operation)
+            return _not_the_api(http_status, excerpt(body, token), operation)
         code = _code_of_status(http_status, operation)
     details = tuple(_details(form.get("details")))
     message = form.get("message")
@@ -83,31 +88,66 @@ def decode_error(http_status: int, body: bytes, *, operation: str) -> ApiError:
     )
 
 
-def excerpt(body: bytes, limit: int = 120) -> str:
+def _parse(body: bytes) -> JSON:
+    """The JSON of an error response, safe to walk, to print and to send on; raises ValueError.
+
+    An integer of more digits than any number of the API stays a text. Half of a surrogate pair, which UTF-8
+    cannot encode, becomes a replacement character. What is nested too deep becomes null.
+    """
+    try:
+        value = json.loads(body, parse_int=lambda digits: int(digits) if len(digits) <= _DIGITS else digits)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    return _each_text(value, _encodable)
+
+
+def _each_text(value: JSON, change: Callable[[str], str], levels: int = _LEVELS) -> JSON:
+    """The value with every text in it changed, names included, down to so many levels."""
+    match value:
+        case str():
+            return change(value)
+        case list() | dict() if not levels:
+            return None
+        case list():
+            return [_each_text(item, change, levels - 1) for item in value]
+        case dict():
+            return {change(name): _each_text(item, change, levels - 1) for name, item in value.items()}
+        case _:
+            return value
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def excerpt(body: bytes, token: str = "", limit: int = 120) -> str:
     """The start of a body on one line, for an error message."""
-    text = " ".join(body[: 4 * limit].decode("utf-8", "replace").split())
+    text = " ".join(body[: 4096 * limit].decode("utf-8", "replace").split())
     printable = "".join(character for character in text if character.isprintable())
+    # the token goes before the text is cut, or half of it could stay: a leak too
+    printable = without_token(printable, token)
     if not printable:
         return "no body" if not body else f"{len(body)} bytes"
     return printable if len(printable) <= limit else f"{printable[:limit]}…"
+
+
+def without_token(text: str, token: str) -> str:
+    """The text without the token, in whatever case, and with characters escaped as in JSON or in a URL."""
+    if not token:
+        return text
+    # a bounded number of backslashes: a server may send a million of them
+    either = (
+        rf"\\{{0,8}}(?:{re.escape(character)}|\\u00{ord(character):02x}|%{ord(character):02x})"
+        for character in token
+    )
+    return re.sub("".join(either), "[token]", text, flags=re.IGNORECASE)
 
 
 def redact(error: ApiError, token: str) -> None:
     """Removes the token from everything in ``error`` that the server may have echoed."""
 
     def clean(text: str) -> str:
-        return text.replace(token, "[token]")
-
-    def clean_json(value: JSON) -> JSON:
-        match value:
-            case str():
-                return clean(value)
-            case list():
-                return [clean_json(item) for item in value]
-            case dict():
-                return {clean(name): clean_json(item) for name, item in value.items()}
-            case _:
-                return value
+        return without_token(text, token)
 
     error.message = clean(error.message)
     error.args = (error.message,)
@@ -116,7 +156,7 @@ def redact(error: ApiError, token: str) -> None:
         FieldViolation(clean(one.field), clean(one.description)) for one in error.violations
     )
     error.details = tuple(
-        {clean(name): clean_json(item) for name, item in detail.items()} for detail in error.details
+        {clean(name): _each_text(item, clean) for name, item in detail.items()} for detail in error.details
     )
     error.request_id = None if error.request_id is None else clean(error.request_id)
 
@@ -167,8 +207,8 @@ def _code(value: JSON) -> str | None:
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, str) and value.strip().isdecimal():
-        value = int(value)
+    if isinstance(value, str) and (digits := value.strip()).isdecimal():
+        value = int(digits[:_DIGITS])  # with more digits it is no code either way
     if isinstance(value, int):
         if 1 <= value <= len(_CODES):
             return _CODES[value - 1]
@@ -193,9 +233,9 @@ def _code_of_status(http_status: int, operation: str) -> str:
     return _CODE_OF_STATUS.get(http_status, "unknown")
 
 
-def _not_the_api(http_status: int, body: bytes, operation: str) -> BrokenAnswer:
+def _not_the_api(http_status: int, start: str, operation: str) -> BrokenAnswer:
     return BrokenAnswer(
-        f"not a response of the API: {excerpt(body)}",
+        f"not a response of the API: {start}",
         http_status=http_status,
         operation=operation,
     )

@@ -24,6 +24,8 @@
         ├── UnknownCode               any other code, kept as received
         └── Unavailable               unavailable          503
             ├── ConnectionFailed      no connection, or lost before the response
+            │   ├── ProxyFailed           the proxy is unreachable, or refuses
+            │   └── UntrustedCertificate  the certificate of the server is not trusted
             ├── RequestTimedOut       no response within the timeout
             └── BrokenAnswer          not a response of the API: HTML, a truncated body, a redirect
 
@@ -62,12 +64,14 @@ __all__ = [
     "NotFound",
     "OutOfRange",
     "PermissionDenied",
+    "ProxyFailed",
     "RequestTimedOut",
     "ResourceExhausted",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
     "UnknownCode",
+    "UntrustedCertificate",
     "WrongEndpoint",
 ]
 
@@ -280,16 +284,37 @@ class Unavailable(ApiError):
 class ConnectionFailed(Unavailable):
     """There was no connection, or it was lost before the response.
 
-    ``sent`` is False only if the request certainly never reached the server. ``untrusted`` is True if the
-    server's certificate is not trusted, so that a retry would not help.
+    ``sent`` is False only if the request certainly never reached the server.
     """
 
     sent: bool = True
-    untrusted: bool = False
+
+
+class UntrustedCertificate(ConnectionFailed):
+    """The server's certificate is not trusted, or has expired. Never retried.
+
+    SSL_CERT_FILE names the certificates to trust instead of the usual ones.
+    """
+
+    sent: bool = False
+
+
+class ProxyFailed(ConnectionFailed):
+    """The proxy cannot be reached, or does not connect; the message names the variable that it comes from.
+
+    ``refused`` is True if the proxy answered with a 4xx status, such as 407 without a password: then the call
+    is not retried.
+    """
+
+    sent: bool = False
+    refused: bool = False
 
 
 class RequestTimedOut(Unavailable):
-    """No response within the timeout. The operation may have taken effect."""
+    """No complete response within the timeout of an attempt. The operation may have taken effect.
+
+    If the server is slower than that, a longer timeout helps (COREWEAVE_HTTP_TIMEOUT), and retries do not.
+    """
 
 
 class BrokenAnswer(Unavailable):

@@ -11,8 +11,18 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel, to_snake
 
 __all__ = [
     "CapacityClaim",
@@ -108,7 +118,8 @@ def _null_as(zero: object) -> BeforeValidator:
 
 
 _Text = Annotated[str, _null_as("")]
-_Count = Annotated[int, _null_as(0)]
+# protobuf has no larger integers, and a number that fits no float could not be written to a state
+_Count = Annotated[int, Field(ge=-(2**63), lt=2**63), _null_as(0)]
 _Names = Annotated[tuple[str, ...], _null_as(())]
 
 
@@ -126,6 +137,9 @@ class _Response(BaseModel):
 class CapacityClaimResources(_Response):
     """What a claim reserves.
 
+    Fields that this version does not know are kept, and sent back by an update: their absence could remove
+    them. So update a claim with ``claim.resources.model_copy(update={...})``, not with a new object.
+
     ``instance_id``     the instance type, such as "gb200-4x"; ``parameters()`` lists the types of each zone
     ``instance_count``  the number of instances
     ``zones``           in order of preference: earlier zones are used first
@@ -133,13 +147,26 @@ class CapacityClaimResources(_Response):
                         that omits it
     """
 
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
+
     instance_id: _Text = ""
     instance_count: _Count = 0
     zones: _Names = ()
     capacity_type: CapacityType = CapacityType.UNSPECIFIED
 
+    def changed_to(self, declared: CapacityClaimResources) -> Self:
+        """What an update sends: the known fields of ``declared``, and the unknown ones of these resources."""
+        return self.model_copy(update={name: getattr(declared, name) for name in type(self).model_fields})
+
+    def unknown_fields(self) -> dict[str, object]:
+        """The fields that this version does not know, as the API sent them."""
+        known = type(self).model_fields
+        return {
+            name: value for name, value in (self.model_extra or {}).items() if to_snake(name) not in known
+        }
+
     def to_wire(self) -> dict[str, str | int | list[str]]:
-        """All four fields in the API's spelling, zeros included."""
+        """The four fields that this version knows, in the API's spelling, zeros included."""
         return {
             "instanceId": self.instance_id,
             "instanceCount": self.instance_count,
@@ -270,6 +297,21 @@ class _ResourcesRequest(_Request):
     instance_count: int
     zones: Annotated[tuple[str, ...], BeforeValidator(_ordered)]
     capacity_type: Annotated[CapacityType, Field(strict=False)]
+
+    _unknown: dict[str, object] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_unknown(cls, given: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        request = handler(given)
+        if isinstance(given, CapacityClaimResources):
+            request._unknown = given.unknown_fields()
+        return request
+
+    @model_serializer(mode="wrap")
+    def _with_unknown(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        known: dict[str, object] = handler(self)
+        return self._unknown | known
 
 
 class CreateCapacityClaimRequest(_Request):

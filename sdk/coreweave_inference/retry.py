@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from .errors import ApiError, BrokenAnswer, ConnectionFailed
+from .errors import ApiError, BrokenAnswer, ConnectionFailed, ProxyFailed, UntrustedCertificate
 
-__all__ = ["RetryPolicy", "parse_retry_after"]
+__all__ = ["RetryPolicy", "parse_http_date", "parse_retry_after"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class RetryPolicy:
 
     - Every other code, HTTP 501, and redirects.
     - A 4xx response that is not the API's own, except 404, 408 and 429.
-    - An untrusted server certificate.
+    - An untrusted server certificate, and a proxy that refuses.
 
     A create without a client-chosen id could reserve capacity twice. It is retried only if the request
     certainly never reached the server, or the server rejected it with HTTP 429.
@@ -78,20 +78,25 @@ class RetryPolicy:
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
     """Parses "120", an HTTP date or a protobuf duration ("1.5s") into seconds from ``now``.
 
-    A date in the past is 0. Returns None if the value is missing or unreadable.
+    ``now`` is the date of the response itself, if it has one: clocks differ. A date in the past is 0. Returns
+    None if the value is missing or unreadable.
     """
     if not isinstance(value, str):
         return None
     text = value.strip()
     if _SECONDS.fullmatch(text):
         return float(text.removesuffix("s"))
+    date = parse_http_date(text)
+    return None if date is None else max(0.0, (date - now).total_seconds())
+
+
+def parse_http_date(value: str | None) -> datetime | None:
+    """Parses the date of a header, without a zone in UTC. Returns None if it is missing or unreadable."""
     try:
-        date = parsedate_to_datetime(text)
+        date = parsedate_to_datetime(value or "")
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - now).total_seconds())
 
 
 _RETRYABLE_CODES = frozenset(
@@ -119,7 +124,9 @@ _KNOWN_FINAL_CODES = frozenset(
 
 def _is_transient(error: ApiError) -> bool:
     status = error.http_status
-    if status == 501 or (isinstance(error, ConnectionFailed) and error.untrusted):
+    if status == 501 or isinstance(error, UntrustedCertificate):
+        return False
+    if isinstance(error, ProxyFailed) and error.refused:
         return False
     if isinstance(error, BrokenAnswer) and status is not None and 300 <= status < 500:
         return status in _OUTAGE_STATUSES

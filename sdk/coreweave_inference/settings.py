@@ -6,11 +6,13 @@ CoreWeave's own tools use.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import math
 import os
 import re
 from collections.abc import Mapping
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from .errors import InvalidEndpoint, InvalidSetting, InvalidToken
@@ -21,8 +23,11 @@ __all__ = [
     "ENDPOINT_VARIABLE",
     "TIMEOUT_VARIABLE",
     "TOKEN_VARIABLES",
+    "Token",
     "endpoint_from",
     "format_duration",
+    "is_host_name",
+    "is_loopback",
     "parse_duration",
     "timeout_from",
     "token_from",
@@ -40,10 +45,22 @@ ENDPOINT_VARIABLE = "COREWEAVE_API_ENDPOINT"
 TIMEOUT_VARIABLE = "COREWEAVE_HTTP_TIMEOUT"
 
 
+class Token(str):
+    """A token that neither a ``repr``, such as of the variables of a frame, nor a pickle shows."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'[token]'"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("an API token cannot be pickled or copied")
+
+
 def token_from(environment: Mapping[str, str] = os.environ) -> str | None:
     """The API token from COREWEAVE_API_TOKEN, then CW_API_TOKEN. A blank value counts as unset."""
     name = token_variable(environment)
-    return environment[name].strip() if name else None
+    return Token(environment[name].strip()) if name else None
 
 
 def token_variable(environment: Mapping[str, str] = os.environ) -> str | None:
@@ -51,8 +68,9 @@ def token_variable(environment: Mapping[str, str] = os.environ) -> str | None:
     return next((name for name in TOKEN_VARIABLES if environment.get(name, "").strip()), None)
 
 
-def validate_token(token: str) -> str:
+def validate_token(token: str) -> Token:
     """Returns the token; raises ``InvalidToken``, without showing it, if an HTTP header cannot carry it."""
+    token = Token(token)
     if token.lower().startswith("bearer "):
         raise InvalidToken("the API token must not include the prefix 'Bearer '")
     if not _TOKEN.fullmatch(token):
@@ -71,28 +89,29 @@ def endpoint_from(environment: Mapping[str, str] = os.environ) -> str | None:
 def timeout_from(environment: Mapping[str, str] = os.environ) -> float | None:
     """The seconds in COREWEAVE_HTTP_TIMEOUT. A blank value counts as unset.
 
-    Raises ``InvalidSetting`` if it is not a duration.
+    Raises ``InvalidSetting`` if it is not a duration, or too long for a timeout.
     """
     text = environment.get(TIMEOUT_VARIABLE, "").strip()
     if not text:
         return None
     try:
-        return parse_duration(text)
+        return validate_timeout(parse_duration(text))
     except ValueError as error:
         raise InvalidSetting(f"{TIMEOUT_VARIABLE}: {error}") from None
 
 
 def validate_timeout(seconds: float) -> float:
-    """Returns the HTTP timeout; raises ``InvalidSetting`` unless it is finite and more than 0."""
-    if not 0 < seconds < float("inf"):
-        raise InvalidSetting(f"the HTTP timeout must be more than 0 s, not {seconds}")
+    """Returns the HTTP timeout; raises ``InvalidSetting`` unless it is more than 0 and at most a day."""
+    if not 0 < seconds <= _DAY:
+        raise InvalidSetting(f"the HTTP timeout must be more than 0 s and at most 24h, not {seconds:g} s")
     return seconds
 
 
 def parse_duration(text_or_number: str | float) -> float:
     """Parses a Go duration ("1m30s", "250ms", "1h") or a plain number (10, 2.5, "10") into seconds.
 
-    Raises ValueError for anything else, including a negative, infinite or empty value.
+    Raises ValueError for anything else: a negative, infinite or empty value, or more than Go's longest
+    duration, about 292 years.
     """
     value = text_or_number
     if isinstance(value, str):
@@ -112,6 +131,8 @@ def parse_duration(text_or_number: str | float) -> float:
             raise _not_a_duration(value) from None
     if not math.isfinite(seconds) or seconds < 0:
         raise _not_a_duration(value)
+    if seconds > _LONGEST:
+        raise ValueError("the duration is longer than 292 years")
     return seconds
 
 
@@ -137,7 +158,7 @@ def validate_endpoint(url: str) -> str:
     """Returns the endpoint without a trailing slash, or raises ``InvalidEndpoint``.
 
     To keep the token safe, it must be https, or http on a loopback address (localhost, 127.0.0.0/8, ::1). It
-    may have a path, but no user name, password, query or fragment.
+    may have a path, below which the API is then called, but no user name, password, query or fragment.
     """
     text = url.strip()
     if not text or not text.isprintable() or " " in text or "\\" in text:
@@ -152,8 +173,15 @@ def validate_endpoint(url: str) -> str:
         raise InvalidEndpoint(f"the endpoint on {host} must not contain a user name or password")
     if not host or parts.scheme not in ("http", "https"):
         raise InvalidEndpoint(f"the endpoint must start with https:// and a host, such as {DEFAULT_ENDPOINT}")
+    if not is_host_name(host) or _is_bad_punycode(text, host) or ("[" in parts.netloc) != (":" in host):
+        hint = "" if host.isascii() else "; write an international name in its ASCII form, xn--…"
+        raise InvalidEndpoint(f"the endpoint's host {host!r} is neither a host name nor an IP address{hint}")
     if "?" in text or "#" in text:
         raise InvalidEndpoint(f"the endpoint on {host} must not have a query or a fragment")
+    if not _PATH.fullmatch(parts.path) or {".", ".."} & set(parts.path.split("/")):
+        raise InvalidEndpoint(
+            f"the endpoint on {host} has an invalid path: it may have letters, digits, and any of -._~/"
+        )
     if parts.scheme == "http" and not is_loopback(host):
         raise InvalidEndpoint(
             f"the endpoint on {host} uses plain http, which would expose the token to the network:"
@@ -163,6 +191,27 @@ def validate_endpoint(url: str) -> str:
     if port is not None:
         location = f"{location}:{port}"
     return f"{parts.scheme}://{location}{parts.path}".rstrip("/")
+
+
+def _is_bad_punycode(url: str, host: str) -> bool:
+    """Whether the host is an international name in ASCII form that httpx, which decodes it, does not take."""
+    if "xn--" not in host:
+        return False
+    from ._httpx import httpx  # needed for such a name only
+
+    try:
+        return not httpx.URL(url).host
+    except ValueError:
+        return True
+
+
+def is_host_name(host: str) -> bool:
+    """Whether a host can be connected to: a name of ASCII letters and digits, or an IP address."""
+    with contextlib.suppress(ValueError):
+        return "%" not in host and bool(ipaddress.ip_address(host))
+    labels = host.removesuffix(".").split(".")
+    # an all-numeric last label makes it an IPv4 address, and an invalid one
+    return len(host) < 254 and all(map(_LABEL.fullmatch, labels)) and not labels[-1].isdecimal()
 
 
 def is_loopback(host: str) -> bool:
@@ -175,7 +224,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?")
+_PATH = re.compile(r"[-A-Za-z0-9._~/]*")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
+_DAY = 24 * 3600.0
+_LONGEST = 2**63 / 1e9  # seconds: Go counts nanoseconds in 64 bits
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
 _PART = re.compile(rf"({_NUMBER.pattern})(ms|us|µs|ns|h|m|s)")

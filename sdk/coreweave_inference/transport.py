@@ -1,39 +1,47 @@
 """Sends one call over HTTP until it succeeds or its retries end.
 
 ``attempts`` is a generator, like httpx's ``auth_flow``: it yields what to send and how long to pause, and is
-sent what came back. ``Transport`` and ``AsyncTransport`` drive it: they only send and sleep. No other module
-uses httpx.
+sent what came back. ``Transport`` and ``AsyncTransport`` drive it: they only send and sleep.
+
+Nothing that a server sends is trusted: an attempt ends after its timeout, whatever keeps arriving, and at
+``MAX_RESPONSE_BYTES``, counted after decompression.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random as random_module
 import re
 import ssl
 import sys
 import threading
 import time
+import weakref
+import zlib
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Generic, NoReturn, TypeAlias, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
 from ._httpx import httpx
 from ._version import __version__
-from .decoding import decode_error, excerpt, redact
+from .decoding import decode_error, excerpt, redact, without_token
 from .errors import (
     ApiError,
     BrokenAnswer,
     ConnectionFailed,
     InvalidSetting,
     MissingToken,
+    ProxyFailed,
     RequestTimedOut,
+    UntrustedCertificate,
 )
-from .retry import RetryPolicy, parse_retry_after
+from .network import BoundedTransport, Proxy, proxy_for, time_limit, trusted_certificates
+from .retry import RetryPolicy, parse_http_date, parse_retry_after
 from .settings import is_loopback, validate_timeout, validate_token
 
 __all__ = [
@@ -46,6 +54,7 @@ __all__ = [
     "Pause",
     "Steps",
     "Transport",
+    "UnexpectedAnswer",
 ]
 
 BaseTransport: TypeAlias = httpx.BaseTransport
@@ -53,10 +62,20 @@ AsyncBaseTransport: TypeAlias = httpx.AsyncBaseTransport
 
 # 50,000 claims take about 30 MB
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+MAX_ERROR_BYTES = 1024 * 1024
 REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-correlation-id", "x-trace-id")
 
+# seconds by which httpx's own timeouts, which know whether anything was sent, come before asyncio's
+_MARGIN = 0.05
+
+# seconds below which an attempt is not worth it: its timeout would hide why the last one failed
+_LEAST = 0.1
+
 _log = logging.getLogger("coreweave_inference")
+_REFUSAL = re.compile(r"4(?!08|29)\d\d ")  # the status line with which a proxy refuses to connect
+_ENCODING = re.compile(r"[a-z, ]{1,20}")
 _HEADER_TEXT = re.compile(r"[\x20-\x7e]+")
+_C = TypeVar("_C", bound="httpx.Client | httpx.AsyncClient")
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
 
@@ -73,7 +92,7 @@ class Connection:
 
     def __post_init__(self) -> None:
         if self.token is not None:
-            validate_token(self.token)
+            object.__setattr__(self, "token", validate_token(self.token))
         if self.user_agent is not None and not _HEADER_TEXT.fullmatch(self.user_agent):
             raise InvalidSetting("user_agent must be printable ASCII")
         validate_timeout(self.timeout)
@@ -84,22 +103,31 @@ class Connection:
         raise TypeError("a Connection holds the API token and cannot be pickled or copied")
 
     def headers(self) -> dict[str, str]:
-        """The headers of every request; raises ``MissingToken`` without a token."""
-        if self.token is None:
-            raise MissingToken
+        """The headers of every request, but for the token."""
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         agent = f"coreweave-inference/{__version__} python/{version}"
         return {
-            "Authorization": f"Bearer {self.token}",
             "Accept": "application/json",
+            "Accept-Encoding": "gzip",
             "User-Agent": f"{agent} {self.user_agent}" if self.user_agent else agent,
         }
 
-    def limits(self) -> httpx.Limits:
-        """The size of httpx's connection pool."""
-        return httpx.Limits(
-            max_connections=self.max_connections, max_keepalive_connections=self.max_connections
-        )
+    def options(self, proxy: Proxy | None) -> dict[str, Any]:
+        """How httpx opens connections; raises ``InvalidSetting`` if the environment prevents that."""
+        certificates = self.certificates()
+        return {
+            "verify": certificates,
+            "trust_env": False,
+            "limits": httpx.Limits(
+                max_connections=self.max_connections, max_keepalive_connections=self.max_connections
+            ),
+            "proxy": proxy
+            and httpx.Proxy(proxy.url, ssl_context=certificates if proxy.url.scheme == "https" else None),
+        }
+
+    def proxy(self) -> Proxy | None:
+        """The proxy that calls go through, if any; raises ``InvalidSetting`` if it cannot be used."""
+        return proxy_for(self.endpoint) if self.uses_environment() else None
 
     def uses_environment(self) -> bool:
         """Whether proxies and CA bundles come from the environment: never for a loopback endpoint.
@@ -108,20 +136,26 @@ class Connection:
         """
         return not is_loopback(urlsplit(self.endpoint).hostname or "")
 
-    def verify(self) -> bool | ssl.SSLContext:
-        """How httpx verifies the server.
+    def certificates(self) -> ssl.SSLContext:
+        """The certificates to trust.
 
-        Plain http gets an empty context, which trusts no certificate and is never used: loading the usual
-        certificates would take 20 ms.
+        Plain http trusts none, and never looks at them: loading the usual ones would take 20 ms.
         """
-        return urlsplit(self.endpoint).scheme == "https" or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if urlsplit(self.endpoint).scheme != "https":
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return trusted_certificates(from_environment=self.uses_environment())
+
+
+class UnexpectedAnswer(ValueError):
+    """A well-formed response that does not belong to the call; the text says what is wrong with it."""
 
 
 @dataclass(frozen=True)
 class Call(Generic[_T_co]):
     """One operation: what to send, how to read a 2xx body, and whether it may be sent again.
 
-    ``read`` raises ValueError if the body is not a response to this operation.
+    ``read`` raises ValueError if the body is not a response to this operation, and ``UnexpectedAnswer`` if it
+    is not one to this call.
     """
 
     operation: str
@@ -145,37 +179,47 @@ class Attempt:
     """One attempt at a call: what to send, how long it may take, and what has arrived so far."""
 
     def __init__(
-        self, connection: Connection, call: Call[object], timeout: float, expired: Callable[[], bool]
+        self, connection: Connection, call: Call[object], timeout: float, clock: Callable[[], float]
     ) -> None:
+        self.timeout = timeout
         self._connection = connection
         self._call = call
-        self._timeout = timeout
-        self._expired = expired
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self._clock = clock
+        self._until = clock() + timeout
+        self._body = _Body()
+
+    def left(self) -> float:
+        """The seconds that the attempt may still take."""
+        return self._until - self._clock()
 
     def request(self, client: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """What to send; raises ``MissingToken`` without a token."""
+        if self._connection.token is None:
+            raise MissingToken
         headers = self._connection.headers()
         if self._call.body is not None:
             headers["Content-Type"] = "application/json"
-        return client.build_request(
+        request = client.build_request(
             self._call.method,
             self._connection.endpoint + self._call.path,
             params=self._call.query,
             content=self._call.body,
             headers=headers,
-            timeout=self._timeout,
+            timeout=self.timeout,
         )
+        # httpx hides it in the repr of its headers, unlike a dict, which a frame could show
+        request.headers["Authorization"] = f"Bearer {self._connection.token}"
+        return request
+
+    def begin(self, response: httpx.Response) -> None:
+        """Reads the headers; raises if the body that they announce cannot be read."""
+        limit = MAX_RESPONSE_BYTES if response.is_success else MAX_ERROR_BYTES
+        self._body.begin(response.headers.get("content-encoding", ""), limit)
 
     def receive(self, chunk: bytes) -> None:
-        """Adds a chunk of the body; raises if the body is too large or takes too long."""
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-        if self._size > MAX_RESPONSE_BYTES:
-            raise _TooLargeError
-        # httpx restarts its timeout with every chunk
-        if self._expired():
+        """Adds a chunk of the body; raises if the body is too large, or if the time is over."""
+        self._body.add(chunk)
+        if self.left() <= 0:
             raise _TooSlowError
 
     def completed(self, response: httpx.Response) -> _Response:
@@ -183,47 +227,88 @@ class Attempt:
         headers = response.headers
         return _Response(
             http_status=response.status_code,
-            body=b"".join(self._chunks),
+            body=self._body.complete(),
             retry_after=headers.get("retry-after"),
             request_id=next((headers[name] for name in REQUEST_ID_HEADERS if name in headers), None),
             location=headers.get("location"),
+            date=parse_http_date(headers.get("date")),
         )
 
-    def failed(self, failure: Exception) -> ApiError:
+    def failed(self, failure: Exception, proxy: Proxy | None) -> ApiError:
         """The error for a failure of the connection, without the failure: that holds the token."""
         host = urlsplit(self._connection.endpoint).netloc
         reason = " ".join(str(failure).split()) or type(failure).__name__
         match failure:
             case _TooLargeError():
-                return BrokenAnswer(f"the response is larger than {MAX_RESPONSE_BYTES >> 20} MiB")
-            case _TooSlowError():
-                return RequestTimedOut(f"{host} did not finish its response in time")
-            case httpx.ConnectTimeout():
-                return _not_sent(f"could not connect to {host} within {self._timeout:g} s")
-            case httpx.PoolTimeout():
-                return _not_sent(f"no free connection to {host} within {self._timeout:g} s")
-            case httpx.TimeoutException():
-                return RequestTimedOut(f"no response from {host} within {self._timeout:g} s")
-            case httpx.ConnectError() | httpx.ProxyError() | httpx.UnsupportedProtocol():
-                error = _not_sent(f"could not connect to {host}: {reason}")
-                error.untrusted = _is_about_trust(failure)
-                return error
-            case httpx.DecodingError():
+                return BrokenAnswer(f"the response is larger than {reason}")
+            case _UnreadableError() | httpx.DecodingError():
                 return BrokenAnswer(f"the response cannot be decompressed: {reason}")
+            case httpx.ConnectTimeout():
+                return _not_connected(f"{host} within {self.timeout:g} s", "", proxy)
+            case httpx.PoolTimeout():
+                return _not_sent(f"no free connection to {host} within {self.timeout:g} s")
+            case httpx.TimeoutException() | _TooSlowError() | TimeoutError():
+                return RequestTimedOut(f"no complete response from {host} within {self.timeout:g} s")
+            case httpx.ConnectError() if _is_about_trust(failure):
+                return UntrustedCertificate(f"the certificate of {host} is not trusted: {reason}")
+            case httpx.ConnectError() | httpx.ProxyError() | httpx.UnsupportedProtocol():
+                return _not_connected(host, reason, proxy)
             case _:
                 return ConnectionFailed(f"lost the connection to {host}: {reason}")
+
+
+class _Body:
+    """The body of a response, decompressed as it arrives and so never larger than the limit."""
+
+    def __init__(self) -> None:
+        self._unpacker: zlib._Decompress | None = None
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._limit = 0
+
+    def begin(self, encoding: str, limit: int) -> None:
+        """Raises unless the body is plain, or compressed with gzip once."""
+        self._limit = limit
+        match encoding.strip().lower():
+            case "" | "identity":
+                pass
+            case "gzip" | "x-gzip":
+                self._unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+            case other:
+                shown = other if _ENCODING.fullmatch(other) else "unknown"
+                raise _UnreadableError(f"its encoding is {shown}, not gzip")
+
+    def add(self, chunk: bytes) -> None:
+        room = self._limit + 1 - self._size
+        if self._unpacker is not None:
+            try:
+                chunk = self._unpacker.decompress(chunk, room)
+            except zlib.error as error:
+                raise _UnreadableError(str(error)) from None
+            if self._unpacker.unused_data:
+                raise _UnreadableError("it goes on after its end")
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        if self._size > self._limit:
+            raise _TooLargeError(f"{self._limit >> 20} MiB")
+
+    def complete(self) -> bytes:
+        if self._unpacker is not None and self._size and not self._unpacker.eof:
+            raise _UnreadableError("it is truncated")
+        return b"".join(self._chunks)
 
 
 # what a transport sends into the generator: the response to an Attempt, or the error that it ended in
 Steps: TypeAlias = "Generator[Attempt | Pause, _Response | ApiError, _T]"
 
 
-class _Transport:
+class _Transport(Generic[_C]):
     """What both transports share: everything but sending and sleeping."""
 
     def __init__(
         self,
         connection: Connection,
+        is_injected: bool,
         clock: Callable[[], float],
         random: Callable[[], float],
         now: Callable[[], datetime],
@@ -232,11 +317,31 @@ class _Transport:
         self._clock = clock
         self._random = random
         self._now = now
+        self._is_injected = is_injected
+        self._lock = threading.Lock()
+        self._client: _C | None = None
+        self._of_parent: list[_C] = []  # not closed, but kept: Python would close their sockets
+        self._closed = False
+        self._proxy: Proxy | None = None
+        self.clock_skew = timedelta()
+        """How far the clock of the API is ahead of this machine's, as the last response showed it."""
+        _transports.add(self)
 
     @property
     def endpoint(self) -> str:
         """Where calls go, without a trailing slash."""
         return self._connection.endpoint
+
+    def _options(self) -> dict[str, Any]:
+        self._proxy = self._connection.proxy()
+        return self._connection.options(self._proxy)
+
+    def forget_connections(self) -> None:
+        """Leaves the connections to the parent process: a child must not use them too, or close them."""
+        self._lock = threading.Lock()  # a thread of the parent may have held it
+        if self._client is not None and not self._is_injected:
+            self._of_parent.append(self._client)
+            self._client = None
 
     def attempts(self, call: Call[_T], policy: RetryPolicy) -> Steps[_T]:
         """The attempts at ``call`` and the pauses between them, until one succeeds or ``policy`` gives up.
@@ -244,13 +349,16 @@ class _Transport:
         Returns what ``call`` reads from the response; raises the ``ApiError`` of the last attempt.
         """
         longest = self._connection.timeout
+        least = min(longest, _LEAST)
         started = self._clock()
         # the first attempt always gets its full timeout, whatever the deadline
-        until = started + max(policy.deadline, longest)
         timeout, number = longest, 1
         while True:
-            arrived = yield Attempt(self._connection, call, timeout, lambda: self._clock() > until)
-            outcome = _outcome(call, arrived, self._connection.token or "", self._now())
+            arrived = yield Attempt(self._connection, call, timeout, self._clock)
+            now = self._now()
+            if isinstance(arrived, _Response) and arrived.date is not None:
+                self.clock_skew = arrived.date - now
+            outcome = _outcome(call, arrived, self._connection.token or "", now)
             if isinstance(outcome, _Success):
                 return outcome.value
             outcome.attempts = number
@@ -261,15 +369,28 @@ class _Transport:
                 error=outcome,
                 random=self._random(),
             )
-            if wait is None:
+            left = started + policy.deadline - self._clock()
+            if wait is None or left - wait < least:
                 raise outcome
             _log.info("%s; retrying in %.1f s", outcome, wait)
             yield Pause(wait)
-            timeout = max(0.001, min(longest, started + policy.deadline - self._clock()))
+            timeout = max(least, min(longest, started + policy.deadline - self._clock()))
             number += 1
 
 
-class Transport(_Transport):
+_transports: weakref.WeakSet[_Transport[Any]] = weakref.WeakSet()
+
+
+def _forget_connections() -> None:
+    for transport in list(_transports):
+        transport.forget_connections()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_connections)
+
+
+class Transport(_Transport[httpx.Client]):
     """Sends calls and sleeps in the calling thread; threads may share it."""
 
     def __init__(
@@ -282,11 +403,9 @@ class Transport(_Transport):
         random: Callable[[], float] = random_module.random,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        super().__init__(connection, clock, random, now)
+        super().__init__(connection, http is not None, clock, random, now)
         self._http = http
         self._sleep = sleep
-        self._lock = threading.Lock()
-        self._client: httpx.Client | None = None
 
     def run(self, call: Call[_T], policy: RetryPolicy) -> _T:
         """The result of ``call``; raises the ``ApiError`` of the last attempt."""
@@ -308,32 +427,39 @@ class Transport(_Transport):
 
     def close(self) -> None:
         """Closes the connections; the transport cannot be used afterwards."""
-        self._open_client().close()
+        with self._lock:
+            self._closed = True
+            if self._client is not None:
+                self._client.close()
 
     def _send(self, attempt: Attempt) -> _Response | ApiError:
         client = self._open_client()
         request = attempt.request(client)
         try:
-            with closing(client.send(request, stream=True, auth=None, follow_redirects=False)) as response:
-                for chunk in response.iter_bytes():
+            with (
+                time_limit(attempt.left),
+                closing(client.send(request, stream=True, auth=None, follow_redirects=False)) as response,
+            ):
+                attempt.begin(response)
+                for chunk in cast("httpx.SyncByteStream", response.stream):
                     attempt.receive(chunk)
+            return attempt.completed(response)
         except _FAILURES as failure:
-            return attempt.failed(failure)
-        return attempt.completed(response)
+            return attempt.failed(failure, self._proxy)
+        except BaseException as failure:  # noqa: BLE001  # it is raised again
+            raise _without_frames(failure) from None
 
     def _open_client(self) -> httpx.Client:
         with self._lock:
+            if self._closed:
+                raise RuntimeError("the client is closed")
             if self._client is None:
-                self._client = httpx.Client(
-                    transport=self._http,
-                    limits=self._connection.limits(),
-                    trust_env=self._connection.uses_environment(),
-                    verify=self._connection.verify(),
-                )
+                http = self._http or BoundedTransport(**self._options())
+                self._client = httpx.Client(transport=http, trust_env=False)
             return self._client
 
 
-class AsyncTransport(_Transport):
+class AsyncTransport(_Transport[httpx.AsyncClient]):
     """Sends calls and sleeps in one asyncio event loop."""
 
     def __init__(
@@ -346,10 +472,10 @@ class AsyncTransport(_Transport):
         random: Callable[[], float] = random_module.random,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        super().__init__(connection, clock, random, now)
+        super().__init__(connection, http is not None, clock, random, now)
         self._http = http
         self._sleep = sleep
-        self._client: httpx.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, call: Call[_T], policy: RetryPolicy) -> _T:
         """The result of ``call``; raises the ``ApiError`` of the last attempt."""
@@ -371,40 +497,72 @@ class AsyncTransport(_Transport):
 
     async def aclose(self) -> None:
         """Closes the connections; the transport cannot be used afterwards."""
-        await self._open_client().aclose()
+        self._stay_in_loop()
+        self._closed = True
+        if self._client is not None:
+            await self._client.aclose()
+
+    def forget_connections(self) -> None:
+        super().forget_connections()
+        self._loop = None
+
+    def _stay_in_loop(self) -> None:
+        """Raises RuntimeError in a second event loop: connections belong to the one that opened them."""
+        running = asyncio.get_running_loop()
+        with self._lock:
+            self._loop = self._loop or running
+        if self._loop is not running:
+            raise RuntimeError(
+                "an AsyncClient works in one event loop only: create one for each asyncio.run and each thread"
+            )
 
     async def _send(self, attempt: Attempt) -> _Response | ApiError:
         client = self._open_client()
         request = attempt.request(client)
         try:
-            sent = await client.send(request, stream=True, auth=None, follow_redirects=False)
-            async with aclosing(sent) as response:
-                async for chunk in response.aiter_bytes():
-                    attempt.receive(chunk)
+            async with asyncio.timeout(attempt.timeout + _MARGIN):
+                sent = await client.send(request, stream=True, auth=None, follow_redirects=False)
+                async with aclosing(sent) as response:
+                    attempt.begin(response)
+                    async for chunk in cast("httpx.AsyncByteStream", response.stream):
+                        attempt.receive(chunk)
+            return attempt.completed(response)
         except _FAILURES as failure:
-            return attempt.failed(failure)
-        return attempt.completed(response)
+            return attempt.failed(failure, self._proxy)
+        except BaseException as failure:  # noqa: BLE001  # it is raised again
+            raise _without_frames(failure) from None
 
     def _open_client(self) -> httpx.AsyncClient:
+        self._stay_in_loop()
+        if self._closed:
+            raise RuntimeError("the client is closed")
         if self._client is None:
-            self._client = httpx.AsyncClient(
-                transport=self._http,
-                limits=self._connection.limits(),
-                trust_env=self._connection.uses_environment(),
-                verify=self._connection.verify(),
-            )
+            http = self._http or httpx.AsyncHTTPTransport(**self._options())
+            self._client = httpx.AsyncClient(transport=http, trust_env=False)
         return self._client
 
 
 class _TooLargeError(Exception):
-    """The response is larger than MAX_RESPONSE_BYTES."""
+    """The response is larger than its limit, which the text says."""
+
+
+class _UnreadableError(Exception):
+    """The body is compressed in a way that is not read."""
 
 
 class _TooSlowError(Exception):
-    """The response is still arriving after the operation's deadline."""
+    """The response is still arriving after the attempt's timeout."""
 
 
-_FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, _TooLargeError, _TooSlowError)
+_FAILURES = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.StreamError,
+    TimeoutError,
+    _TooLargeError,
+    _TooSlowError,
+    _UnreadableError,
+)
 
 
 @dataclass(frozen=True)
@@ -414,6 +572,7 @@ class _Response:
     retry_after: str | None
     request_id: str | None
     location: str | None
+    date: datetime | None
 
 
 @dataclass(frozen=True)
@@ -432,7 +591,7 @@ def _outcome(
         if isinstance(read, _Success):
             return read
         error = read
-        error.retry_after = _retry_after(arrived, error, now)
+        error.retry_after = _retry_after(arrived, error, arrived.date or now)
         error.request_id = arrived.request_id or error.request_id
     error.operation = call.operation
     error.claim_id = call.claim_id
@@ -441,21 +600,17 @@ def _outcome(
 
 
 def _read(call: Call[_T], response: _Response, token: str) -> _Success[_T] | ApiError:
-    succeeded = 200 <= response.http_status < 300
-    if succeeded:
+    if 200 <= response.http_status < 300:
         try:
             return _Success(call.read(b"{}" if response.http_status == 204 else response.body))
+        except UnexpectedAnswer as unexpected:
+            reason = str(unexpected)
         except ValueError:
-            pass  # the error is made below, outside of this one's context
-    # now, before an excerpt could cut the token in two: half a token is a leak too
-    body = response.body.replace(token.encode(), b"[token]")
-    if succeeded:
-        return BrokenAnswer(
-            f"not a valid {call.operation} response: {excerpt(body)}", http_status=response.http_status
-        )
-    error = decode_error(response.http_status, body, operation=call.operation)
+            reason = f"not a valid {call.operation} response: {excerpt(response.body, token)}"
+        return BrokenAnswer(reason, http_status=response.http_status)
+    error = decode_error(response.http_status, response.body, operation=call.operation, token=token)
     if 300 <= response.http_status < 400 and response.location:
-        error.message += f"; {_target(response.location.replace(token, ''))}"
+        error.message += f"; {_target(without_token(response.location, token))}"
     return error
 
 
@@ -477,10 +632,27 @@ def _retry_after(response: _Response, error: ApiError, now: datetime) -> float |
     return max((wait for wait in waits if wait is not None), default=None)
 
 
+def _not_connected(to: str, reason: str, proxy: Proxy | None) -> ConnectionFailed:
+    because = f": {reason}" if reason else ""
+    if proxy is None:
+        return _not_sent(f"could not connect to {to}{because}")
+    error = ProxyFailed(
+        f"could not connect to {to} through the proxy {proxy.location} ({proxy.source}){because}"
+    )
+    error.refused = _REFUSAL.match(reason) is not None
+    return error
+
+
 def _not_sent(message: str) -> ConnectionFailed:
     error = ConnectionFailed(message)
     error.sent = False
     return error
+
+
+def _without_frames(failure: BaseException) -> BaseException:
+    """An interruption or a bug, without the frames of httpx, whose variables hold the token."""
+    failure.__context__ = failure.__cause__ = None
+    return failure.with_traceback(None)
 
 
 def _is_about_trust(failure: BaseException | None) -> bool:

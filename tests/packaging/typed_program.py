@@ -107,12 +107,14 @@ exceptions: list[type[api.CoreweaveError]] = [
     api.NotFound,
     api.OutOfRange,
     api.PermissionDenied,
+    api.ProxyFailed,
     api.RequestTimedOut,
     api.ResourceExhausted,
     api.Unauthenticated,
     api.Unavailable,
     api.Unimplemented,
     api.UnknownCode,
+    api.UntrustedCertificate,
     api.WrongEndpoint,
 ]
 

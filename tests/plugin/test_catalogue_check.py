@@ -75,6 +75,15 @@ def test_a_failed_lookup_is_a_warning_unless_the_setting_insists(
             plugin.check({}, claim_inputs())
 
 
+def test_what_no_retry_helps_against_fails_in_the_preview() -> None:
+    endpoint = {"COREWEAVE_API_TOKEN": "t", "COREWEAVE_API_ENDPOINT": "https://api.example"}
+    for broken in ({"SSL_CERT_FILE": "/nowhere"}, {"HTTPS_PROXY": "socks4://127.0.0.1"}):
+        with Plugin(endpoint | broken) as plugin:
+            with pytest.raises(PluginError, match=f"cannot be used.\n  {next(iter(broken))}: ") as caught:
+                plugin.check({}, claim_inputs())
+            assert "Traceback" not in str(caught.value)
+
+
 def test_an_unknown_value_of_the_setting_is_an_error_that_names_it(emulator: Emulator) -> None:
     with Plugin(emulator.environment(), {"coreweave:catalogueCheck": "maybe"}) as plugin:
         with pytest.raises(PluginError, match="coreweave:catalogueCheck: must be error, warn or off"):

@@ -445,6 +445,19 @@ def test_a_claim_that_only_the_list_still_shows_is_not_adopted() -> None:
     assert api.calls.count("POST") == 1
 
 
+def test_adopting_a_claim_sends_back_fields_that_nobody_here_knows() -> None:
+    class Later(Api):
+        def update(self, id: str, resources: CapacityClaimResources) -> CapacityClaim:
+            assert resources.unknown_fields() == {"reservationId": "r-7"}
+            return super().update(id, resources)
+
+    api = Later()
+    claim_id = api.put(declare())
+    api.claims[claim_id]["resources"]["reservationId"] = "r-7"
+    assert run(api, declare()).adopted
+    assert api.calls.count("PATCH") == 1
+
+
 @pytest.mark.parametrize("looks", [0, 5])
 def test_a_claim_that_reads_alive_and_refuses_a_write_is_looked_at_again(looks: int) -> None:
     class Dying(Api):

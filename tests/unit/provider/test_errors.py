@@ -17,10 +17,14 @@ from coreweave_inference import (
     MissingToken,
     NotFound,
     PermissionDenied,
+    ProxyFailed,
+    RequestTimedOut,
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
+    UntrustedCertificate,
 )
+from coreweave_inference import InvalidSetting as UnusableSetting
 from pulumi_coreweave_inference import ClaimError, InvalidSetting
 from pulumi_coreweave_inference.errors import api_failure, lookup_failure
 
@@ -30,6 +34,10 @@ from pulumi_coreweave_inference.errors import api_failure, lookup_failure
     [
         (MissingToken(), "there is no API token", "set COREWEAVE_API_TOKEN"),
         (ConnectionFailed("refused"), "the API cannot be reached", "nothing is done twice"),
+        (UnusableSetting("SSL_CERT_FILE: no"), "a setting of this machine cannot be used", "correct it"),
+        (UntrustedCertificate("expired"), "the certificate of the endpoint is not trusted", "SSL_CERT_FILE"),
+        (ProxyFailed("407"), "the proxy does not connect to the API", "NO_PROXY"),
+        (RequestTimedOut("slow"), "the API did not respond in time", "set COREWEAVE_HTTP_TIMEOUT"),
         (Unauthenticated("no"), "the API does not accept the token", "a token that is still valid"),
         (PermissionDenied("no"), "the token lacks the required role", "Inference Admin"),
         (InvalidArgument("no"), "the API refused the request as invalid", "change the declaration"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import signal
 from collections.abc import Callable, Coroutine
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
+import coreweave_inference as api
 from coreweave_inference import (
     CapacityClaim,
     CapacityClaimResources,
@@ -22,10 +24,15 @@ from coreweave_inference import (
     CoreweaveError,
     MissingToken,
     NotFound,
+    RequestTimedOut,
     Unauthenticated,
     Unavailable,
+    UntrustedCertificate,
 )
+from coreweave_inference import InvalidSetting as UnusableSetting
+from coreweave_inference.emulator import Emulator
 from pulumi_coreweave_inference import InvalidReadiness, InvalidSetting, Readiness
+from pulumi_coreweave_inference.capacity_claim import _Program
 from pulumi_coreweave_inference.identity import Declaration, key_of
 from pulumi_coreweave_inference.readiness import (
     Goal,
@@ -383,6 +390,62 @@ def creating_until(moment: float, *ids: str) -> Callable[[float], list[CapacityC
     return lambda now: [claim(id=id) if now >= moment else claim("STATUS_CREATING", 1, id=id) for id in ids]
 
 
+def test_the_client_is_closed_when_nothing_reads_and_opened_again() -> None:
+    async def main() -> list[str]:
+        clock, events = Clock(), []
+        script = Script(clock, creating_until(3, "c1", "c2", "c3"))
+
+        def reader() -> Script:
+            events.append("open")
+            return script
+
+        async def close() -> None:
+            events.append("close")
+            if late is None:
+                join()
+            await asyncio.sleep(0)
+
+        def join() -> None:  # while the client is being closed
+            nonlocal late
+            late = asyncio.create_task(poller.wait(goal("c3"), shown, shown))
+            joined.set()
+
+        joined = asyncio.Event()
+        late: asyncio.Task[CapacityClaim] | None = None
+        shown = Shown().lines.append
+        poller = Poller(reader, clock, clock.pause, close=close)
+        async with asyncio.timeout(30):
+            await asyncio.gather(*(poller.wait(goal(id), shown, shown) for id in ("c1", "c2")))
+            await joined.wait()
+            assert late is not None
+            await late
+            await poller.peek(goal("c4"))
+            await asyncio.sleep(0)
+        return events
+
+    events = asyncio.run(main())
+    assert events == ["open", "close"] * (len(events) // 2)
+    assert len(events) >= 4
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_connection_is_open_when_a_program_has_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Emulator() as emulator:
+        for name, value in emulator.environment().items():
+            monkeypatch.setenv(name, value)
+        with api.Client(emulator.token, endpoint=emulator.url) as client:
+            made = client.capacity_claims.create("training", {**RESOURCES, "zones": ["US-WEST-04A"]})
+
+        async def main() -> None:
+            program = _Program()
+            goal = Goal("training", made.id, made.resources, Readiness(timeout="30s"), None, "urn")
+            await program.poller.wait(goal, Shown().lines.append, Shown().lines.append)
+            await asyncio.sleep(0.01)
+
+        asyncio.run(main())
+        gc.collect()
+
+
 def test_a_ready_claim_is_one_read_and_shows_nothing() -> None:
     (result,), script, shown, _ = wait_for(creating_until(0, "c1"), goal())
     assert result.id == "c1"
@@ -442,6 +505,23 @@ def test_a_refused_token_ends_the_wait_at_once() -> None:
     assert "token expired" in str(error)
     assert "Next: check that COREWEAVE_API_TOKEN or coreweave:token holds a token" in str(error)
     assert len(script.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [UnusableSetting("SSL_CERT_FILE: is missing"), UntrustedCertificate("expired")]
+)
+def test_an_unusable_setting_or_certificate_ends_the_wait_at_once(error: CoreweaveError) -> None:
+    (failure,), script, _, _ = wait_for(lambda _: error, goal())
+    assert isinstance(failure, pulumi.RunError)
+    assert "SSL_CERT_FILE" in str(failure)
+    assert len(script.calls) == 1
+
+
+def test_an_api_slower_than_an_attempt_is_told_with_the_variable() -> None:
+    at = lambda _: RequestTimedOut("no complete response from api.example within 10 s")  # noqa: E731
+    (error,), _, shown, _ = wait_for(at, goal(readiness=Readiness(timeout="2m")))
+    for told in (str(error), shown.lines[0]):
+        assert "within 10 s; set COREWEAVE_HTTP_TIMEOUT (or coreweave:httpTimeout), such as 60s" in told
 
 
 def test_progress_is_shown_on_change_and_at_least_every_fifteen_seconds() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import traceback
+
 import pytest
 
 from coreweave_inference.settings import DEFAULT_ENDPOINT, DEFAULT_TIMEOUT
@@ -16,6 +20,27 @@ def read(config: dict[str, str] | None = None, environment: dict[str, str] | Non
 def test_without_any_setting_the_defaults_hold() -> None:
     assert read() == Settings(None, DEFAULT_ENDPOINT, DEFAULT_TIMEOUT, 120.0, 1200.0, 20.0)
     assert read().retry.deadline == 120.0
+
+
+@pytest.mark.parametrize("settings", [read({"token": "s3cret"}), Settings("s3cret"), Settings()])
+def test_settings_are_in_no_pickle_and_show_no_token(settings: Settings) -> None:
+    for give in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be pickled or copied"):
+            give(settings)
+    assert "s3cret" not in repr(settings)
+
+
+def test_a_refused_token_is_in_no_frame() -> None:
+    with pytest.raises(InvalidSetting, match="must not include the prefix") as caught:
+        settings_from({"token": "Bearer s3cret"}.get, {})
+    error: BaseException | None = caught.value
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_filename != __file__:
+                assert "s3cret" not in repr(
+                    [value for name, value in frame.f_locals.items() if name != "config"]
+                )
+        error = error.__context__
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,10 @@ PATH = "/v1alpha1/inference/capacityclaims"
 RESOURCES = CapacityClaimResources(
     instance_id="gb200-4x", instance_count=4, zones=("B", "A"), capacity_type=CapacityType.MANAGED
 )
-CLAIM = {"spec": {"id": ID, "name": "train", "resources": RESOURCES.to_wire()}, "status": {"status": 6}}
+CLAIM: dict[str, Any] = {
+    "spec": {"id": ID, "name": "train", "resources": RESOURCES.to_wire()},
+    "status": {"status": 6},
+}
 Handler = Callable[[httpx.Request], httpx.Response]
 Ask = Callable[..., Any]
 
@@ -105,7 +108,6 @@ def recording(seen: list[httpx.Request], body: object) -> Handler:
             {"name": "train", "resources": RESOURCES.to_wire()},
         ),
         ("get", (ID,), {}, "GET", f"{PATH}/{ID}", None),
-        ("get", ("a/b?c#d e",), {}, "GET", f"{PATH}/a%2Fb%3Fc%23d%20e", None),
         ("list", (), {}, "GET", PATH, None),
         (
             "list",
@@ -295,13 +297,57 @@ def test_a_get_response_must_contain_a_claim(ask: Ask) -> None:
             ask(httpx.Response(200, json=body), "get", ID)
 
 
+@pytest.mark.parametrize(
+    ("operation", "given", "named"),
+    [
+        ("create", ("train", RESOURCES), {"id": ID}),
+        ("get", (ID,), {}),
+        ("update", (ID, RESOURCES), {}),
+        ("delete", (ID,), {}),
+    ],
+)
+def test_a_response_about_another_claim_is_an_outage(
+    ask: Ask, operation: str, given: Any, named: dict[str, Any]
+) -> None:
+    other = {**CLAIM, "spec": {**CLAIM["spec"], "id": ID[:-1] + "2"}}
+    with pytest.raises(BrokenAnswer, match=f"the response is about another claim, {ID[:-1]}2"):
+        ask(httpx.Response(200, json={"capacityClaim": other}), operation, *given, **named)
+    same = {**CLAIM, "spec": {**CLAIM["spec"], "id": ID.upper()}}
+    assert ask(httpx.Response(200, json={"capacityClaim": same}), operation, *given, **named).id == ID.upper()
+
+
+def test_a_count_that_protobuf_does_not_have_is_rejected(ask: Ask) -> None:
+    huge = {**CLAIM, "status": {"allocatedInstances": 10**400}}
+    with pytest.raises(BrokenAnswer, match="not a valid get response"):
+        ask(httpx.Response(200, json={"capacityClaim": huge}), "get", ID)
+
+
 def test_parameters_are_read(ask: Ask) -> None:
     body = {"zoneInstanceTypes": {"A": {"instanceIds": ["x"]}}}
     assert ask(httpx.Response(200, json=body), "parameters").zones_offering("x") == ("A",)
 
 
 @pytest.mark.parametrize("operation", ["get", "update", "delete"])
-@pytest.mark.parametrize("wrong", ["", " ", ".", "..", "parameters", None, 5])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        " ",
+        ".",
+        "..",
+        "parameters",
+        None,
+        5,
+        "a/b",
+        "a%2Fb",
+        "a?b",
+        "a\\b",
+        "a\n",
+        "\ud800",
+        "a" * 101,
+        "\u0660",
+    ],
+)
 def test_an_id_that_would_address_something_else_is_not_sent(ask: Ask, operation: str, wrong: Any) -> None:
     given = (wrong, RESOURCES) if operation == "update" else (wrong,)
     with pytest.raises(InvalidArgument, match="is not a claim id") as caught:

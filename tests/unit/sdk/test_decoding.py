@@ -17,7 +17,7 @@ from coreweave_inference import (
     Unavailable,
     UnknownCode,
 )
-from coreweave_inference.decoding import decode_error, error_class
+from coreweave_inference.decoding import decode_error, error_class, redact
 
 # google.rpc.Code, by number
 CODES = [
@@ -208,3 +208,34 @@ def test_any_error_body_becomes_a_readable_error(status: int, body: object) -> N
     assert "\n" not in str(error)
     assert error.http_status == status
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def nested(levels: int) -> bytes:
+    inner = b"[" * levels + b"]" * levels
+    return b'{"code": "not_found", "message": "gone", "details": [{"a": %s}]}' % inner
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"code": "%s"}' % (b"9" * 5000), "invalid_argument"),
+        (b'{"code": %s}' % (b"9" * 5000), "invalid_argument"),
+        (b'{"code": 5, "details": [{"a": %s}]}' % (b"9" * 5000), "not_found"),
+        (b'{"code": 5, "details": [{"@type": "google.rpc.BadRequest", "value": 1e999}]}', "not_found"),
+        (nested(900), "not_found"),
+        (nested(100_000), "unavailable"),
+        (b'{"code": "\\ud800", "message": "\\udfff"}', "\ufffd"),
+    ],
+    ids=["text", "number", "detail", "infinite", "deep", "deeper", "surrogate"],
+)
+def test_a_hostile_error_body_becomes_an_error_like_any_other(body: bytes, code: str) -> None:
+    error = decode_error(400, body, operation="get")
+    redact(error, "CW-SECRET-0123456789")
+    assert error.code == code
+    str(error).encode()
+    repr(error.details).encode()
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_a_surrogate_pair_in_a_message_is_kept() -> None:
+    assert decode(400, b'{"code": 3, "message": "\\ud83d\\ude00 \\ud83d"}').message == "\U0001f600 \ufffd"

@@ -59,7 +59,7 @@ WHOLE: dict[str, Any] = {
 }
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
@@ -267,6 +267,31 @@ def test_a_request_rejects_wrong_types_and_unknown_fields(change: dict[str, obje
     assert UpdateCapacityClaimRequest.model_validate({"id": "i", "resources": RESOURCES})
     with pytest.raises(ValidationError):
         UpdateCapacityClaimRequest.model_validate({"id": "i", "resources": {**RESOURCES, **change}})
+
+
+def test_an_update_sends_back_fields_that_this_version_does_not_know() -> None:
+    unknown = {"reservationId": "r-7", "limits": [1, 2.5, None, {"snake_case": 10**18}], "gone": None}
+    read = CapacityClaimResources.model_validate_json(json.dumps(RESOURCES | unknown))
+    changed = read.model_copy(update={"instance_count": 7})
+    sent = json.loads(UpdateCapacityClaimRequest.model_validate({"id": "i", "resources": changed}).to_wire())
+    known = {"instanceId": "a", "instanceCount": 7, "zones": ["A"], "capacityType": "CAPACITY_TYPE_MANAGED"}
+    assert sent == {"id": "i", "resources": known | unknown}
+    assert changed.to_wire() == known
+    assert pickle.loads(pickle.dumps(changed)) == changed
+
+
+def test_an_unknown_field_never_replaces_a_known_one() -> None:
+    body = json.dumps(RESOURCES | {"instanceId": "a", "instance_id": "b", "instance_count": 9})
+    read = CapacityClaimResources.model_validate_json(body)
+    assert read.unknown_fields() == {}
+    assert (read.instance_id, read.instance_count) == ("a", 1)
+
+
+def test_declared_resources_take_over_unknown_fields_only() -> None:
+    live = CapacityClaimResources.model_validate(RESOURCES | {"reservationId": "r-7"})
+    declared = CapacityClaimResources.model_validate(RESOURCES | {"zones": ["B"]})
+    assert live.changed_to(declared).to_wire() == declared.to_wire()
+    assert live.changed_to(declared).unknown_fields() == {"reservationId": "r-7"}
 
 
 @pytest.mark.parametrize(

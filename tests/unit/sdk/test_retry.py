@@ -15,12 +15,14 @@ from coreweave_inference import (
     Internal,
     InvalidArgument,
     NotFound,
+    ProxyFailed,
     RequestTimedOut,
     ResourceExhausted,
     RetryPolicy,
     Unavailable,
     Unimplemented,
     UnknownCode,
+    UntrustedCertificate,
 )
 from coreweave_inference import errors as errors_module
 from coreweave_inference.retry import parse_retry_after
@@ -46,9 +48,15 @@ some_errors = st.builds(
 )
 
 
-def connection_failed(*, sent: bool = True, untrusted: bool = False) -> ConnectionFailed:
+def connection_failed(*, sent: bool = True) -> ConnectionFailed:
     error = ConnectionFailed("x")
-    error.sent, error.untrusted = sent, untrusted
+    error.sent = sent
+    return error
+
+
+def proxy_failed(*, refused: bool) -> ProxyFailed:
+    error = ProxyFailed("x")
+    error.refused = refused
     return error
 
 
@@ -73,6 +81,7 @@ def delay(error: ApiError, *, repeatable: bool = True, elapsed: float = 0) -> fl
         BrokenAnswer("HTML", http_status=429),
         BrokenAnswer("HTML", http_status=503),
         BrokenAnswer("too large"),
+        proxy_failed(refused=False),
     ],
     ids=repr,
 )
@@ -83,7 +92,8 @@ def test_transient_failures_are_retried(error: ApiError) -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        connection_failed(sent=False, untrusted=True),
+        UntrustedCertificate("x"),
+        proxy_failed(refused=True),
         Unimplemented("x", http_status=501),
         Internal("x", http_status=501),
         BrokenAnswer("HTML", http_status=501),

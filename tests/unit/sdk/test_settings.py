@@ -1,7 +1,9 @@
 """Settings from the environment, durations, and the endpoints that are safe for a token."""
 
 import contextlib
+import copy
 import math
+import pickle
 
 import pytest
 from hypothesis import given
@@ -33,6 +35,15 @@ def test_the_token_comes_from_the_first_variable_that_is_not_blank(
     environment: dict[str, str], token: str | None
 ) -> None:
     assert token_from(environment) == token
+
+
+def test_a_token_is_in_no_repr_and_no_pickle() -> None:
+    token = token_from({"COREWEAVE_API_TOKEN": "s3cret"})
+    assert token == "s3cret"
+    assert repr([token]) == "['[token]']"
+    for give in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be pickled or copied"):
+            give([token] if give is copy.deepcopy else token)
 
 
 def test_a_blank_endpoint_or_timeout_counts_as_unset() -> None:
@@ -106,12 +117,26 @@ def test_a_formatted_duration_parses_to_nearly_the_same_value(seconds: float) ->
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, abs=0.51, rel=0.05)
 
 
+@pytest.mark.parametrize("text", ["10000000000h", 1e12, "99999999999999999999s"])
+def test_a_duration_that_go_cannot_hold_is_rejected(text: str | float) -> None:
+    with pytest.raises(ValueError, match="longer than 292 years"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["0", "25h", "2562047h", "10000000000h", "soon"])
+def test_a_timeout_that_no_socket_takes_is_rejected_with_the_variable(text: str) -> None:
+    with pytest.raises(InvalidSetting, match=r"^COREWEAVE_HTTP_TIMEOUT: [^\n]+$"):
+        timeout_from({"COREWEAVE_HTTP_TIMEOUT": text})
+
+
 @pytest.mark.parametrize(
     ("url", "endpoint"),
     [
         ("https://api.coreweave.com", "https://api.coreweave.com"),
         (" HTTPS://API.coreweave.com/ ", "https://api.coreweave.com"),
         ("https://gateway.example:8443/coreweave//", "https://gateway.example:8443/coreweave"),
+        ("https://a_b.example./v-1.0/~x", "https://a_b.example./v-1.0/~x"),
+        ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
         ("http://localhost:8080", "http://localhost:8080"),
         ("http://127.0.0.1:1/", "http://127.0.0.1:1"),
         ("http://127.9.9.9", "http://127.9.9.9"),
@@ -152,6 +177,22 @@ def test_https_and_loopback_http_are_accepted_and_normalized(url: str, endpoint:
         "https://api.core weave.com",
         "https://api.core\tweave.com",
         "https://api.core\nweave.com",
+        "https://a..b",
+        "https://.example",
+        "https://-a.example",
+        "https://xn--a",
+        "https://XN--N3H.example",
+        "https://\u2603.example",
+        "https://b\u00fccher.example",
+        "https://" + "a" * 64 + ".example",
+        "https://" + "a." * 127 + "example",
+        "https://1.2.3.999",
+        "https://a%41.example",
+        "https://[v1.x]",
+        "https://[fe80::1%25eth0]",
+        "https://api.coreweave.com/a%2",
+        "https://api.coreweave.com/../a",
+        "https://api.coreweave.com/\u2603",
     ],
 )
 def test_any_other_endpoint_is_rejected_without_showing_secrets(url: str) -> None:

@@ -11,7 +11,10 @@ import ssl
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from time import perf_counter
 from typing import Any
 
 import httpx
@@ -19,7 +22,9 @@ import pytest
 
 from coreweave_inference import (
     ApiError,
+    AsyncClient,
     BrokenAnswer,
+    Client,
     ConnectionFailed,
     InvalidSetting,
     InvalidToken,
@@ -28,6 +33,7 @@ from coreweave_inference import (
     RequestTimedOut,
     RetryPolicy,
     Unavailable,
+    UntrustedCertificate,
     transport,
 )
 from coreweave_inference.transport import AsyncTransport, Attempt, Call, Connection, Pause, Transport
@@ -136,6 +142,17 @@ def test_every_request_carries_token_and_agent(run: Run) -> None:
     assert str(seen[0].url) == "https://api.example/x?a=1%2B2"
 
 
+def test_an_endpoint_with_a_path_is_called_below_it(run: Run) -> None:
+    seen: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(str(request.url))
+        return httpx.Response(200)
+
+    run(handler, endpoint="https://api.example/coreweave")
+    assert seen == ["https://api.example/coreweave/x"]
+
+
 def test_a_netrc_does_not_replace_the_token(run: Run, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".netrc").write_text("machine api.example login other password other\n")
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
@@ -200,6 +217,29 @@ def test_retry_after_is_honored_in_the_header_and_in_details(run: Run) -> None:
     assert time.slept == [2.25, 5.5, 4.0]
 
 
+@pytest.mark.parametrize("off", [timedelta(days=-30), timedelta(seconds=-40), timedelta(days=3)])
+def test_a_retry_after_date_is_read_against_the_date_of_the_response(run: Run, off: timedelta) -> None:
+    time = Time()
+    sent = format_datetime(NOW + off, usegmt=True)
+    until = format_datetime(NOW + off + timedelta(seconds=2), usegmt=True)
+    handler = responding(
+        httpx.Response(429, headers={"Date": sent, "Retry-After": until}),
+        httpx.Response(429, headers={"Date": "noon", "Retry-After": "Sat, 01 Aug 2026 12:00:05 GMT"}),
+        httpx.Response(200),
+    )
+    run(handler, time=time)
+    assert time.slept == [2.25, 5.5]
+
+
+def test_the_clock_of_the_api_is_known_after_a_response() -> None:
+    sent = format_datetime(NOW - timedelta(days=9), usegmt=True)
+    http = httpx.MockTransport(lambda _: httpx.Response(200, headers={"Date": sent}))
+    one = Transport(connection(), http=http, now=lambda: NOW)
+    assert one.clock_skew == timedelta()
+    one.run(call(), RetryPolicy())
+    assert one.clock_skew == timedelta(days=-9)
+
+
 def test_a_retry_after_beyond_the_limit_is_raised_at_once(run: Run) -> None:
     with pytest.raises(ApiError, match="the API asks to wait 3600 s") as caught:
         run(responding(httpx.Response(429, headers={"Retry-After": "3600"})))
@@ -261,9 +301,9 @@ def test_a_connection_failure_says_whether_the_request_was_sent(
 def test_an_untrusted_certificate_is_not_retried(run: Run) -> None:
     failure = httpx.ConnectError("CERTIFICATE_VERIFY_FAILED")
     failure.__cause__ = ssl.SSLCertVerificationError("self-signed")
-    with pytest.raises(ConnectionFailed, match="CERTIFICATE_VERIFY_FAILED") as caught:
+    said = "the certificate of api.example is not trusted: CERTIFICATE_VERIFY_FAILED"
+    with pytest.raises(UntrustedCertificate, match=said) as caught:
         run(responding(failure))
-    assert caught.value.untrusted
     assert caught.value.attempts == 1
 
 
@@ -305,6 +345,26 @@ def test_a_response_beyond_the_size_limit_is_abandoned(run: Run, monkeypatch: py
         run(responding(httpx.Response(200, content=b"x" * 1001)))
 
 
+def test_an_error_has_a_smaller_limit_than_a_list(run: Run) -> None:
+    body = b" " * transport.MAX_ERROR_BYTES + b'{"code": 5}'
+    with pytest.raises(BrokenAnswer, match="the response is larger than 1 MiB"):
+        run(responding(httpx.Response(404, content=body)))
+    assert len(run(responding(httpx.Response(200, content=body)))) == len(body)
+
+
+def test_the_last_error_is_not_an_attempt_without_time(run: Run) -> None:
+    time = Time()
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert request.extensions["timeout"]["read"] >= 0.1
+        time.now += 0.01
+        return httpx.Response(503, json={"code": 14, "message": "down"})
+
+    with pytest.raises(Unavailable, match="down"):
+        run(handler, time=time, policy=RetryPolicy(deadline=0.3, initial=0.1, multiplier=1))
+    assert time.now - 1000 <= 0.3
+
+
 def test_a_response_that_trickles_in_is_abandoned_at_the_deadline() -> None:
     time = Time()
 
@@ -316,7 +376,7 @@ def test_a_response_that_trickles_in_is_abandoned_at_the_deadline() -> None:
 
     http = httpx.MockTransport(lambda request: httpx.Response(200, stream=Drip()))
     one = Transport(connection(), http=http, clock=time.clock, sleep=time.sleep)
-    with pytest.raises(RequestTimedOut, match="did not finish its response"):
+    with pytest.raises(RequestTimedOut, match="no complete response"):
         one.run(call(), RetryPolicy(deadline=60))
     assert time.now - 1000 < 75
 
@@ -334,7 +394,17 @@ def test_retries_are_logged_without_the_token(run: Run, caplog: pytest.LogCaptur
     assert TOKEN not in caplog.text
 
 
+ESCAPED = "".join(f"\\u{ord(character):04x}" for character in TOKEN).encode()
 ECHOES: list[httpx.Response | Exception] = [
+    httpx.Response(200, content=b'{"a": "' + ESCAPED + b'"}'),
+    httpx.Response(502, content=b"<" + ESCAPED.replace(b"\\", b"\\\\")),
+    httpx.Response(502, content=TOKEN.replace("-", "%2D").encode()),
+    httpx.Response(502, content=TOKEN.lower().encode()),
+    httpx.Response(502, content=TOKEN.encode("utf-16")),
+    httpx.Response(502, content=b"<" + TOKEN.replace("-", "\\-").encode()),
+    httpx.Response(404, content=b'{"error": "' + ESCAPED + b'"}'),
+    httpx.Response(418, content=b'{"code": "' + ESCAPED + b'"}'),
+    httpx.Response(302, headers={"Location": f"https://{TOKEN.replace('0', '%30')}.example"}),
     httpx.Response(401, json={"code": 16, "message": f"bad token {TOKEN}"}),
     httpx.Response(
         400,
@@ -362,15 +432,65 @@ ECHOES: list[httpx.Response | Exception] = [
 @pytest.mark.parametrize("response", ECHOES, ids=lambda response: str(response)[:20])
 def test_no_error_holds_the_token_or_the_request(run: Run, response: httpx.Response | Exception) -> None:
     with pytest.raises(ApiError) as caught:
-        run(responding(response), policy=RetryPolicy(deadline=0))
+        run(responding(response), sent=call(read=int), policy=RetryPolicy(deadline=0))
     error = caught.value
-    leaks = (TOKEN.lower(), TOKEN[:10].lower())
+    leaks = (TOKEN.lower(), TOKEN[:10].lower(), "secret", "\\u0043")
     shown = [str(error), repr(error), repr(error.args), repr(vars(error))]
     shown += ["".join(traceback.format_exception(error)), repr(pickle.dumps(error))]
     assert not [text for text in shown if any(leak in text.lower() for leak in leaks)]
     assert error.__cause__ is None
     assert error.__context__ is None
     gc.collect()
+
+
+def test_redacting_a_million_backslashes_is_quick(run: Run) -> None:
+    began = perf_counter()
+    with pytest.raises(BrokenAnswer):
+        run(responding(httpx.Response(502, content=b"\\" * 1_000_000)), policy=RetryPolicy(deadline=0))
+    assert perf_counter() - began < 20
+
+
+def frames(error: BaseException) -> Iterator[str]:
+    """The variables of all frames that an error, or one before it, passed through."""
+    seen: BaseException | None = error
+    while seen is not None:
+        for frame, _ in traceback.walk_tb(seen.__traceback__):
+            if frame.f_code.co_filename != __file__:
+                for value in frame.f_locals.values():
+                    with suppress(AttributeError):  # a client that was never complete has no repr
+                        yield repr(value)
+        seen = seen.__cause__ or seen.__context__
+
+
+class _Stopped(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    "failure", [_Stopped(), KeyboardInterrupt(), AttributeError("a bug"), httpx.ReadError("x")]
+)
+def test_no_frame_of_a_failure_shows_the_token(run: Run, failure: BaseException) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        headers = dict(request.headers)
+        assert headers
+        raise failure
+
+    with pytest.raises((type(failure), ApiError)) as caught:
+        run(handler, policy=RetryPolicy(deadline=0))
+    assert not [text for text in frames(caught.value) if TOKEN in text]
+
+
+@pytest.mark.parametrize("make", [Client, AsyncClient])
+def test_no_frame_of_a_refused_setting_shows_the_token(make: Callable[..., object]) -> None:
+    for wrong in (
+        {"endpoint": "https://a..b"},
+        {"timeout": 0},
+        {"user_agent": "\n"},
+        {"token": f"Bearer {TOKEN}"},
+    ):
+        with pytest.raises(InvalidSetting) as caught:
+            make(**{"token": TOKEN, **wrong})
+        assert not [text for text in frames(caught.value) if TOKEN in text]
 
 
 @pytest.mark.parametrize("token", ["a\nX-Evil: 1", "a\n", "a b", "tökén", "a\x00", "a\x7f"])
@@ -392,6 +512,7 @@ def test_a_token_with_the_bearer_prefix_is_rejected() -> None:
     "wrong",
     [
         *({"timeout": 0}, {"timeout": -1}, {"timeout": float("inf")}, {"timeout": float("nan")}),
+        *({"timeout": 86_401}, {"timeout": 1e300}),
         *({"user_agent": "a\nb"}, {"max_connections": 0}),
     ],
 )
@@ -419,12 +540,11 @@ def test_a_loopback_endpoint_never_goes_through_a_proxy(endpoint: str) -> None:
 
 
 def test_only_https_loads_certificates_and_plain_http_trusts_none() -> None:
-    context = connection(endpoint="http://127.0.0.1:1").verify()
-    assert isinstance(context, ssl.SSLContext)
+    context = connection(endpoint="http://127.0.0.1:1").certificates()
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.cert_store_stats()["x509"] == 0
-    assert connection(endpoint="https://127.0.0.1:1").verify() is True
+    assert connection(endpoint="https://127.0.0.1:1").certificates().cert_store_stats()["x509"] > 0
 
 
 def test_a_loopback_call_ignores_proxy_variables(monkeypatch: pytest.MonkeyPatch) -> None:
