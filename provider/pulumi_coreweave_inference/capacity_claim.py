@@ -399,10 +399,12 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
     ) -> None:
         count = None if "instance_count" in self._ignored else api_spelling(resources).get("instanceCount")
         if readiness.min_instances and isinstance(count, (int, float)) and readiness.min_instances > count:
-            raise pulumi.RunError(
-                f"{labelled(self._resource_name, claim_id)} can never be ready: min_instances is "
-                f"{readiness.min_instances}, and instance_count is {count:g}.\n"
-                "  Next: lower min_instances in the Readiness, or raise instance_count"
+            raise ClaimError(
+                text(
+                    f"{labelled(self._resource_name, claim_id)} can never be ready: min_instances is "
+                    f"{readiness.min_instances}, and instance_count is {count:g}.",
+                    then=["lower min_instances in the Readiness, or raise instance_count"],
+                )
             )
 
     async def _mocked(self) -> _Observed | None:

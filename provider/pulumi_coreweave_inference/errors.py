@@ -17,7 +17,7 @@ decision is made. This module has the layout, and a table of what each API error
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +38,7 @@ from coreweave_inference.errors import (
     WrongEndpoint,
 )
 
+from .foreign_text import Lines, in_lines, shown
 from .inputs import program_spelling
 
 if TYPE_CHECKING:
@@ -54,6 +55,13 @@ class ClaimError(pulumi.RunError):
 
     As a `RunError` it ends a program that does not catch it with its text alone.
     """
+
+    def __init__(self, message: str) -> None:
+        self.text: Lines = shown(message)
+        super().__init__(self.text)
+
+    def __str__(self) -> Lines:
+        return self.text
 
 
 class InvalidSetting(ClaimError):
@@ -160,13 +168,22 @@ def labelled(resource_name: str, claim_id: str | None) -> str:
     return f"capacity claim{name}" + (f" (id {claim_id})" if claim_id else "")
 
 
-def text(headline: str, *, said: Iterable[str] = (), held: str = "", then: Iterable[str] = ()) -> str:
+def text(
+    headline: str, *, said: Iterable[str] = (), held: str | Sequence[str] = (), then: Iterable[str] = ()
+) -> Lines:
     """Lay out the parts of an error: `held` is what is still reserved, `then` what to do next."""
-    lines = [headline, *(f"  {line}" for line in said)]
-    if held:
-        lines.append(f"  Still reserved: {held}")
-    lines += [f"  {'      ' if index else 'Next: '}{line}" for index, line in enumerate(then)]
-    return "\n".join(lines)
+    held = [held] if isinstance(held, str) else held
+    return in_lines(
+        headline,
+        *(f"  {line}" for line in said),
+        *_labelled_lines("Still reserved: ", held),
+        *_labelled_lines("Next: ", then),
+    )
+
+
+def _labelled_lines(label: str, lines: Iterable[str]) -> list[str]:
+    """The lines of one part, with its label before the first and the others below it."""
+    return [f"  {' ' * len(label) if index else label}{line}" for index, line in enumerate(lines)]
 
 
 def api_failure(

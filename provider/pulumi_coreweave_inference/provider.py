@@ -43,6 +43,7 @@ from .errors import (
     lookup_failure,
     text,
 )
+from .foreign_text import led_by
 from .identity import Declaration, resource_name_of
 from .inputs import (
     DECLARATION,
@@ -94,7 +95,7 @@ class CapacityClaimProvider(ResourceProvider):
         if token and all(problem.property.startswith("resources.zones[") for problem in problems):
             problems += _not_offered(op, olds, inputs, {problem.property for problem in problems})
         # No property name: the engine knows only top-level ones, and would print their values.
-        failures = [CheckFailure("", f"{problem.property}: {problem.reason}") for problem in problems]
+        failures = [CheckFailure("", led_by(f"{problem.property}: ", problem.reason)) for problem in problems]
         if not token:
             failures.append(CheckFailure("", MISSING_TOKEN))
         if "resources" not in olds and (refused := creation_refused(op.settings)):
@@ -297,7 +298,8 @@ def _not_offered(
     if op.settings.catalogue == "warn":
         problems, warnings = [], problems + warnings
     for warning in warnings:
-        op.warn(f"{labelled(_resource_name(inputs), None)}: {warning.property}: {warning.reason}")
+        label = labelled(_resource_name(inputs), None)
+        op.warn(led_by(f"{label}: {warning.property}: ", warning.reason))
     return problems
 
 

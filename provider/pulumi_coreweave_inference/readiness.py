@@ -38,7 +38,8 @@ from coreweave_inference.errors import (
 )
 from coreweave_inference.settings import format_duration, parse_duration
 
-from .errors import InvalidReadiness, api_failure, described, held_resources, labelled, text
+from .errors import ClaimError, InvalidReadiness, api_failure, described, held_resources, labelled, text
+from .foreign_text import Lines, in_lines, paragraphs, shown
 from .identity import Declaration, is_made_by, key_of
 from .inputs import differing
 from .reads import MAXIMUM_AGE, reaching_back_to
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 PROGRESS_EVERY: Final = 15.0  # seconds after which progress is shown even if nothing changed
 _INSTANT: Final = 0.001  # seconds; shorter pauses are skipped
 _NAMED: Final = 10  # claims that a text names; it counts the others
-_LINE: Final = "\n" + " " * len("  Still reserved: ")
 _FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument)
 
 
@@ -157,7 +157,7 @@ def judge(claim: CapacityClaim, goal: Goal) -> Verdict:
     return Verdict.WAITING
 
 
-def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage: str = "") -> str:
+def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage: str = "") -> Lines:
     """One line for the claim's row: state, allocated of requested, time left, the zones' reasons.
 
     The setting that switches waits off is only named: without a wait, a pending replacement releases the old
@@ -170,7 +170,7 @@ def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage
         parts.append(outage)
     if claim is not None:
         parts += _zone_reasons(claim)
-    return "; ".join(parts)
+    return in_lines("; ".join(parts))
 
 
 def not_ready(
@@ -179,7 +179,7 @@ def not_ready(
     waited: float,
     outage: str = "",
     others: Sequence[CapacityClaim] | None = (),
-) -> str:
+) -> Lines:
     """The text for a claim that did not become ready: what exists, what is still reserved, what to do.
 
     `others`: the other claims of the stack that this run has not looked at, among them those that are kept
@@ -202,9 +202,7 @@ def not_ready(
         )
     said = [*_zone_reasons(claim), *([outage] if outage else [])]
     earlier = [other for other in others or () if goal.may_replace(other)]
-    held = _LINE.join(
-        [f"{_allocated(claim)} instances; the claim stays in the state.", *_held_besides(earlier, others)]
-    )
+    held = [f"{_allocated(claim)} instances; the claim stays in the state.", *_held_besides(earlier, others)]
     if claim.state == api.ClaimState.DELETING:
         return text(
             f"{label} is being deleted outside of Pulumi.",
@@ -289,7 +287,7 @@ def _way_back(earlier: Sequence[CapacityClaim], others: Sequence[CapacityClaim] 
     return "or give up: remove the claim from the program; `pulumi preview` shows what that releases"
 
 
-def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]]) -> str:
+def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]]) -> Lines:
     """The text for a wait that Ctrl-C has ended: which claims are still reserved."""
     held = [
         f"{labelled(goal.resource_name, goal.claim_id)}: "
@@ -315,15 +313,15 @@ class Reader(Protocol):
 @dataclass(eq=False)
 class _Wait:
     goal: Goal
-    show: Callable[[str], None]
-    warn: Callable[[str], None]
+    show: Callable[[Lines], None]
+    warn: Callable[[Lines], None]
     started: float
     timeout: float
     result: asyncio.Future[CapacityClaim]
     seen: CapacityClaim | None = None
     shown: str = ""
     shown_at: float = 0.0
-    failure: Callable[[Sequence[CapacityClaim] | None], str] | None = None
+    failure: Callable[[Sequence[CapacityClaim] | None], Lines] | None = None
     unexpected_since: float | None = None
 
     def left(self, now: float) -> float:
@@ -359,7 +357,7 @@ class Poller:
         self._peek_task: asyncio.Task[Mapping[str, CapacityClaim]] | None = None
 
     async def wait(
-        self, goal: Goal, show: Callable[[str], None], warn: Callable[[str], None]
+        self, goal: Goal, show: Callable[[Lines], None], warn: Callable[[Lines], None]
     ) -> CapacityClaim:
         """The claim once it is ready, or after its timeout if `on_timeout` is "warn"."""
         self._ids.add(goal.claim_id)
@@ -408,7 +406,7 @@ class Poller:
         try:
             return await self._read(self._reader(), goals)
         except CoreweaveError as error:
-            pulumi.log.debug(f"capacity claims cannot be read in this preview: {error}")
+            pulumi.log.debug(shown(f"capacity claims cannot be read in this preview: {error}"))
             return {}
 
     async def _run(self) -> None:
@@ -432,7 +430,7 @@ class Poller:
                     others = None if fatal else await self._others(reader)
                     if not self._pending():  # none has joined in the meantime
                         failures = [wait.failure(others) for wait in self._waits if wait.failure]
-                        self._end(pulumi.RunError("\n\n".join(failures)))
+                        self._end(ClaimError(paragraphs(failures)))
         except Exception as error:  # noqa: BLE001  # every wait must end, whatever happens here
             self._end(error)
 
@@ -465,7 +463,7 @@ class Poller:
             await self._pause(self._joined, seconds)
 
     def _interrupted(self) -> None:
-        self._end(pulumi.RunError(interrupted((wait.seen, wait.goal) for wait in self._waits)))
+        self._end(ClaimError(interrupted((wait.seen, wait.goal) for wait in self._waits)))
         if self._task is not None:
             self._task.cancel()
 
@@ -516,7 +514,7 @@ class Poller:
         failure = partial(not_ready, wait.seen, wait.goal, now - wait.started, outage)
         if fatal:
             held = "the claim, as far as we know; it stays in the state."
-            failed = str(api_failure("reading", goal.resource_name, goal.claim_id, fatal, held=held))
+            failed = api_failure("reading", goal.resource_name, goal.claim_id, fatal, held=held).text
             self._keep_failure(wait, lambda _: failed)
             return
         verdict = judge(claim, goal) if claim is not None and not outage else Verdict.WAITING
@@ -542,15 +540,15 @@ class Poller:
 
     def _done(self, wait: _Wait, claim: CapacityClaim) -> None:
         if wait.shown:
-            wait.show(f"{claim.state.short}, {_allocated(claim)}")
+            wait.show(shown(f"{claim.state.short}, {_allocated(claim)}"))
         self._waits.remove(wait)
         if not wait.result.done():
             wait.result.set_result(claim)
 
-    def _keep_failure(self, wait: _Wait, failure: Callable[[Sequence[CapacityClaim] | None], str]) -> None:
+    def _keep_failure(self, wait: _Wait, failure: Callable[[Sequence[CapacityClaim] | None], Lines]) -> None:
         """Show the failure on the claim's row; it is raised when no other wait is left."""
         wait.failure = failure
-        wait.show(failure(()).partition("\n")[0])
+        wait.show(shown(failure(()).partition("\n")[0]))
 
     def _show(self, wait: _Wait, outage: str, now: float) -> None:
         news = progress(wait.seen, wait.goal, None, outage)  # without the time left, which always changes

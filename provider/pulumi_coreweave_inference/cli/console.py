@@ -26,6 +26,7 @@ from coreweave_inference import (
 )
 from coreweave_inference.settings import format_duration
 from pulumi_coreweave_inference.errors import ClaimError, meaning
+from pulumi_coreweave_inference.foreign_text import in_lines, led_by, shown
 from pulumi_coreweave_inference.provider import outputs_of
 from pulumi_coreweave_inference.settings import Settings, settings_from
 
@@ -48,11 +49,15 @@ FormatOption = Annotated[OutputFormat, typer.Option("--format", help="Output for
 
 
 class CommandError(Exception):
-    """Ends a command with a message and an exit code."""
+    """Ends a command with a message, one argument per line, and an exit code."""
 
-    def __init__(self, message: str, code: int = EXIT_ERROR) -> None:
-        super().__init__(message)
+    def __init__(self, *lines: str, code: int = EXIT_ERROR) -> None:
+        super().__init__(*lines)
+        self.lines = lines
         self.code = code
+
+    def __str__(self) -> str:
+        return in_lines(*self.lines)
 
 
 @contextmanager
@@ -61,13 +66,13 @@ def report_errors() -> Iterator[None]:
     try:
         yield
     except CommandError as error:
-        note(f"capacity-claims: {error}")
+        note(led_by("capacity-claims: ", str(error)))
         raise typer.Exit(error.code) from None
     except MissingToken:
         note("capacity-claims: no API token: set COREWEAVE_API_TOKEN (or CW_API_TOKEN) in the environment")
         raise typer.Exit(EXIT_ERROR) from None
     except (CoreweaveError, ClaimError) as error:
-        note(f"capacity-claims: {printable(_message(error))}")
+        note(f"capacity-claims: {_message(error)}")
         if step := advice(error):
             note(f"  Next: {step}")
         raise typer.Exit(EXIT_ERROR) from None
@@ -113,7 +118,7 @@ class _RetryNotes(logging.Handler):
         error = record.args[0] if isinstance(record.args, tuple) and record.args else None
         if isinstance(error, ApiError) and error.message not in self._reported:
             self._reported.add(error.message)
-            reason = printable(error.message or error.code)
+            reason = error.message or error.code
             note(f"{reason}; retrying for up to {self._deadline} (COREWEAVE_RETRY_DEADLINE) …")
 
 
@@ -138,14 +143,14 @@ def waiting_for(what: str) -> Iterator[None]:
         timer.cancel()
 
 
-def note(line: str) -> None:
-    """Write a message to stderr."""
-    typer.echo(line, err=True)
+def note(text: str) -> None:
+    """Write a message to stderr: one line, unless it is laid out."""
+    typer.echo(shown(text), err=True)
 
 
 def write_json(value: object) -> None:
-    """Write a result to stdout as JSON."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write a result to stdout as JSON, in ASCII: it may hold foreign text, and must not change it."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
 def claim_json(claim: CapacityClaim) -> dict[str, Any]:
@@ -174,9 +179,3 @@ def claim_json(claim: CapacityClaim) -> dict[str, Any]:
 def plural(count: int, noun: str) -> str:
     """A count with its noun: "1 claim", "2 claims"."""
     return f"{count} {noun}{'s' * (count != 1)}"
-
-
-def printable(text: str) -> str:
-    """Text from outside on one line, without characters that control a terminal."""
-    line = " ".join(text.split())
-    return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)

@@ -23,7 +23,7 @@ from pulumi_coreweave_inference.capacity_claim import TYPE
 from pulumi_coreweave_inference.identity import key_of, resource_name_of
 from pulumi_coreweave_inference.inputs import DECLARATION, identity_of
 
-from .console import CommandError, plural, printable, waiting_for
+from .console import CommandError, plural, waiting_for
 from .json_model import InvalidJson, JsonModel, as_model, parse_json
 
 NAMESPACE_TYPE: Final = "pulumi-python:dynamic/claimNamespace:ClaimNamespace"
@@ -214,7 +214,7 @@ def _from_file(path: Path) -> StackState:
     except UnicodeDecodeError:
         raise CommandError(f"{path} is not a stack export: it is not UTF-8 text") from None
     except InvalidJson as error:
-        raise CommandError(f"{path} is not a stack export: {printable(str(error))}") from None
+        raise CommandError(f"{path} is not a stack export: {error}") from None
 
 
 def _exported(name: str) -> StackState:
@@ -222,9 +222,7 @@ def _exported(name: str) -> StackState:
     try:
         return read_export(text, name)
     except InvalidJson as error:
-        raise CommandError(
-            f"`pulumi stack export --stack {name}` did not print an export: {printable(str(error))}"
-        ) from None
+        raise CommandError(f"`pulumi stack export --stack {name}` did not print an export: {error}") from None
 
 
 def _all_names() -> list[str]:
@@ -233,7 +231,7 @@ def _all_names() -> list[str]:
         names = [stack.name for stack in as_model(_Listing, {"stacks": parse_json(text)}).stacks]
     except InvalidJson as error:
         raise CommandError(
-            f"`pulumi stack ls --all --json` did not print a list of stacks: {printable(str(error))}"
+            f"`pulumi stack ls --all --json` did not print a list of stacks: {error}"
         ) from None
     if not names:
         raise CommandError(
@@ -258,7 +256,7 @@ def _pulumi(*arguments: str) -> str:
     )
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
-        raise CommandError(f"`pulumi {' '.join(arguments)}` failed: {printable(lines[-1])}")
+        raise CommandError(f"`pulumi {' '.join(arguments)}` failed: {lines[-1]}")
     return done.stdout
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
-from pulumi_coreweave_inference.cli.console import EXIT_ERROR, note, printable
+from pulumi_coreweave_inference.cli.console import EXIT_ERROR, note
 
 if TYPE_CHECKING:
     from .toml_model import TomlModel
@@ -121,5 +121,5 @@ def _write(text: str) -> None:
 
 
 def _refuse(reason: str) -> NoReturn:
-    note(f"capacity-claims review: {printable(reason)}")
+    note(f"capacity-claims review: {reason}")
     raise typer.Exit(EXIT_ERROR)

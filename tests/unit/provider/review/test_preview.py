@@ -357,7 +357,7 @@ Capacity claims of claims/prod
  gb200-4x             4       4      8                         4
 
 Warnings of the preview:
-look here
+│ look here
 • An old claim is released after the program succeeds. By then the new claim is ready, unless the
 program sets readiness=None, which a preview does not show.
 Fingerprint …\
