@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pulumi
 
@@ -40,9 +40,6 @@ from coreweave_inference.errors import (
 
 from .foreign_text import Lines, in_lines, shown
 from .inputs import program_spelling
-
-if TYPE_CHECKING:
-    from coreweave_inference import CapacityClaim, CapacityClaimResources
 
 MISSING_TOKEN: Final = (
     "no API token: set COREWEAVE_API_TOKEN (or CW_API_TOKEN) in the environment, "
@@ -198,21 +195,6 @@ def lookup_failure(doing: str, error: CoreweaveError, *ways_out: str) -> ClaimEr
     """The error for a failed lookup. `doing` describes it, such as "looking up capacity claims"."""
     headline = f"{doing} failed: {meaning(error).summary}."
     return ClaimError(text(headline, said=_said(error), then=[_advice(error), *ways_out]))
-
-
-def held_resources(claim: CapacityClaim) -> str:
-    """What a claim reserves, in a few words."""
-    resources = claim.resources
-    return (
-        f"{claim.status.allocated_instances} of {resources.instance_count} {resources.instance_id} "
-        f"instances, {claim.state}"
-    )
-
-
-def described(resources: CapacityClaimResources) -> str:
-    """What is declared and where, in a few words."""
-    zones = ", ".join(resources.zones)
-    return f"{resources.instance_count} {resources.instance_id} in {zones} ({resources.capacity_type})"
 
 
 def _advice(error: CoreweaveError) -> str:

@@ -38,12 +38,13 @@ from coreweave_inference.errors import (
 )
 from coreweave_inference.settings import format_duration, parse_duration
 
-from .errors import ClaimError, InvalidReadiness, api_failure, described, held_resources, labelled, text
+from .errors import ClaimError, InvalidReadiness, api_failure, labelled, text
 from .foreign_text import Lines, in_lines, paragraphs, shown
 from .identity import Declaration, is_made_by, key_of
 from .inputs import differing
 from .reads import MAXIMUM_AGE, reaching_back_to
 from .rounds import FIRST_LOOK, Rounds
+from .secrecy import allocation_of, described, held_resources, unless_secret, unsaid
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Goal:
 
     `ignored`: the fields of `resources` that the program's `ignore_changes` leaves to somebody else, as
     `CapacityClaimResources` spells them. They may have any value. `takes_part`: whether the current run of
-    the engine includes the claim; if not, the claim need not exist.
+    the engine includes the claim; if not, the claim need not exist. `secrets`: the inputs that no text shows.
     """
 
     resource_name: str
@@ -108,6 +109,7 @@ class Goal:
     namespace: str | None = None
     ignored: frozenset[str] = frozenset()
     takes_part: bool = True
+    secrets: frozenset[str] = frozenset()
 
     @property
     def target(self) -> str:
@@ -163,13 +165,17 @@ def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage
     The setting that switches waits off is only named: without a wait, a pending replacement releases the old
     claim. A terminal cuts off the end of the line, so the reasons come last.
     """
-    parts = [f"{claim.state.short}, {_allocated(claim)}" if claim is not None else "not readable yet"]
+    parts = [
+        f"{claim.state.short}, {allocation_of(claim, goal.secrets)}"
+        if claim is not None
+        else "not readable yet"
+    ]
     if left is not None:
         parts[0] += f", {format_duration(max(0, round(left)))} left (coreweave:wait)"
     if outage:
         parts.append(outage)
     if claim is not None:
-        parts += _zone_reasons(claim)
+        parts += _zone_reasons(claim, goal)
     return in_lines("; ".join(parts))
 
 
@@ -200,9 +206,10 @@ def not_ready(
             held="nothing of it, according to the API.",
             then=["run `pulumi refresh` to remove it from the state, then `pulumi up` to create a new claim"],
         )
-    said = [*_zone_reasons(claim), *([outage] if outage else [])]
+    said = [*_zone_reasons(claim, goal), *([outage] if outage else [])]
+    allocated = allocation_of(claim, goal.secrets)
     earlier = [other for other in others or () if goal.may_replace(other)]
-    held = [f"{_allocated(claim)} instances; the claim stays in the state.", *_held_besides(earlier, others)]
+    held = [f"{allocated} instances; the claim stays in the state.", *_held_besides(goal, earlier, others)]
     if claim.state == api.ClaimState.DELETING:
         return text(
             f"{label} is being deleted outside of Pulumi.",
@@ -212,14 +219,14 @@ def not_ready(
         )
     if claim.state == api.ClaimState.FAILED:
         return text(
-            f"{label} failed: the API reports {claim.state}, which is final, with {_allocated(claim)} "
+            f"{label} failed: the API reports {claim.state}, which is final, with {allocated} "
             "instances allocated.",
             said=said,
             held=held,
             then=[
                 "change the declaration (instance type or zones), or create the claim again with "
                 f"`pulumi up --replace {goal.target}`",
-                _way_back(earlier, others),
+                _way_back(goal, earlier, others),
             ],
         )
     if not goal.matches(claim):
@@ -228,8 +235,8 @@ def not_ready(
         return text(
             f"{label} differs from the declaration: it was changed outside of Pulumi.",
             said=[
-                f"declared:      {described(goal.resources)}",
-                f"the API holds: {described(claim.resources)}",
+                f"declared:      {described(goal.resources, goal.secrets)}",
+                f"the API holds: {described(claim.resources, goal.secrets)}",
             ],
             held=held,
             then=[
@@ -238,11 +245,11 @@ def not_ready(
             ],
         )
     fewer = ", or Readiness(min_instances=…)" if claim.state == api.ClaimState.READY else ""
-    ends = [_way_back(earlier, others), _without_wait(earlier, others)]
+    ends = [_way_back(goal, earlier, others), _without_wait(goal, earlier, others)]
     minimum = goal.minimum(claim)
     enough = f", {minimum} of them required" if minimum != claim.resources.instance_count else ""
     return text(
-        f"{label} is not ready after {format_duration(round(waited))}: {_allocated(claim)} instances "
+        f"{label} is not ready after {format_duration(round(waited))}: {allocated} instances "
         f"allocated{enough} ({claim.state}).",
         said=said,
         held=held,
@@ -255,29 +262,41 @@ def not_ready(
     )
 
 
-def _held_besides(earlier: Sequence[CapacityClaim], others: Sequence[CapacityClaim] | None) -> list[str]:
+def _held_besides(
+    goal: Goal, earlier: Sequence[CapacityClaim], others: Sequence[CapacityClaim] | None
+) -> list[str]:
     if others is None:
         return ["The claim that it replaces, if any, is reserved too: the list of claims cannot be read."]
     named = earlier or others
     why = "which it may replace" if earlier else "which this run has not looked at"
-    lines = [f"'{other.name}' (id {other.id}), {why}: {held_resources(other)}." for other in named[:_NAMED]]
+    lines = [
+        f"{_name_of(other, goal)} (id {other.id}), {why}: {held_resources(other, goal.secrets)}."
+        for other in named[:_NAMED]
+    ]
     return [*lines, *([f"{len(named) - _NAMED} more claims of this stack."] if len(named) > _NAMED else [])]
 
 
-def _without_wait(earlier: Sequence[CapacityClaim], others: Sequence[CapacityClaim] | None) -> str:
+def _without_wait(
+    goal: Goal, earlier: Sequence[CapacityClaim], others: Sequence[CapacityClaim] | None
+) -> str:
     """What the setting that switches waits off would do; advice only where nothing may be pending."""
-    released = f"'{earlier[0].name}'" if earlier else "the claim that this one replaces, if any"
+    released = _name_of(earlier[0], goal) if earlier else "the claim that this one replaces, if any"
     if others or others is None:
         return f"but keep coreweave:wait at true: without the wait, `pulumi up` releases {released}"
     return f"or set coreweave:wait to false, which does not wait and releases {released}"
 
 
-def _way_back(earlier: Sequence[CapacityClaim], others: Sequence[CapacityClaim] | None) -> str:
+def _name_of(claim: CapacityClaim, goal: Goal) -> str:
+    return f"'{unless_secret(claim.name, 'name', goal.secrets)}'"
+
+
+def _way_back(goal: Goal, earlier: Sequence[CapacityClaim], others: Sequence[CapacityClaim] | None) -> str:
     """How to give up without losing the claim that is being replaced."""
     if earlier:
         return (
-            f"or give up: declare what '{earlier[0].name}' has ({described(earlier[0].resources)}) and run "
-            "`pulumi up`, which keeps that claim and releases this one"
+            f"or give up: declare what {_name_of(earlier[0], goal)} has "
+            f"({described(earlier[0].resources, goal.secrets)}) and run `pulumi up`, which keeps that claim "
+            "and releases this one"
         )
     if others or others is None:
         return (
@@ -291,7 +310,7 @@ def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]]) -> Lines:
     """The text for a wait that Ctrl-C has ended: which claims are still reserved."""
     held = [
         f"{labelled(goal.resource_name, goal.claim_id)}: "
-        + (f"{claim.state.short}, {_allocated(claim)}" if claim is not None else "not read yet")
+        + (f"{claim.state.short}, {allocation_of(claim, goal.secrets)}" if claim else "not read yet")
         for claim, goal in waits
     ]
     more = [f"and {len(held) - _NAMED} more"] if len(held) > _NAMED else []
@@ -514,7 +533,8 @@ class Poller:
         failure = partial(not_ready, wait.seen, wait.goal, now - wait.started, outage)
         if fatal:
             held = "the claim, as far as we know; it stays in the state."
-            failed = api_failure("reading", goal.resource_name, goal.claim_id, fatal, held=held).text
+            told = unsaid(fatal, goal.secrets, goal.resources, None)
+            failed = api_failure("reading", goal.resource_name, goal.claim_id, told, held=held).text
             self._keep_failure(wait, lambda _: failed)
             return
         verdict = judge(claim, goal) if claim is not None and not outage else Verdict.WAITING
@@ -540,7 +560,7 @@ class Poller:
 
     def _done(self, wait: _Wait, claim: CapacityClaim) -> None:
         if wait.shown:
-            wait.show(shown(f"{claim.state.short}, {_allocated(claim)}"))
+            wait.show(shown(f"{claim.state.short}, {allocation_of(claim, wait.goal.secrets)}"))
         self._waits.remove(wait)
         if not wait.result.done():
             wait.result.set_result(claim)
@@ -610,13 +630,13 @@ def _same_resources(returned: CapacityClaimResources, declared: CapacityClaimRes
     return not differing(returned.to_wire(), declared.to_wire())
 
 
-def _allocated(claim: CapacityClaim) -> str:
-    resources = claim.resources
-    return f"{claim.status.allocated_instances} of {resources.instance_count} {resources.instance_id}"
+def _zone_reasons(claim: CapacityClaim, goal: Goal) -> list[str]:
+    """What the API says about each zone that has a problem, in order of preference.
 
-
-def _zone_reasons(claim: CapacityClaim) -> list[str]:
-    """What the API says about each zone that has a problem, in order of preference."""
+    Nothing if a resource of the claim is secret: the API's sentences are free text and may say it.
+    """
+    if goal.secrets - {"name"}:
+        return []
     order = {zone: index for index, zone in enumerate(claim.resources.zones)}
     pending = [c for c in claim.status.conditions if c.status != api.ConditionStatus.TRUE]
     pending.sort(key=lambda condition: order.get(condition.zone or "", len(order)))

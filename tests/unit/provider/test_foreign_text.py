@@ -147,7 +147,7 @@ TEXTS: dict[str, Callable[[str], str]] = {
     ),
     "IdConflict": lambda foreign: str(create._id_conflict(declaration(foreign), claim(foreign))),
     "TakeoverRefused": lambda foreign: str(create._takeover_refused(declaration(foreign), claim(foreign))),
-    "NameTaken": lambda foreign: str(create._name_taken(foreign, foreign, foreign, foreign)),
+    "NameTaken": lambda foreign: str(create._name_taken(declaration(foreign), foreign, foreign, foreign)),
     "create failed": lambda foreign: str(create._create_failed(declaration(foreign), api_error(foreign))),
     "DuplicateOwnership": held_twice,
     "options": lambda foreign: raised(
