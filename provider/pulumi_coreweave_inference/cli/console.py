@@ -1,7 +1,7 @@
 """What the commands share: an API client from the environment, error reports, messages and JSON output.
 
 Exit codes of every command: 0 success; 1 success with a result that needs attention (each command's help
-says when); 2 failure. Results go to stdout, everything else to stderr.
+says when); 2 failure; 70 a fault of this program. Results go to stdout, everything else to stderr.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -24,6 +25,7 @@ from coreweave_inference import (
     CoreweaveError,
     MissingToken,
 )
+from coreweave_inference._text_files import UnreadableText, decode_text
 from coreweave_inference.settings import format_duration
 from pulumi_coreweave_inference.errors import ClaimError, meaning
 from pulumi_coreweave_inference.foreign_text import in_lines, led_by, shown
@@ -32,6 +34,8 @@ from pulumi_coreweave_inference.settings import Settings, settings_from
 
 EXIT_FINDINGS: Final = 1
 EXIT_ERROR: Final = 2
+EXIT_INTERNAL: Final = 70
+"""A fault of this program, as in `sysexits.h`. Python's own exit code, 1, would mean a finding."""
 
 _OPERATIONS: Final = {"list": "listing the claims", "parameters": "reading the available zones and types"}
 _SLOW: Final = 2.0  # seconds before a message says what the command is waiting for
@@ -58,6 +62,20 @@ class CommandError(Exception):
 
     def __str__(self) -> str:
         return in_lines(*self.lines)
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a file in any usual encoding; `-` is standard input. Raises `CommandError`.
+
+    `what` the file should be is part of the message, such as "a stack export".
+    """
+    source = "standard input" if str(path) == "-" else str(path)
+    try:
+        return decode_text(sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes())
+    except UnreadableText as error:
+        raise CommandError(f"{source} is not {what}: {error}") from None
+    except OSError as error:
+        raise CommandError(f"{source}: {error.strerror or error}") from None
 
 
 @contextmanager

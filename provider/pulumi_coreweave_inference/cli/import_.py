@@ -24,6 +24,7 @@ from .console import (
     connected,
     note,
     plural,
+    read_text,
     report_errors,
     write_json,
 )
@@ -208,21 +209,18 @@ def _get(client: Client, claim_id: str) -> CapacityClaim | None:
     """A claim by id, in case it is newer than the list."""
     try:
         return client.capacity_claims.get(claim_id)
-    except (NotFound, InvalidArgument):
+    except (NotFound, InvalidArgument, UnicodeError):  # an argument need not be text
         return None
 
 
 def _read_terraform(path: Path) -> list[TerraformClaim]:
-    piped = str(path) == "-"
-    source = "standard input" if piped else str(path)
+    what = "a readable Terraform state"
+    text = read_text(path, what)
     try:
-        return read_terraform_state(sys.stdin.read() if piped else path.read_text(encoding="utf-8"))
+        return read_terraform_state(text)
     except InvalidTerraformState as error:
-        raise CommandError(f"{source} is not a readable Terraform state: {error}") from None
-    except OSError as error:
-        raise CommandError(f"{source} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise CommandError(f"{source} is not a readable Terraform state: it is not UTF-8 text") from None
+        source = "standard input" if str(path) == "-" else str(path)
+        raise CommandError(f"{source} is not {what}: {error}") from None
 
 
 def _write(out: Path, entries: Sequence[ImportEntry]) -> None:

@@ -75,6 +75,8 @@ def _find(client: Client, claim_id: str) -> CapacityClaim | None:
         return client.capacity_claims.get(claim_id)
     except InvalidArgument as error:
         raise CommandError(f"{claim_id!r} is not a claim id: {error.message}") from None
+    except UnicodeError:
+        raise CommandError(f"{claim_id!r} is not a claim id: it is not text") from None
     except NotFound:
         note(f"{claim_id}: not found; the claim is already released, or the id is wrong")
         return None
