@@ -30,6 +30,7 @@ from .inputs import (
     NAMESPACE,
     RESOURCE_FIELDS,
     RUN,
+    SECRET,
     api_spelling,
     identity_of,
     program_spelling,
@@ -39,6 +40,7 @@ from .options import KEPT, refuse_void_options, refuse_void_path
 from .participation import Participants
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
+from .secrecy import may_hold_secrets, secrets_among, secrets_of, unless_secret
 from .settings import USER_AGENT, Settings, program_settings
 
 TYPE: Final = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
@@ -216,6 +218,8 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             if not pulumi.runtime.is_dry_run() and not mocks.are_active() and not _ignores(opts, IDENTITY):
                 self._word = program.participants.word()
                 props[IDENTITY][RUN] = self._word
+            if not mocks.are_active() and may_hold_secrets(resources, name):
+                props[IDENTITY][SECRET] = secrets_among(resources, name)
         else:
             opts = pulumi.ResourceOptions.merge(
                 opts, pulumi.ResourceOptions(id=_existing_id(resource_name, opts.id))
@@ -366,8 +370,9 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
     async def _observe(self, program: _Program) -> _Observed | None:
         claim_id = await self.__dict__["id"].future()
         resources = await self.__dict__["resources"].future()
+        secrets = await self._secrets()
         if resources is not None and self._readiness is not None:
-            self._refuse_what_is_never_ready(claim_id, resources, self._readiness)
+            self._refuse_what_is_never_ready(claim_id, resources, secrets)
         if not claim_id or resources is None:
             return None
         identity = await self._identity()
@@ -382,6 +387,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             updated_at=await self.__dict__["updatedAt"].future(),  # as in the state; `updated_at` is live
             urn=await self._registered.urn.future(),
             namespace=identity.get(NAMESPACE),
+            secrets=secrets,
             ignored=self._ignored,
             takes_part=takes_part,
         )
@@ -399,15 +405,35 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         output = self.__dict__.get(IDENTITY)
         return identity_of({IDENTITY: await output.future()}) if output is not None else {}
 
+    async def _secrets(self) -> frozenset[str]:
+        """The inputs that no text shows: those that the program marks as secret, as the state names them.
+
+        An option or a transform may mark all of `resources`.
+        """
+        identity = self.__dict__.get(IDENTITY)
+        named = secrets_of({IDENTITY: await identity.future()}) if identity is not None else ()
+        whole = {"resources": RESOURCE_FIELDS, "name": ("name",)}
+        marked = [
+            field
+            for output, fields in whole.items()
+            if not set(fields) & set(named) and await self.__dict__[output].is_secret()
+            for field in fields
+        ]
+        return frozenset([*named, *marked])
+
     def _refuse_what_is_never_ready(
-        self, claim_id: str | None, resources: Mapping[str, Any], readiness: Readiness
+        self, claim_id: str | None, resources: Mapping[str, Any], secrets: frozenset[str]
     ) -> None:
+        readiness = self._readiness or Readiness()
         count = None if "instance_count" in self._ignored else api_spelling(resources).get("instanceCount")
         if readiness.min_instances and isinstance(count, (int, float)) and readiness.min_instances > count:
-            raise pulumi.RunError(
-                f"{labelled(self._resource_name, claim_id)} can never be ready: min_instances is "
-                f"{readiness.min_instances}, and instance_count is {count:g}.\n"
-                "  Next: lower min_instances in the Readiness, or raise instance_count"
+            raise ClaimError(
+                text(
+                    f"{labelled(self._resource_name, claim_id)} can never be ready: min_instances is "
+                    f"{readiness.min_instances}, and instance_count is "
+                    f"{unless_secret(f'{count:g}', 'instanceCount', secrets)}.",
+                    then=["lower min_instances in the Readiness, or raise instance_count"],
+                )
             )
 
     async def _mocked(self) -> _Observed | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .foreign_text import Lines, in_lines
 from .inputs import Problem, is_unknown
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def check(resources: Mapping[str, object], offered: CapacityClaimParameters) -> 
     if not offering:
         types = sorted({instance_id for ids in by_zone.values() for instance_id in ids})
         reason = f'"{instance}" is not an instance type that the API offers{instead(instance, types)}'
-        found.problems.append(Problem(path, reason + _table(by_zone)))
+        found.problems.append(Problem(path, _with_table(reason, by_zone)))
         return found
     known = [zone for zone in zones if isinstance(zone, str) and zone in by_zone]
     without = [zone for zone in known if zone not in offering]
@@ -63,13 +64,13 @@ def instead(given: str, options: Iterable[str]) -> str:
     return f'; did you mean "{folded[matches[0]]}"?' if matches else ""
 
 
-def _table(by_zone: Mapping[str, Iterable[str]]) -> str:
-    """What each zone offers, one line each."""
+def _with_table(reason: str, by_zone: Mapping[str, Iterable[str]]) -> Lines:
+    """The reason, and what each zone offers, one line each."""
     if not by_zone:
-        return "; it currently offers none"
+        return in_lines(f"{reason}; it currently offers none")
     width = max(map(len, by_zone))
-    lines = (f"\n  {zone:<{width}}  {_list(sorted(ids))}" for zone, ids in sorted(by_zone.items()))
-    return "\nThe API offers:" + "".join(lines)
+    rows = (f"  {zone:<{width}}  {_list(sorted(ids))}" for zone, ids in sorted(by_zone.items()))
+    return in_lines(reason, "The API offers:", *rows)
 
 
 def _list(names: Iterable[str]) -> str:

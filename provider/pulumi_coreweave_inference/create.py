@@ -57,8 +57,9 @@ from coreweave_inference.errors import (
 )
 from coreweave_inference.settings import format_duration
 
-from .errors import ClaimError, api_failure, held_resources, labelled, text
+from .errors import ClaimError, api_failure, labelled, text
 from .identity import LIKELY_ATTEMPTS, Declaration
+from .secrecy import held_resources, unless_secret, unsaid
 
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim
@@ -229,11 +230,14 @@ class Creation:
             text(
                 f"creating {labelled(self._declaration.resource_name, None)} failed: none of the "
                 f"{MAXIMUM_ATTEMPTS} ids for this declaration can be used.",
-                said=[str(self._refusal)] if self._refusal else [],
+                said=[str(self._unsaid(self._refusal))] if self._refusal else [],
                 held="nothing new.",
                 then=["rename the resource, which changes the ids computed for it"],
             )
         )
+
+    def _unsaid(self, error: AlreadyExists) -> AlreadyExists:
+        return unsaid(error, self._declaration.secrets, self._declaration.resources, self._declaration.name)
 
     def _attempt(self, claim_id: str) -> Created | _Then:
         declaration = self._declaration
@@ -273,7 +277,7 @@ class Creation:
                 text(
                     f"creating {labelled(resource_name, claim.id)} failed: a claim with this id exists, but "
                     "cannot be read.",
-                    said=[f"the list of claims shows it as '{claim.name}': {held_resources(claim)}"],
+                    said=[f"the list of claims shows it as {_named(claim, self._declaration)}"],
                     held="that claim, if the list is right; nothing new.",
                     then=["wait a minute and run `pulumi up` again: it adopts the claim, or creates a new "
                           "one once the list no longer shows it"],
@@ -283,9 +287,9 @@ class Creation:
         holder = next((claim for claim in listed.values() if claim.name == name), None)
         if holder is not None:
             raise _name_taken(
-                resource_name,
+                self._declaration,
                 name,
-                f"it belongs to the claim {holder.id} ({held_resources(holder)})",
+                f"it belongs to the claim {holder.id} ({held_resources(holder, self._declaration.secrets)})",
                 "or, if that claim is the one being replaced, release it first with "
                 "ResourceOptions(delete_before_replace=True)",
             )
@@ -297,7 +301,7 @@ class Creation:
         name = self._declaration.name
         if name is not None and self._unseen == ATTEMPTS_WITH_A_NAME:
             raise _name_taken(
-                self._declaration.resource_name,
+                self._declaration,
                 name,
                 f"the API refuses {self._unseen} new ids with it, and shows no claim with such an id or "
                 "the name: it hides the claim, or it accepts no id a second time",
@@ -315,7 +319,8 @@ class Creation:
 
     def _wait_until_gone(self, claim: CapacityClaim) -> _Then:
         for _ in self._looks(self._until):
-            self._progress(f"waiting until the previous claim {claim.id} is gone ({held_resources(claim)})")
+            held = held_resources(claim, self._declaration.secrets)
+            self._progress(f"waiting until the previous claim {claim.id} is gone ({held})")
             try:
                 claim = self._claims.get(claim.id)
             except NotFound:
@@ -371,7 +376,7 @@ class Creation:
             text(
                 f"creating {labelled(self._declaration.resource_name, claim.id)} failed: the previous claim "
                 "with this id is still being deleted.",
-                said=[f"the API shows it as {held_resources(claim)}"],
+                said=[f"the API shows it as {held_resources(claim, self._declaration.secrets)}"],
                 held="nothing new.",
                 then=["run `pulumi up` again to keep waiting (coreweave:deleteTimeout sets how long)"],
             )
@@ -379,12 +384,12 @@ class Creation:
 
 
 def _id_conflict(declaration: Declaration, claim: CapacityClaim) -> IdConflict:
-    zones = ", ".join(claim.resources.zones)
+    zones = unless_secret(", ".join(claim.resources.zones), "zones", declaration.secrets)
     return IdConflict(
         text(
             f"creating {labelled(declaration.resource_name, claim.id)} failed: a claim with this id "
             "exists, but differs from the declaration.",
-            said=[f"it is named '{claim.name}': {held_resources(claim)}, zones {zones}"],
+            said=[f"it is named {_named(claim, declaration)}, zones {zones}"],
             held="that claim, unchanged.",
             then=[
                 "if it belongs to this stack and was changed outside of Pulumi, run `pulumi up "
@@ -397,13 +402,16 @@ def _id_conflict(declaration: Declaration, claim: CapacityClaim) -> IdConflict:
 
 
 def _takeover_refused(declaration: Declaration, claim: CapacityClaim) -> TakeoverRefused:
-    there, declared = claim.resources.instance_count, declaration.resources.instance_count
+    there, declared = (
+        unless_secret(each.instance_count, "instanceCount", declaration.secrets)
+        for each in (claim.resources, declaration.resources)
+    )
     return TakeoverRefused(
         text(
             f"creating {labelled(declaration.resource_name, claim.id)} failed: a claim with this id exists "
             f"with {there} instances, and {declared} are declared.",
             said=[
-                f"it is named '{claim.name}': {held_resources(claim)}",
+                f"it is named {_named(claim, declaration)}",
                 "an interrupted create may have left it behind, or another resource or stack holds it",
             ],
             held="that claim, unchanged.",
@@ -416,6 +424,11 @@ def _takeover_refused(declaration: Declaration, claim: CapacityClaim) -> Takeove
             ],
         )
     )
+
+
+def _named(claim: CapacityClaim, declaration: Declaration) -> str:
+    name = unless_secret(claim.name, "name", declaration.secrets)
+    return f"'{name}': {held_resources(claim, declaration.secrets)}"
 
 
 def _if_unneeded(claim: CapacityClaim) -> str:
@@ -432,10 +445,11 @@ _IF_COPIED: Final = (
 )
 
 
-def _name_taken(resource_name: str, name: str, said: str, way_out: str) -> NameTaken:
+def _name_taken(declaration: Declaration, name: str, said: str, way_out: str) -> NameTaken:
+    shown = unless_secret(name, "name", declaration.secrets)
     return NameTaken(
         text(
-            f"creating {labelled(resource_name, None)} failed: the name '{name}' is taken.",
+            f"creating {labelled(declaration.resource_name, None)} failed: the name '{shown}' is taken.",
             said=[said],
             held="nothing new.",
             then=["omit `name`, so that each claim gets a unique name, or choose another name", way_out],
@@ -457,4 +471,5 @@ def _create_failed(declaration: Declaration, error: CoreweaveError) -> ClaimErro
             "nothing, as far as we know. If only the response was lost, the claim exists; the next `pulumi "
             "up` adopts it, unless the declaration changes."
         )
-    return api_failure("creating", declaration.resource_name, claim_id, error, held=held)
+    told = unsaid(error, declaration.secrets, declaration.resources, declaration.name)
+    return api_failure("creating", declaration.resource_name, claim_id, told, held=held)

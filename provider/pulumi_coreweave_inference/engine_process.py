@@ -24,6 +24,7 @@ from types import FrameType
 from typing import Final
 
 from .errors import ClaimError
+from .foreign_text import visible
 
 WORKERS: Final = 512  # calls at a time, so that the engine's own limit (`pulumi up --parallel`) applies
 
@@ -65,7 +66,7 @@ class _PlainTraceback:
 
     def format_exc(self) -> str:
         error = sys.exception()
-        return str(error) if isinstance(error, ClaimError) else traceback.format_exc()
+        return str(error) if isinstance(error, ClaimError) else visible(traceback.format_exc(), keep="\n")
 
     def __getattr__(self, name: str) -> object:
         return getattr(traceback, name)

@@ -17,9 +17,9 @@ decision is made. This module has the layout, and a table of what each API error
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pulumi
 
@@ -42,10 +42,8 @@ from coreweave_inference.errors import (
 )
 from coreweave_inference.errors import InvalidSetting as UnusableSetting
 
+from .foreign_text import Lines, in_lines, shown
 from .inputs import program_spelling
-
-if TYPE_CHECKING:
-    from coreweave_inference import CapacityClaim, CapacityClaimResources
 
 MISSING_TOKEN: Final = (
     "no API token: set COREWEAVE_API_TOKEN (or CW_API_TOKEN) in the environment, "
@@ -59,6 +57,13 @@ class ClaimError(pulumi.RunError):
 
     As a `RunError` it ends a program that does not catch it with its text alone.
     """
+
+    def __init__(self, message: str) -> None:
+        self.text: Lines = shown(message)
+        super().__init__(self.text)
+
+    def __str__(self) -> Lines:
+        return self.text
 
 
 class InvalidSetting(ClaimError):
@@ -195,13 +200,22 @@ def labelled(resource_name: str, claim_id: str | None) -> str:
     return f"capacity claim{name}" + (f" (id {claim_id})" if claim_id else "")
 
 
-def text(headline: str, *, said: Iterable[str] = (), held: str = "", then: Iterable[str] = ()) -> str:
+def text(
+    headline: str, *, said: Iterable[str] = (), held: str | Sequence[str] = (), then: Iterable[str] = ()
+) -> Lines:
     """Lay out the parts of an error: `held` is what is still reserved, `then` what to do next."""
-    lines = [headline, *(f"  {line}" for line in said)]
-    if held:
-        lines.append(f"  Still reserved: {held}")
-    lines += [f"  {'      ' if index else 'Next: '}{line}" for index, line in enumerate(then)]
-    return "\n".join(lines)
+    held = [held] if isinstance(held, str) else held
+    return in_lines(
+        headline,
+        *(f"  {line}" for line in said),
+        *_labelled_lines("Still reserved: ", held),
+        *_labelled_lines("Next: ", then),
+    )
+
+
+def _labelled_lines(label: str, lines: Iterable[str]) -> list[str]:
+    """The lines of one part, with its label before the first and the others below it."""
+    return [f"  {' ' * len(label) if index else label}{line}" for index, line in enumerate(lines)]
 
 
 def api_failure(
@@ -216,21 +230,6 @@ def lookup_failure(doing: str, error: CoreweaveError, *ways_out: str) -> ClaimEr
     """The error for a failed lookup. `doing` describes it, such as "looking up capacity claims"."""
     headline = f"{doing} failed: {meaning(error).summary}."
     return ClaimError(text(headline, said=_said(error), then=[_advice(error), *ways_out]))
-
-
-def held_resources(claim: CapacityClaim) -> str:
-    """What a claim reserves, in a few words."""
-    resources = claim.resources
-    return (
-        f"{claim.status.allocated_instances} of {resources.instance_count} {resources.instance_id} "
-        f"instances, {claim.state}"
-    )
-
-
-def described(resources: CapacityClaimResources) -> str:
-    """What is declared and where, in a few words."""
-    zones = ", ".join(resources.zones)
-    return f"{resources.instance_count} {resources.instance_id} in {zones} ({resources.capacity_type})"
 
 
 def _advice(error: CoreweaveError) -> str:

@@ -45,6 +45,7 @@ class Declaration:
     key: str
     resources: CapacityClaimResources
     name: str | None = None
+    secrets: frozenset[str] = frozenset()  # the inputs that no text shows; no part of the id
 
     @property
     def resource_name(self) -> str:

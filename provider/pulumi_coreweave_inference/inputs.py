@@ -23,7 +23,7 @@ PATCHABLE_BY_DEFAULT: Final = ("instanceCount",)
 MAXIMUM_COUNT: Final = 2**32 - 1  # the schema's type is uint32
 
 IDENTITY: Final = "identity"
-"""The property of a claim that holds the five below, the first two as inputs too.
+"""The property of a claim that holds the six below, the first two and `secret` as inputs too.
 
 None of the names begins with "__": SDKs before 3.235 do not pass such inputs to a provider.
 """
@@ -31,6 +31,7 @@ NAMESPACE: Final = "namespace"  # of the stack
 DECLARATION: Final = "declaration"  # its key, which identifies it within the stack
 INCARNATION: Final = "incarnation"  # of the entry in the state
 EXPLICIT_NAME: Final = "explicitName"  # whether the program declares the claim's name
+SECRET: Final = "secret"  # the inputs that the program marks as secret, if any (secrecy.py)
 REWRITTEN: Final = "rewritten"  # the fields of `resources` that the API did not return as declared, if any
 RUN: Final = "run"
 """A key of the identity in what a program sends, never in the state: see participation.py."""

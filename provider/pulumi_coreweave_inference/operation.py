@@ -23,6 +23,7 @@ from coreweave_inference.errors import (
 
 from .delete_guard import DeleteGuard
 from .errors import ClaimError, labelled, lookup_failure, text
+from .foreign_text import Lines, led_by, shown
 from .orphans import claims_of_stack, recently_listed
 from .reads import BulkReader, DeletionWaiter, ExistingClaims, Once
 from .rounds import Clock
@@ -44,16 +45,18 @@ class WrongOrganization(ClaimError):
     """The token belongs to a different organization than the claims in the state."""
 
 
-def show(line: str) -> None:
-    """Show a line to the user: the engine displays what its plugins print."""
-    sys.stdout.write(line + "\n")
+def show(text: Lines) -> None:
+    """Show a text to the user: the engine displays what its plugins print."""
+    # A locale without a character must not fail a create that has made its claim.
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + "\n")
     sys.stdout.flush()
 
 
 class Operation:
     """One run of the engine: preview, up, refresh or destroy. Safe between threads.
 
-    `connect` opens the client of the API, `say` shows a line to the user.
+    `connect` opens the client of the API, `show` shows a text to the user.
     """
 
     def __init__(
@@ -61,11 +64,11 @@ class Operation:
         settings: Settings,
         clock: Clock = Clock(),  # noqa: B008 - frozen
         connect: Callable[[Settings], Client] = Settings.client,
-        say: Callable[[str], None] = show,
+        show: Callable[[Lines], None] = show,
     ) -> None:
         self.settings = settings
         self.clock = clock
-        self.say = say
+        self._show = show
         self.began: float = clock.now()
         self.guard: DeleteGuard = DeleteGuard()
         self.reads: BulkReader = BulkReader(self._get, self._list, clock, settings.read_grace)
@@ -111,13 +114,17 @@ class Operation:
             if self._client is not None:
                 self._client.close()
 
+    def say(self, text: str) -> None:
+        """Show a text to the user: one line, unless it is laid out."""
+        self._show(shown(text))
+
     def warn(self, text: str) -> None:
         """Show a warning, each text only once."""
         with self._lock:
             if text in self._said:
                 return
             self._said.add(text)
-        self.say(f"warning: {text}")
+        self.say(led_by("warning: ", text))
 
     def namespace_created(self, namespace: str) -> None:
         """Note that a namespace is new, so that no claim can have been created with it yet."""
@@ -191,7 +198,7 @@ class Operation:
             lasts = isinstance(error, (Unauthenticated, InvalidSetting, UntrustedCertificate))
             if self.settings.catalogue == "error" or (self.settings.catalogue is None and lasts):
                 raise failure from None
-            self.warn(f"zones and instance types are not checked: {failure}")
+            self.warn(led_by("zones and instance types are not checked: ", str(failure)))
             return None
 
     def _ask_for_organization(self) -> str:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Final
 import coreweave_inference as api
 from coreweave_inference.errors import CoreweaveError, NotFound
 
-from .errors import ClaimError, held_resources, labelled, lookup_failure, text
+from .errors import ClaimError, labelled, lookup_failure, text
 from .identity import Declaration, is_made_by
+from .secrecy import held_resources, unless_secret
 
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaims
@@ -120,7 +121,10 @@ def orphan_warning(declaration: Declaration, claim: CapacityClaim) -> str:
     """The warning that another claim exists for the declaration of a new one."""
     return text(
         f"another claim created for {labelled(declaration.resource_name, None)} still exists.",
-        said=[f"{claim.name} (id {claim.id}): {held_resources(claim)}"],
+        said=[
+            f"{unless_secret(claim.name, 'name', declaration.secrets)} (id {claim.id}): "
+            f"{held_resources(claim, declaration.secrets)}"
+        ],
         held="that claim as well. If it is the one being replaced, this update releases it at the end; "
         "otherwise an interrupted create left it behind.",
         then=[

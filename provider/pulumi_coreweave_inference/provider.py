@@ -43,12 +43,11 @@ from .errors import (
     MISSING_TOKEN,
     ClaimError,
     api_failure,
-    described,
-    held_resources,
     labelled,
     lookup_failure,
     text,
 )
+from .foreign_text import led_by
 from .identity import Declaration, resource_name_of
 from .inputs import (
     DECLARATION,
@@ -59,6 +58,7 @@ from .inputs import (
     NAMESPACE,
     RESOURCE_FIELDS,
     REWRITTEN,
+    SECRET,
     Problem,
     as_declared,
     compare,
@@ -75,6 +75,7 @@ from .orphans import orphan_warning, refuse_to_leave_orphans
 from .participation import reported
 from .reads import is_stale
 from .rounds import PAUSES
+from .secrecy import described, held_resources, secrets_of, unless_secret, unsaid, without_secrets
 from .settings import creation_refused, settings_from
 
 if TYPE_CHECKING:
@@ -96,12 +97,15 @@ class CapacityClaimProvider(ResourceProvider):
         """Validate what the program declares, and bring it into the shape that the state keeps."""
         op = operation.current()
         inputs, problems = normalize(reported(news))
+        if IDENTITY in inputs:
+            inputs[IDENTITY] = {key: value for key, value in identity_of(inputs).items() if value is not None}
         token = op.settings.token
         # Misspelled zones are reported together with what is not offered; other errors make no call.
         if token and all(problem.property.startswith("resources.zones[") for problem in problems):
             problems += _not_offered(op, olds, inputs, {problem.property for problem in problems})
         # No property name: the engine knows only top-level ones, and would print their values.
-        failures = [CheckFailure("", f"{problem.property}: {problem.reason}") for problem in problems]
+        problems = [without_secrets(problem, secrets_of(inputs)) for problem in problems]
+        failures = [CheckFailure("", led_by(f"{problem.property}: ", problem.reason)) for problem in problems]
         if not token:
             failures.append(CheckFailure("", MISSING_TOKEN))
         if "resources" not in olds and (refused := creation_refused(op.settings)):
@@ -163,7 +167,7 @@ class CapacityClaimProvider(ResourceProvider):
             outputs[name] == props.get(name) for name in ("name", "resources")
         ):
             return ReadResult(id, outputs)  # the inputs in the state still declare it
-        declared = {name: identity[name] for name in (NAMESPACE, DECLARATION) if name in identity}
+        declared = {name: identity[name] for name in (NAMESPACE, DECLARATION, SECRET) if name in identity}
         inputs: Properties = {"resources": outputs["resources"]}
         inputs |= {IDENTITY: declared} if declared else {}
         inputs |= {"name": claim.name} if identity.get(EXPLICIT_NAME) else {}
@@ -188,8 +192,14 @@ class CapacityClaimProvider(ResourceProvider):
             elif isinstance(error, NotFound):
                 op.refuse_wrong_organization("changing", resource_name, id, olds)
                 held = "nothing, according to the API; the claim is still in the state"
-            raise api_failure("changing", resource_name, id, error, held=f"{held}.") from None
-        identity = identity_of(olds) | identity_of(news) | {EXPLICIT_NAME: news.get("name") is not None}
+            told = unsaid(error, secrets_of(news), declared, news.get("name") or olds.get("name"))
+            raise api_failure("changing", resource_name, id, told, held=f"{held}.") from None
+        identity = {
+            **identity_of(olds),
+            SECRET: None,
+            **identity_of(news),
+            EXPLICIT_NAME: news.get("name") is not None,
+        }
         return UpdateResult(_written(op, claim, declared, identity))
 
     def delete(self, id: str, props: Properties) -> None:
@@ -226,7 +236,7 @@ class CapacityClaimProvider(ResourceProvider):
                 text(
                     f"releasing {labelled(resource_name, id)} is not finished: the API still shows it after "
                     f"{op.settings.delete_timeout:g} s.",
-                    held=f"{held_resources(last)}; it stays in the state.",
+                    held=f"{held_resources(last, secrets_of(props))}; it stays in the state.",
                     then=["run the same command again to keep waiting (coreweave:deleteTimeout sets how "
                           "long)"],
                 )
@@ -300,8 +310,9 @@ def _not_offered(
     warnings = found.warnings
     if op.settings.catalogue == "warn":
         problems, warnings = [], problems + warnings
-    for warning in warnings:
-        op.warn(f"{labelled(_resource_name(inputs), None)}: {warning.property}: {warning.reason}")
+    for warning in (without_secrets(warning, secrets_of(inputs)) for warning in warnings):
+        label = labelled(_resource_name(inputs), None)
+        op.warn(led_by(f"{label}: {warning.property}: ", warning.reason))
     return problems
 
 
@@ -313,7 +324,7 @@ def _declaration(props: Mapping[str, Any]) -> Declaration:
             "this capacity claim has no namespace and key to compute its id from; "
             "declare it with pulumi_coreweave_inference.CapacityClaim"
         )
-    return Declaration(namespace, key, _resources(props), props.get("name"))
+    return Declaration(namespace, key, _resources(props), props.get("name"), frozenset(secrets_of(props)))
 
 
 def _kept_identity(olds: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -395,12 +406,15 @@ def _written(
     """The outputs after a write. Warns once where the API did not return what was declared."""
     ours, theirs = declared.to_wire(), claim.resources.to_wire()
     rewritten = rewritten_fields(theirs, ours)
+    secrets = secrets_of({IDENTITY: identity})
     for name in rewritten:
         if name not in (identity.get(REWRITTEN) or ()):
             op.warn(
                 f"{labelled(_resource_name({IDENTITY: identity}), claim.id)}: the API shows "
-                f"{program_spelling(f'resources.{name}')} as {_shown(theirs[name])} instead of "
-                f"{_shown(ours[name])}. The state keeps what is declared, so this is not a change."
+                f"{program_spelling(f'resources.{name}')} as "
+                f"{unless_secret(_shown(theirs[name]), name, secrets)} instead of "
+                f"{unless_secret(_shown(ours[name]), name, secrets)}. The state keeps what is declared, so "
+                "this is not a change."
             )
     return outputs_of(claim, {**identity, REWRITTEN: rewritten}, ours)
 
@@ -466,18 +480,22 @@ def _gone(claim_id: str, props: Mapping[str, Any]) -> ReadResult:
 
 def _foreseen(declaration: Declaration, claim: CapacityClaim) -> str:
     label = labelled(declaration.resource_name, claim.id)
+    held = held_resources(claim, declaration.secrets)
     if claim.state == api.ClaimState.DELETING:
-        return f"{label} is being deleted ({held_resources(claim)}); it is created again once it is gone."
+        return f"{label} is being deleted ({held}); it is created again once it is gone."
     if claim.state == api.ClaimState.FAILED:
         return f"{label} has failed and holds no instances; it is deleted and created again."
     declared = declaration.resources.instance_count
-    scaled = f" and scaled to {declared}" if declared != claim.resources.instance_count else ""
-    return f"{label} already exists ({held_resources(claim)}); it is taken over{scaled}, not created."
+    scaled = ""
+    if declared != claim.resources.instance_count:
+        scaled = f" and scaled to {unless_secret(declared, 'instanceCount', declaration.secrets)}"
+    return f"{label} already exists ({held}); it is taken over{scaled}, not created."
 
 
 def _adopted(declaration: Declaration, created: Created) -> str:
     claim = created.claim
-    scaled = f" and scaled to {claim.resources.instance_count}" if created.scaled else ""
+    count = unless_secret(claim.resources.instance_count, "instanceCount", declaration.secrets)
+    scaled = f" and scaled to {count}" if created.scaled else ""
     return (
         f"{labelled(declaration.resource_name, claim.id)} already existed; it is taken over{scaled}, not "
         "created twice."
@@ -486,7 +504,7 @@ def _adopted(declaration: Declaration, created: Created) -> str:
 
 def _updated(op: Operation, claim_id: str, olds: Mapping[str, Any], news: Mapping[str, Any]) -> CapacityClaim:
     """The claim with what is declared. Raises `ClaimError` if that cannot be written, and API errors."""
-    declared = _resources(news)
+    declared, secrets = _resources(news), {*secrets_of(olds), *secrets_of(news)}
     wanted = declared.to_wire()
     claim = op.reads.read(claim_id, olds.get("updatedAt"))
     live = as_declared(claim.resources.to_wire(), olds["resources"], identity_of(olds).get(REWRITTEN) or ())
@@ -502,11 +520,11 @@ def _updated(op: Operation, claim_id: str, olds: Mapping[str, Any], news: Mappin
                 f"{labelled(resource_name, claim.id)} was changed since the state was written, outside of "
                 "Pulumi or by an interrupted update; it is left unchanged.",
                 said=[
-                    f"the state last saw: {described(before)}",
-                    f"the API holds now:  {described(claim.resources)}",
-                    f"declared:           {described(declared)}",
+                    f"the state last saw: {described(before, secrets)}",
+                    f"the API holds now:  {described(claim.resources, secrets)}",
+                    f"declared:           {described(declared, secrets)}",
                 ],
-                held=f"{held_resources(claim)}.",
+                held=f"{held_resources(claim, secrets)}.",
                 then=[
                     "run `pulumi refresh` to record the change, then `pulumi up` to decide about it",
                     "or set coreweave:overwrite to true to overwrite it with what is declared",
@@ -521,10 +539,10 @@ def _updated(op: Operation, claim_id: str, olds: Mapping[str, Any], news: Mappin
                 f"changing {labelled(resource_name, claim.id)} had no effect, though the API accepted the "
                 "request.",
                 said=[
-                    f"the API holds: {described(claim.resources)}",
-                    f"declared:      {described(declared)}",
+                    f"the API holds: {described(claim.resources, secrets)}",
+                    f"declared:      {described(declared, secrets)}",
                 ],
-                held=f"{held_resources(claim)}.",
+                held=f"{held_resources(claim, secrets)}.",
                 then=[
                     "if coreweave:patchableFields names the field, remove it there, so that a change "
                     "replaces the claim",

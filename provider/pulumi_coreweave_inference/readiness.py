@@ -41,11 +41,13 @@ from coreweave_inference.errors import (
 )
 from coreweave_inference.settings import format_duration, parse_duration
 
-from .errors import SLOW_API, InvalidReadiness, api_failure, described, held_resources, labelled, text
+from .errors import SLOW_API, ClaimError, InvalidReadiness, api_failure, labelled, text
+from .foreign_text import Lines, in_lines, paragraphs, shown
 from .identity import Declaration, has_default_name, is_made_by, key_of
 from .inputs import differing
 from .reads import MAXIMUM_AGE, reaching_back_to
 from .rounds import FIRST_LOOK, Rounds
+from .secrecy import allocation_of, described, held_resources, unless_secret, unsaid
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -54,7 +56,6 @@ if TYPE_CHECKING:
 PROGRESS_EVERY: Final = 15.0  # seconds after which progress is shown even if nothing changed
 _INSTANT: Final = 0.001  # seconds; shorter pauses are skipped
 _NAMED: Final = 10  # claims that a text names; it counts the others
-_LINE: Final = "\n" + " " * len("  Still reserved: ")
 _FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument, InvalidSetting, UntrustedCertificate)
 
 
@@ -99,7 +100,7 @@ class Goal:
 
     `ignored`: the fields of `resources` that the program's `ignore_changes` leaves to somebody else, as
     `CapacityClaimResources` spells them. They may have any value. `takes_part`: whether the current run of
-    the engine includes the claim; if not, the claim need not exist.
+    the engine includes the claim; if not, the claim need not exist. `secrets`: the inputs that no text shows.
     """
 
     resource_name: str
@@ -111,6 +112,7 @@ class Goal:
     namespace: str | None = None
     ignored: frozenset[str] = frozenset()
     takes_part: bool = True
+    secrets: frozenset[str] = frozenset()
 
     @property
     def target(self) -> str:
@@ -160,20 +162,24 @@ def judge(claim: CapacityClaim, goal: Goal) -> Verdict:
     return Verdict.WAITING
 
 
-def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage: str = "") -> str:
+def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage: str = "") -> Lines:
     """One line for the claim's row: state, allocated of requested, time left, the zones' reasons.
 
     The setting that switches waits off is only named: without a wait, a pending replacement releases the old
     claim. A terminal cuts off the end of the line, so the reasons come last.
     """
-    parts = [f"{claim.state.short}, {_allocated(claim)}" if claim is not None else "not readable yet"]
+    parts = [
+        f"{claim.state.short}, {allocation_of(claim, goal.secrets)}"
+        if claim is not None
+        else "not readable yet"
+    ]
     if left is not None:
         parts[0] += f", {format_duration(max(0, round(left)))} left (coreweave:wait)"
     if outage:
         parts.append(outage)
     if claim is not None:
-        parts += _zone_reasons(claim)
-    return "; ".join(parts)
+        parts += _zone_reasons(claim, goal)
+    return in_lines("; ".join(parts))
 
 
 def not_ready(
@@ -182,7 +188,7 @@ def not_ready(
     waited: float,
     outage: str = "",
     others: Sequence[CapacityClaim] | None = (),
-) -> str:
+) -> Lines:
     """The text for a claim that did not become ready: what exists, what is still reserved, what to do.
 
     `others`: the other claims of the stack that this run has not looked at, among them those that are kept
@@ -203,12 +209,11 @@ def not_ready(
             held="nothing of it, according to the API.",
             then=["run `pulumi refresh` to remove it from the state, then `pulumi up` to create a new claim"],
         )
-    said = [*_zone_reasons(claim), *([outage] if outage else [])]
+    said = [*_zone_reasons(claim, goal), *([outage] if outage else [])]
+    allocated = allocation_of(claim, goal.secrets)
     earlier = [other for other in others or () if goal.declaration_of(other) is not None]
     back = _way_back(claim, goal, earlier, others)
-    held = _LINE.join(
-        [f"{_allocated(claim)} instances; the claim stays in the state.", *_held_besides(earlier, others)]
-    )
+    held = [f"{allocated} instances; the claim stays in the state.", *_held_besides(goal, earlier, others)]
     if claim.state == api.ClaimState.DELETING:
         return text(
             f"{label} is being deleted outside of Pulumi.",
@@ -218,7 +223,7 @@ def not_ready(
         )
     if claim.state == api.ClaimState.FAILED:
         return text(
-            f"{label} failed: the API reports {claim.state}, which is final, with {_allocated(claim)} "
+            f"{label} failed: the API reports {claim.state}, which is final, with {allocated} "
             "instances allocated.",
             said=said,
             held=held,
@@ -234,8 +239,8 @@ def not_ready(
         return text(
             f"{label} differs from the declaration: it was changed outside of Pulumi.",
             said=[
-                f"declared:      {described(goal.resources)}",
-                f"the API holds: {described(claim.resources)}",
+                f"declared:      {described(goal.resources, goal.secrets)}",
+                f"the API holds: {described(claim.resources, goal.secrets)}",
             ],
             held=held,
             then=[
@@ -244,11 +249,11 @@ def not_ready(
             ],
         )
     fewer = ", or Readiness(min_instances=…)" if claim.state == api.ClaimState.READY else ""
-    ends = [back, _without_wait(earlier, others)]
+    ends = [back, _without_wait(goal, earlier, others)]
     minimum = goal.minimum(claim)
     enough = f", {minimum} of them required" if minimum != claim.resources.instance_count else ""
     return text(
-        f"{label} is not ready after {format_duration(round(waited))}: {_allocated(claim)} instances "
+        f"{label} is not ready after {format_duration(round(waited))}: {allocated} instances "
         f"allocated{enough} ({claim.state}).",
         said=said,
         held=held,
@@ -261,21 +266,32 @@ def not_ready(
     )
 
 
-def _held_besides(earlier: Sequence[CapacityClaim], others: Sequence[CapacityClaim] | None) -> list[str]:
+def _held_besides(
+    goal: Goal, earlier: Sequence[CapacityClaim], others: Sequence[CapacityClaim] | None
+) -> list[str]:
     if others is None:
         return ["The claim that it replaces, if any, is reserved too: the list of claims cannot be read."]
     named = earlier or others
     why = "which it may replace" if earlier else "which this run has not looked at"
-    lines = [f"'{other.name}' (id {other.id}), {why}: {held_resources(other)}." for other in named[:_NAMED]]
+    lines = [
+        f"{_name_of(other, goal)} (id {other.id}), {why}: {held_resources(other, goal.secrets)}."
+        for other in named[:_NAMED]
+    ]
     return [*lines, *([f"{len(named) - _NAMED} more claims of this stack."] if len(named) > _NAMED else [])]
 
 
-def _without_wait(earlier: Sequence[CapacityClaim], others: Sequence[CapacityClaim] | None) -> str:
+def _without_wait(
+    goal: Goal, earlier: Sequence[CapacityClaim], others: Sequence[CapacityClaim] | None
+) -> str:
     """What the setting that switches waits off would do; advice only where nothing may be pending."""
-    released = f"'{earlier[0].name}'" if earlier else "the claim that this one replaces, if any"
+    released = _name_of(earlier[0], goal) if earlier else "the claim that this one replaces, if any"
     if others or others is None:
         return f"but keep coreweave:wait at true: without the wait, `pulumi up` releases {released}"
     return f"or set coreweave:wait to false, which does not wait and releases {released}"
+
+
+def _name_of(claim: CapacityClaim, goal: Goal) -> str:
+    return f"'{unless_secret(claim.name, 'name', goal.secrets)}'"
 
 
 def _way_back(
@@ -287,16 +303,13 @@ def _way_back(
     """How to give up without losing the claim that is being replaced."""
     made = goal.declaration_of(earlier[0]) if earlier else None
     if made is not None:
-        name = (
-            f", name {made.name!r}"
-            if made.name
-            else ", no name"
-            if claim.name and not has_default_name(claim)
-            else ""
-        )
+        name = ", no name" if claim.name and not has_default_name(claim) else ""
+        if made.name:
+            name = f", name {_name_of(earlier[0], goal)}"
         return (
-            f"or give up: declare what '{earlier[0].name}' has ({described(made.resources)}{name}) and run "
-            "`pulumi up`, which keeps that claim and releases this one"
+            f"or give up: declare what {_name_of(earlier[0], goal)} has "
+            f"({described(made.resources, goal.secrets)}{name}) and run `pulumi up`, which keeps that claim "
+            "and releases this one"
         )
     if others or others is None:
         return (
@@ -306,11 +319,11 @@ def _way_back(
     return "or give up: remove the claim from the program; `pulumi preview` shows what that releases"
 
 
-def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]]) -> str:
+def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]]) -> Lines:
     """The text for a wait that Ctrl-C has ended: which claims are still reserved."""
     held = [
         f"{labelled(goal.resource_name, goal.claim_id)}: "
-        + (f"{claim.state.short}, {_allocated(claim)}" if claim is not None else "not read yet")
+        + (f"{claim.state.short}, {allocation_of(claim, goal.secrets)}" if claim else "not read yet")
         for claim, goal in waits
     ]
     more = [f"and {len(held) - _NAMED} more"] if len(held) > _NAMED else []
@@ -332,15 +345,15 @@ class Reader(Protocol):
 @dataclass(eq=False)
 class _Wait:
     goal: Goal
-    show: Callable[[str], None]
-    warn: Callable[[str], None]
+    show: Callable[[Lines], None]
+    warn: Callable[[Lines], None]
     started: float
     timeout: float
     result: asyncio.Future[CapacityClaim]
     seen: CapacityClaim | None = None
     shown: str = ""
     shown_at: float = 0.0
-    failure: Callable[[Sequence[CapacityClaim] | None], str] | None = None
+    failure: Callable[[Sequence[CapacityClaim] | None], Lines] | None = None
     unexpected_since: float | None = None
 
     def left(self, now: float) -> float:
@@ -379,7 +392,7 @@ class Poller:
         self._peek_task: asyncio.Task[Mapping[str, CapacityClaim]] | None = None
 
     async def wait(
-        self, goal: Goal, show: Callable[[str], None], warn: Callable[[str], None]
+        self, goal: Goal, show: Callable[[Lines], None], warn: Callable[[Lines], None]
     ) -> CapacityClaim:
         """The claim once it is ready, or after its timeout if `on_timeout` is "warn"."""
         self._ids.add(goal.claim_id)
@@ -429,7 +442,7 @@ class Poller:
             try:
                 return await self._read(self._reader(), goals)
             except CoreweaveError as error:
-                pulumi.log.debug(f"capacity claims cannot be read in this preview: {error}")
+                pulumi.log.debug(shown(f"capacity claims cannot be read in this preview: {error}"))
                 return {}
 
     @contextlib.asynccontextmanager
@@ -467,7 +480,7 @@ class Poller:
                     others = None if fatal else await self._others(reader)
                     if not self._pending():  # none has joined in the meantime
                         failures = [wait.failure(others) for wait in self._waits if wait.failure]
-                        self._end(pulumi.RunError("\n\n".join(failures)))
+                        self._end(ClaimError(paragraphs(failures)))
         except Exception as error:  # noqa: BLE001  # every wait must end, whatever happens here
             self._end(error)
 
@@ -500,7 +513,7 @@ class Poller:
             await self._pause(self._joined, seconds)
 
     def _interrupted(self) -> None:
-        self._end(pulumi.RunError(interrupted((wait.seen, wait.goal) for wait in self._waits)))
+        self._end(ClaimError(interrupted((wait.seen, wait.goal) for wait in self._waits)))
         if self._task is not None:
             self._task.cancel()
 
@@ -551,7 +564,8 @@ class Poller:
         failure = partial(not_ready, wait.seen, wait.goal, now - wait.started, outage)
         if fatal:
             held = "the claim, as far as we know; it stays in the state."
-            failed = str(api_failure("reading", goal.resource_name, goal.claim_id, fatal, held=held))
+            told = unsaid(fatal, goal.secrets, goal.resources, None)
+            failed = api_failure("reading", goal.resource_name, goal.claim_id, told, held=held).text
             self._keep_failure(wait, lambda _: failed)
             return
         verdict = judge(claim, goal) if claim is not None and not outage else Verdict.WAITING
@@ -577,15 +591,15 @@ class Poller:
 
     def _done(self, wait: _Wait, claim: CapacityClaim) -> None:
         if wait.shown:
-            wait.show(f"{claim.state.short}, {_allocated(claim)}")
+            wait.show(shown(f"{claim.state.short}, {allocation_of(claim, wait.goal.secrets)}"))
         self._waits.remove(wait)
         if not wait.result.done():
             wait.result.set_result(claim)
 
-    def _keep_failure(self, wait: _Wait, failure: Callable[[Sequence[CapacityClaim] | None], str]) -> None:
+    def _keep_failure(self, wait: _Wait, failure: Callable[[Sequence[CapacityClaim] | None], Lines]) -> None:
         """Show the failure on the claim's row; it is raised when no other wait is left."""
         wait.failure = failure
-        wait.show(failure(()).partition("\n")[0])
+        wait.show(shown(failure(()).partition("\n")[0]))
 
     def _show(self, wait: _Wait, outage: str, now: float) -> None:
         news = progress(wait.seen, wait.goal, None, outage)  # without the time left, which always changes
@@ -647,13 +661,13 @@ def _same_resources(returned: CapacityClaimResources, declared: CapacityClaimRes
     return not differing(returned.to_wire(), declared.to_wire())
 
 
-def _allocated(claim: CapacityClaim) -> str:
-    resources = claim.resources
-    return f"{claim.status.allocated_instances} of {resources.instance_count} {resources.instance_id}"
+def _zone_reasons(claim: CapacityClaim, goal: Goal) -> list[str]:
+    """What the API says about each zone that has a problem, in order of preference.
 
-
-def _zone_reasons(claim: CapacityClaim) -> list[str]:
-    """What the API says about each zone that has a problem, in order of preference."""
+    Nothing if a resource of the claim is secret: the API's sentences are free text and may say it.
+    """
+    if goal.secrets - {"name"}:
+        return []
     order = {zone: index for index, zone in enumerate(claim.resources.zones)}
     pending = [c for c in claim.status.conditions if c.status != api.ConditionStatus.TRUE]
     pending.sort(key=lambda condition: order.get(condition.zone or "", len(order)))

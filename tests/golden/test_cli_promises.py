@@ -59,7 +59,7 @@ def test_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "review, failed preview": run("review", failed),
             "review, no preview": run("review", str(rules)),
         }  # fmt: skip
-    assert (console.EXIT_FINDINGS, console.EXIT_ERROR) == (1, 2)
+    assert (console.EXIT_FINDINGS, console.EXIT_ERROR, console.EXIT_INTERNAL) == (1, 2, 70)
     assert codes == {
         "list": 0,
         "list, unknown state": 2,

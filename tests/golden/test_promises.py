@@ -99,6 +99,19 @@ def test_state_keys_of_a_claim_that_the_api_rewrites() -> None:
         assert read == outputs
 
 
+def test_state_keys_of_a_claim_with_secret_inputs(plugin: Plugin) -> None:
+    identity = {"namespace": NAMESPACE, "declaration": DECLARATION}
+    secret = identity | {"secret": ["instanceCount"]}
+    before = plugin.check({}, {"resources": RESOURCES, "identity": identity | {"secret": None}}).inputs
+    assert before == {"resources": RESOURCES, "identity": identity}
+    claim_id, outputs = plugin.create(before)
+    marked = plugin.check(before, {"resources": RESOURCES, "identity": secret}).inputs
+    assert marked["identity"] == secret
+    assert plugin.diff(claim_id, outputs, marked).changes == "none"  # a state without the key
+    changed = marked | {"resources": RESOURCES | {"instanceCount": 5}}
+    assert plugin.update(claim_id, outputs, changed)["identity"]["secret"] == ["instanceCount"]
+
+
 def test_claim_ids_are_derived_as_published() -> None:
     declared = Declaration(NAMESPACE, DECLARATION, CapacityClaimResources.model_validate(RESOURCES))
     assert declared.claim_id(0) == "fe7b505e-01bc-52ce-9a6f-1d2e3f405162"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -16,4 +17,7 @@ def main() -> None:
             f"capacity-claims needs {missing.name}: install it with "
             "`pip install 'pulumi-coreweave-inference[cli]'`"
         )
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale without a character is no reason to stop
     app()

@@ -1,7 +1,7 @@
 """What the commands share: an API client from the environment, error reports, messages and JSON output.
 
 Exit codes of every command: 0 success; 1 success with a result that needs attention (each command's help
-says when); 2 failure. Results go to stdout, everything else to stderr.
+says when); 2 failure; 70 a fault of this program. Results go to stdout, everything else to stderr.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -24,13 +25,17 @@ from coreweave_inference import (
     CoreweaveError,
     MissingToken,
 )
+from coreweave_inference._text_files import UnreadableText, decode_text
 from coreweave_inference.settings import format_duration
 from pulumi_coreweave_inference.errors import ClaimError, meaning
+from pulumi_coreweave_inference.foreign_text import in_lines, led_by, shown
 from pulumi_coreweave_inference.provider import outputs_of
 from pulumi_coreweave_inference.settings import Settings, settings_from
 
 EXIT_FINDINGS: Final = 1
 EXIT_ERROR: Final = 2
+EXIT_INTERNAL: Final = 70
+"""A fault of this program, as in `sysexits.h`. Python's own exit code, 1, would mean a finding."""
 
 _OPERATIONS: Final = {"list": "listing the claims", "parameters": "reading the available zones and types"}
 _SLOW: Final = 2.0  # seconds before a message says what the command is waiting for
@@ -48,11 +53,29 @@ FormatOption = Annotated[OutputFormat, typer.Option("--format", help="Output for
 
 
 class CommandError(Exception):
-    """Ends a command with a message and an exit code."""
+    """Ends a command with a message, one argument per line, and an exit code."""
 
-    def __init__(self, message: str, code: int = EXIT_ERROR) -> None:
-        super().__init__(message)
+    def __init__(self, *lines: str, code: int = EXIT_ERROR) -> None:
+        super().__init__(*lines)
+        self.lines = lines
         self.code = code
+
+    def __str__(self) -> str:
+        return in_lines(*self.lines)
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a file in any usual encoding; `-` is standard input. Raises `CommandError`.
+
+    `what` the file should be is part of the message, such as "a stack export".
+    """
+    source = "standard input" if str(path) == "-" else str(path)
+    try:
+        return decode_text(sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes())
+    except UnreadableText as error:
+        raise CommandError(f"{source} is not {what}: {error}") from None
+    except OSError as error:
+        raise CommandError(f"{source}: {error.strerror or error}") from None
 
 
 @contextmanager
@@ -61,13 +84,13 @@ def report_errors() -> Iterator[None]:
     try:
         yield
     except CommandError as error:
-        note(f"capacity-claims: {error}")
+        note(led_by("capacity-claims: ", str(error)))
         raise typer.Exit(error.code) from None
     except MissingToken:
         note("capacity-claims: no API token: set COREWEAVE_API_TOKEN (or CW_API_TOKEN) in the environment")
         raise typer.Exit(EXIT_ERROR) from None
     except (CoreweaveError, ClaimError) as error:
-        note(f"capacity-claims: {printable(_message(error))}")
+        note(f"capacity-claims: {_message(error)}")
         if step := advice(error):
             note(f"  Next: {step}")
         raise typer.Exit(EXIT_ERROR) from None
@@ -113,7 +136,7 @@ class _RetryNotes(logging.Handler):
         error = record.args[0] if isinstance(record.args, tuple) and record.args else None
         if isinstance(error, ApiError) and error.message not in self._reported:
             self._reported.add(error.message)
-            reason = printable(error.message or error.code)
+            reason = error.message or error.code
             note(f"{reason}; retrying for up to {self._deadline} (COREWEAVE_RETRY_DEADLINE) …")
 
 
@@ -138,14 +161,14 @@ def waiting_for(what: str) -> Iterator[None]:
         timer.cancel()
 
 
-def note(line: str) -> None:
-    """Write a message to stderr."""
-    typer.echo(line, err=True)
+def note(text: str) -> None:
+    """Write a message to stderr: one line, unless it is laid out."""
+    typer.echo(shown(text), err=True)
 
 
 def write_json(value: object) -> None:
-    """Write a result to stdout as JSON."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write a result to stdout as JSON, in ASCII: it may hold foreign text, and must not change it."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
 def claim_json(claim: CapacityClaim) -> dict[str, Any]:
@@ -174,9 +197,3 @@ def claim_json(claim: CapacityClaim) -> dict[str, Any]:
 def plural(count: int, noun: str) -> str:
     """A count with its noun: "1 claim", "2 claims"."""
     return f"{count} {noun}{'s' * (count != 1)}"
-
-
-def printable(text: str) -> str:
-    """Text from outside on one line, without characters that control a terminal."""
-    line = " ".join(text.split())
-    return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)

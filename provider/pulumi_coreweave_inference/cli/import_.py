@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from coreweave_inference import CapacityClaim, ClaimState, Client, InvalidArgument, NotFound
+from pulumi_coreweave_inference.foreign_text import in_lines
 
 from .console import (
     EXIT_FINDINGS,
@@ -23,7 +24,7 @@ from .console import (
     connected,
     note,
     plural,
-    printable,
+    read_text,
     report_errors,
     write_json,
 )
@@ -105,7 +106,7 @@ def import_(
         selection.resolve_missing(skip=skip_missing)
         selection.exclude(refusals(selection.candidates, stacks), skip=all_)
         if not selection.candidates:
-            raise CommandError("there is nothing to import", EXIT_FINDINGS)
+            raise CommandError("there is nothing to import", code=EXIT_FINDINGS)
         taken = {entry.resource_name for entry in stacks[0].entries} if len(stacks) == 1 else set[str]()
         entries = assign_names(selection.candidates, taken)
         if not stacks:
@@ -128,20 +129,20 @@ class Selection:
     def resolve_missing(self, *, skip: bool) -> None:
         """Skip the missing claims, or raise `CommandError`."""
         if self.missing and not skip:
-            lines = "".join(f"\n  {what}" for what in self.missing)
-            raise CommandError(f"not found at the API (--skip-missing skips them):{lines}", EXIT_FINDINGS)
+            headline = "not found at the API (--skip-missing skips them):"
+            raise CommandError(headline, *(f"  {what}" for what in self.missing), code=EXIT_FINDINGS)
         self.skipped += [(what, "not found at the API") for what in self.missing]
 
     def exclude(self, refused: Mapping[str, str], *, skip: bool) -> None:
         """Skip the refused claims, given by id with the reason, or raise `CommandError`."""
         reasons = [
-            (f"{printable(each.claim.name)} ({each.claim.id})", refused[each.claim.id])
+            (f"{each.claim.name} ({each.claim.id})", refused[each.claim.id])
             for each in self.candidates
             if each.claim.id in refused
         ]
         if reasons and not skip:
-            lines = "".join(f"\n  {what}: {reason}" for what, reason in reasons)
-            raise CommandError(f"these claims cannot be imported:{lines}", EXIT_FINDINGS)
+            lines = (f"  {what}: {reason}" for what, reason in reasons)
+            raise CommandError("these claims cannot be imported:", *lines, code=EXIT_FINDINGS)
         self.skipped += reasons
         self.candidates = [each for each in self.candidates if each.claim.id not in refused]
 
@@ -170,7 +171,7 @@ def _select_named(given: Sequence[str], known: Sequence[CapacityClaim], client: 
             raise CommandError(f"{len(named)} claims are named '{text}'; specify one of the ids: {ids}")
         claim = by_id.get(text) or (named[0] if named else _get(client, text))
         if claim is None:
-            missing.append(printable(text))
+            missing.append(text)
         else:
             found[claim.id] = candidate(claim)
     return Selection(list(found.values()), missing)
@@ -184,7 +185,7 @@ def _select_terraform(
     selection = Selection([])
     for one in listed:
         claim = by_id.get(one.claim_id) or _get(client, one.claim_id)
-        what = printable(f"{one.address} ({one.claim_id}, named '{one.name}')")
+        what = f"{one.address} ({one.claim_id}, named '{one.name}')"
         if one.deposed:
             if claim is not None:
                 reason = (
@@ -200,7 +201,7 @@ def _select_terraform(
             addresses[claim.id] = one.address
             selection.candidates.append(Candidate(claim, one.resource_name, one.address))
             if one.tainted:
-                note(f"{printable(one.address)} is tainted: Terraform was about to replace it")
+                note(f"{one.address} is tainted: Terraform was about to replace it")
     return selection
 
 
@@ -208,21 +209,18 @@ def _get(client: Client, claim_id: str) -> CapacityClaim | None:
     """A claim by id, in case it is newer than the list."""
     try:
         return client.capacity_claims.get(claim_id)
-    except (NotFound, InvalidArgument):
+    except (NotFound, InvalidArgument, UnicodeError):  # an argument need not be text
         return None
 
 
 def _read_terraform(path: Path) -> list[TerraformClaim]:
-    piped = str(path) == "-"
-    source = "standard input" if piped else str(path)
+    what = "a readable Terraform state"
+    text = read_text(path, what)
     try:
-        return read_terraform_state(sys.stdin.read() if piped else path.read_text(encoding="utf-8"))
+        return read_terraform_state(text)
     except InvalidTerraformState as error:
-        raise CommandError(f"{source} is not a readable Terraform state: {error}") from None
-    except OSError as error:
-        raise CommandError(f"{source} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise CommandError(f"{source} is not a readable Terraform state: it is not UTF-8 text") from None
+        source = "standard input" if str(path) == "-" else str(path)
+        raise CommandError(f"{source} is not {what}: {error}") from None
 
 
 def _write(out: Path, entries: Sequence[ImportEntry]) -> None:
@@ -263,7 +261,7 @@ def _show(out: Path, entries: Sequence[ImportEntry], selection: Selection, forma
     for what, reason in selection.skipped:
         note(f"skipped {what}: {reason}")
     for entry in entries:
-        name, state = printable(entry.claim.name), entry.claim.state
+        name, state = entry.claim.name, entry.claim.state
         if state == ClaimState.FAILED:
             note(f"{name} is FAILED: `pulumi up` fails until the claim is replaced")
         elif state != ClaimState.READY:
@@ -271,19 +269,30 @@ def _show(out: Path, entries: Sequence[ImportEntry], selection: Selection, forma
                 f"{name} is {state.short} with {allocation(entry.claim)} instances: `pulumi up` waits for it"
             )
     note(
-        f"\n{plural(len(entries), 'claim')} written to {out}. Next steps:\n"
-        f"  1. Run `pulumi import --file {shlex.quote(str(out))} --generate-code=false`.\n"
-        "  2. Add the program from stdout to the program of the stack.\n"
-        "  3. Run `pulumi preview`: no claim changes, and a ClaimNamespace (a random id) is new."
+        in_lines(
+            "",
+            f"{plural(len(entries), 'claim')} written to {out}. Next steps:",
+            f"  1. Run `pulumi import --file {shlex.quote(str(out))} --generate-code=false`.",
+            "  2. Add the program from stdout to the program of the stack.",
+            "  3. Run `pulumi preview`: no claim changes, and a ClaimNamespace (a random id) is new.",
+        )
     )
     if any(entry.zone_order_uncertain for entry in entries):
         note(
-            "\nCheck the order of the zones. They are listed as the API holds them, but Terraform sends\n"
-            "them sorted, which may not be your order of preference. A new order replaces the claim."
+            in_lines(
+                "",
+                "Check the order of the zones. They are listed as the API holds them, but Terraform sends",
+                "them sorted, which may not be your order of preference. A new order replaces the claim.",
+            )
         )
     if remove:
         note(
-            "\nWhen `pulumi preview` shows no change, remove the claims from the Terraform state. Terraform\n"
-            "then forgets them and releases nothing; until then, `terraform destroy` would release them.\n"
-            "For OpenTofu, use `tofu` instead.\n  " + "\n  ".join(remove)
+            in_lines(
+                "",
+                "When `pulumi preview` shows no change, remove the claims from the Terraform state. "
+                "Terraform",
+                "then forgets them and releases nothing; until then, `terraform destroy` would release them.",
+                "For OpenTofu, use `tofu` instead.",
+                *(f"  {command}" for command in remove),
+            )
         )

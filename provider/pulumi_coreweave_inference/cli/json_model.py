@@ -12,6 +12,9 @@ from typing import ClassVar, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
+from coreweave_inference._text_files import UnreadableText, load_json
+
+_MOST_SHOWN: Final = 40  # characters of a value
 _EXPECTED: Final = {
     "string_type": "text",
     "string_too_short": "text that is not empty",
@@ -40,15 +43,17 @@ def parse_json(text: str) -> object:
     if not text.strip():
         raise InvalidJson("it is empty")
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidJson(f"it is not JSON: {error}") from None
+        return load_json(text)
+    except UnreadableText as error:
+        raise InvalidJson(str(error)) from None
 
 
 def as_model(model: type[_Model], given: object) -> _Model:
     """A JSON value as a model. Raises `InvalidJson`, which names the first key that is wrong."""
     try:
         return model.model_validate(given)
+    except RecursionError:
+        raise InvalidJson("it is nested too deep") from None
     except ValidationError as error:
         raise InvalidJson(_message(error.errors(include_url=False)[0])) from None
 
@@ -62,5 +67,13 @@ def _message(error: ErrorDetails) -> str:
     if error["type"] == "value_error":
         return f"{path}: {error['ctx']['error']}"
     expected = _EXPECTED.get(error["type"]) or error["msg"].removeprefix("Input should be ").replace("'", '"')
-    shown = json.dumps(error["input"], ensure_ascii=False)
-    return f"{path or 'it'} must be {expected}, not {shown if len(shown) <= 40 else f'{shown[:40]}…'}"
+    return f"{path or 'it'} must be {expected}, not {brief(error['input'])}"
+
+
+def brief(value: object) -> str:
+    """The beginning of a value as JSON, for a message."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except RecursionError:
+        return "a value that is nested too deep"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

@@ -21,7 +21,6 @@ from .console import (
     connected,
     note,
     plural,
-    printable,
     report_errors,
     write_json,
 )
@@ -103,7 +102,7 @@ def unmatched(
     held_types = {claim.resources.instance_id for claim in claims}
     held_zones = {zone for claim in claims for zone in claim.resources.zones}
     return [
-        printable(f'no claim {what} "{each}"{instead(each, held)}')
+        f'no claim {what} "{each}"{instead(each, held)}'
         for what, given, held in (
             ("has the instance type", types, held_types),
             ("lists the zone", zones, held_zones),

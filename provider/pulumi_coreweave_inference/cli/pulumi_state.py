@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +20,12 @@ from typing import Annotated, Any, Final, Literal, Self
 import typer
 from pydantic import Field, model_validator
 
+from coreweave_inference._text_files import decode_text
 from pulumi_coreweave_inference.capacity_claim import TYPE
 from pulumi_coreweave_inference.identity import key_of, resource_name_of
 from pulumi_coreweave_inference.inputs import DECLARATION, identity_of
 
-from .console import CommandError, plural, printable, waiting_for
+from .console import CommandError, plural, read_text, waiting_for
 from .json_model import InvalidJson, JsonModel, as_model, parse_json
 
 NAMESPACE_TYPE: Final = "pulumi-python:dynamic/claimNamespace:ClaimNamespace"
@@ -207,14 +209,11 @@ class _Listing(JsonModel):
 
 
 def _from_file(path: Path) -> StackState:
+    text = read_text(path, "a stack export")
     try:
-        return read_export(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise CommandError(f"{path}: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise CommandError(f"{path} is not a stack export: it is not UTF-8 text") from None
+        return read_export(text, str(path))
     except InvalidJson as error:
-        raise CommandError(f"{path} is not a stack export: {printable(str(error))}") from None
+        raise CommandError(f"{path} is not a stack export: {error}") from None
 
 
 def _exported(name: str) -> StackState:
@@ -222,9 +221,7 @@ def _exported(name: str) -> StackState:
     try:
         return read_export(text, name)
     except InvalidJson as error:
-        raise CommandError(
-            f"`pulumi stack export --stack {name}` did not print an export: {printable(str(error))}"
-        ) from None
+        raise CommandError(f"`pulumi stack export --stack {name}` did not print an export: {error}") from None
 
 
 def _all_names() -> list[str]:
@@ -233,7 +230,7 @@ def _all_names() -> list[str]:
         names = [stack.name for stack in as_model(_Listing, {"stacks": parse_json(text)}).stacks]
     except InvalidJson as error:
         raise CommandError(
-            f"`pulumi stack ls --all --json` did not print a list of stacks: {printable(str(error))}"
+            f"`pulumi stack ls --all --json` did not print a list of stacks: {error}"
         ) from None
     if not names:
         raise CommandError(
@@ -249,17 +246,25 @@ def _pulumi(*arguments: str) -> str:
         raise CommandError(
             "`pulumi` is not on PATH; run `pulumi stack export > FILE` elsewhere and use --state FILE"
         )
-    done = subprocess.run(  # noqa: S603 - a program from PATH with arguments of our own, and no shell
-        [program, *arguments, "--non-interactive"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
-        raise CommandError(f"`pulumi {' '.join(arguments)}` failed: {printable(lines[-1])}")
-    return done.stdout
+    # Text in UTF-8, whatever the locale.
+    try:
+        done = subprocess.run(  # noqa: S603 - a program from PATH with arguments of our own, and no shell
+            [program, *(_argument(each) for each in arguments), "--non-interactive"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            errors = done.stderr.decode("utf-8", "replace").splitlines()
+            lines = [line for line in errors if line.strip()] or ["no reason given"]
+            raise CommandError(f"`pulumi {' '.join(arguments)}` failed: {lines[-1]}")
+        return decode_text(done.stdout)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"`pulumi {' '.join(arguments)}` failed: {error}") from None
+
+
+def _argument(text: str) -> str | bytes:
+    return text if sys.platform == "win32" else text.encode("utf-8", "surrogateescape")
 
 
 def _is_uuid(value: str) -> bool:

@@ -19,7 +19,6 @@ from .console import (
     CommandError,
     connected,
     note,
-    printable,
     report_errors,
     waiting_for,
 )
@@ -75,49 +74,51 @@ def _find(client: Client, claim_id: str) -> CapacityClaim | None:
     try:
         return client.capacity_claims.get(claim_id)
     except InvalidArgument as error:
-        raise CommandError(f"{claim_id!r} is not a claim id: {printable(error.message)}") from None
+        raise CommandError(f"{claim_id!r} is not a claim id: {error.message}") from None
+    except UnicodeError:
+        raise CommandError(f"{claim_id!r} is not a claim id: it is not text") from None
     except NotFound:
-        note(f"{printable(claim_id)}: not found; the claim is already released, or the id is wrong")
+        note(f"{claim_id}: not found; the claim is already released, or the id is wrong")
         return None
 
 
 def _refuse_managed(claims: Sequence[CapacityClaim], stacks: Sequence[StackState]) -> None:
     managed = managed_by(stacks)
     lines = [
-        f"\n  {printable(claim.name)} ({claim.id}): {entry.stack} manages it as '{entry.resource_name}'"
+        f"  {claim.name} ({claim.id}): {entry.stack} manages it as '{entry.resource_name}'"
         for claim in claims
         if (entry := managed.get(claim.id)) is not None
     ]
     if lines:
-        raise CommandError(
-            f"no claim is released, because stacks manage these:{''.join(lines)}", EXIT_FINDINGS
-        )
+        headline = "no claim is released, because stacks manage these:"
+        raise CommandError(headline, *lines, code=EXIT_FINDINGS)
     origins = Origins(stacks)
     lines = [
-        f"\n  {printable(claim.name)} ({claim.id}): '{origin.resource_name}' of {origin.stack}"
+        f"  {claim.name} ({claim.id}): '{origin.resource_name}' of {origin.stack}"
         for claim in claims
         if (origin := origins.of(claim)) is not None and origin.interrupted
     ]
     if lines:
         raise CommandError(
-            f"no claim is released, because stacks were creating these, or still are:{''.join(lines)}\n"
-            "  Next: run `pulumi up` in the stack, which adopts the claim\n"
+            "no claim is released, because stacks were creating these, or still are:",
+            *lines,
+            "  Next: run `pulumi up` in the stack, which adopts the claim",
             "        or run `pulumi refresh --clear-pending-creates` there, then this command again",
-            EXIT_FINDINGS,
+            code=EXIT_FINDINGS,
         )
 
 
 def _confirm(claim: CapacityClaim) -> None:
     if not _is_interactive():
-        raise CommandError("not a terminal; pass --yes to skip the confirmation", EXIT_FINDINGS)
+        raise CommandError("not a terminal; pass --yes to skip the confirmation", code=EXIT_FINDINGS)
     resources = claim.resources
     note(
-        f"{printable(claim.name)} ({claim.id}): {allocation(claim)} {printable(resources.instance_id)} in "
+        f"{claim.name} ({claim.id}): {allocation(claim)} {resources.instance_id} in "
         f"{', '.join(resources.zones)}, {claim.state.short}, "
         f"age {age(claim.status.created_at, datetime.now(UTC)) or 'unknown'}"
     )
     if typer.prompt("Type the name of the claim to release it", err=True).strip() != claim.name:
-        raise CommandError("that is not the name of the claim; no claim is released", EXIT_FINDINGS)
+        raise CommandError("that is not the name of the claim; no claim is released", code=EXIT_FINDINGS)
 
 
 def _is_interactive() -> bool:
@@ -125,7 +126,7 @@ def _is_interactive() -> bool:
 
 
 def _release(client: Client, claim: CapacityClaim, timeout: float) -> None:
-    what = f"{printable(claim.name)} ({claim.id})"
+    what = f"{claim.name} ({claim.id})"
     with contextlib.suppress(NotFound):
         client.capacity_claims.delete(claim.id)
     with waiting_for(f"{what} to be gone"):

@@ -13,8 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coreweave_inference import CapacityClaim, ConditionStatus, parse_timestamp
-
-from .console import printable
+from pulumi_coreweave_inference.foreign_text import one_line
 
 _MOST_ROWS_WITH_RULES: Final = 2_000  # rich measures every cell, which takes minutes for 50,000 rows
 _RIGHT: Final = frozenset({"ALLOCATED", "AGE"})  # columns that are aligned to the right
@@ -33,7 +32,7 @@ def write_table(titles: Row, rows: Sequence[Row]) -> None:
 
 def plain_table(titles: Row, rows: Sequence[Row]) -> str:
     """Aligned text, one line per row, two blanks between columns; an empty cell is a dash."""
-    lines = [list(titles), *([printable(cell) or "-" for cell in row] for row in rows)]
+    lines = [list(titles), *([one_line(cell) or "-" for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     last = len(titles) - 1
     return "".join(
@@ -53,7 +52,7 @@ def _ruled(titles: Row, rows: Sequence[Row]) -> Table:
         table.add_column(title, justify=justify, no_wrap=title in _UNBROKEN, overflow="fold")
     for row in rows:
         # Text instead of a string: rich would read markup in names and messages.
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     return table
 
 

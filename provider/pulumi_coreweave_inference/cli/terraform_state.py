@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from .json_model import InvalidJson, JsonModel, as_model, parse_json
+from .json_model import InvalidJson, JsonModel, as_model, brief, parse_json
 
 RESOURCE_TYPE: Final = "coreweave_inference_capacity_claim"
 _VERSION: Final = 4
@@ -50,7 +50,7 @@ def read_terraform_state(text: str) -> list[TerraformClaim]:
         version = state.get("version") if isinstance(state, dict) else _VERSION
         if isinstance(version, bool) or version != _VERSION:
             raise InvalidTerraformState(
-                f"its version is {json.dumps(version)}, and only version {_VERSION} is supported; "
+                f"its version is {brief(version)}, and only version {_VERSION} is supported; "
                 "`terraform state pull` prints the current one"
             )
         resources = as_model(_State, state).resources

@@ -46,7 +46,7 @@ def zones(
             offered = client.capacity_claims.parameters().zone_instance_types
         found = offering(offered, type_ or ())
         if type_ and not found:
-            raise CommandError(not_offered(offered, type_), EXIT_FINDINGS)
+            raise CommandError(not_offered(offered, type_), code=EXIT_FINDINGS)
         if format_ is OutputFormat.JSON:
             write_json({"zones": found})
         else:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from coreweave_inference._text_files import decode_text, load_json, load_toml
 from coreweave_inference.emulator.validation import explain
 
 Inventory = Mapping[str, Mapping[str, int]]
@@ -148,9 +147,8 @@ def load_inventory(path: Path) -> Inventory:
 
 def read_json_or_toml(path: Path) -> object:
     """The content of a TOML file if its name ends in `.toml`, else of a JSON file."""
-    text = path.read_text(encoding="utf-8")
-    content: object = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    return content
+    text = decode_text(path.read_bytes())
+    return load_toml(text) if path.suffix == ".toml" else load_json(text)
 
 
 def check_inventory(content: object) -> dict[str, dict[str, int]]:

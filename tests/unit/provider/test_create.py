@@ -167,7 +167,7 @@ def operation(api: Any, **settings: Any) -> Operation:
         replace(Settings(read_grace=20, delete_timeout=60), **settings),
         Clock(now=lambda: api.now, sleep=sleep),
         connect=lambda _: SimpleNamespace(capacity_claims=api, close=lambda: None),  # type: ignore[arg-type]
-        say=api.said.append,
+        show=api.said.append,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
-from pulumi_coreweave_inference.cli.console import EXIT_ERROR, note, printable
+from pulumi_coreweave_inference.cli.console import EXIT_ERROR, CommandError, note, read_text
 
 if TYPE_CHECKING:
     from .toml_model import TomlModel
@@ -63,7 +63,7 @@ def review(
     cannot be approved by one; 2 if the input cannot be read or the preview failed.
     """
     from .document import document
-    from .preview import NotAPreview, read
+    from .preview import NotAPreview, parse
     from .prices import PriceBook
     from .review import review as reviewed
     from .rules import Rules
@@ -73,15 +73,9 @@ def review(
     rule_book = _load(Rules, rules) if rules else None
     price_book = _load(PriceBook, prices) if prices else None
     try:
-        if preview is None or str(preview) == "-":
-            plan = read(sys.stdin.buffer)
-        else:
-            with preview.open("rb") as file:
-                plan = read(file)
-    except NotAPreview as error:
+        plan = parse(read_text(preview or Path("-"), "the output of `pulumi preview --json`"))
+    except (NotAPreview, CommandError) as error:
         _refuse(str(error))
-    except OSError as error:
-        _refuse(f"{preview or 'standard input'}: {error.strerror or error}")
     found = reviewed(plan, rule_book, price_book, expect_fingerprint)
     chosen = format or (ReviewFormat.TABLE if sys.stdout.isatty() else ReviewFormat.MARKDOWN)
     if chosen is ReviewFormat.TABLE:
@@ -105,13 +99,11 @@ def _load(model: type[_Model], path: Path) -> _Model:
     from .toml_model import InvalidToml, load_toml
 
     try:
-        return load_toml(model, path.read_text(encoding="utf-8"))
+        return load_toml(model, read_text(path, "TOML"))
     except InvalidToml as error:
         _refuse(f"{path}: {error}")
-    except UnicodeDecodeError:
-        _refuse(f"{path}: not UTF-8 text")
-    except OSError as error:
-        _refuse(f"{path}: {error.strerror or error}")
+    except CommandError as error:
+        _refuse(str(error))
 
 
 def _write(text: str) -> None:
@@ -121,5 +113,5 @@ def _write(text: str) -> None:
 
 
 def _refuse(reason: str) -> NoReturn:
-    note(f"capacity-claims review: {printable(reason)}")
+    note(f"capacity-claims review: {reason}")
     raise typer.Exit(EXIT_ERROR)

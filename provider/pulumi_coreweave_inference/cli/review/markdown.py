@@ -7,9 +7,10 @@ character that could end the span or the table cell, it goes into `<code>` as ch
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable
 from typing import Final
+
+from pulumi_coreweave_inference.foreign_text import visible
 
 from .document import Block, Bullets, Cell, Document, Paragraph, Quoted, Strong, Table, Verbatim
 
@@ -110,14 +111,6 @@ def quoted(text: str) -> str:
         return f"`{text}`"
     spelled = "".join(c if c.isascii() and c.isalnum() else f"&#{ord(c)};" for c in text)
     return f"<code>{spelled}</code>" if spelled else "<code>&nbsp;</code>"
-
-
-def visible(text: str, keep: str = "") -> str:
-    """The text with a visible sign for control characters, direction marks and line breaks."""
-    return "".join(
-        c if c in keep or unicodedata.category(c)[0] not in "CZ" or c == " " else "\N{REPLACEMENT CHARACTER}"
-        for c in text
-    )
 
 
 def _fenced(text: str) -> str:

@@ -19,7 +19,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from pulumi_coreweave_inference.inputs import IDENTITY
 
@@ -51,6 +51,8 @@ _IGNORED: Final = (
 )  # fmt: skip
 _STATE_KEYS: Final = ("id", "protect", "delete", "retainOnDelete", "deletedWith")
 _PROPERTIES: Final = ("resources", "name", IDENTITY)
+_START: Final = re.compile(r"^[{\[]", re.MULTILINE)  # of a document: lines within one are indented
+_ANOTHER: Final = re.compile(r"(\A\s*|^)\{", re.MULTILINE)
 _ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
 
 
@@ -58,36 +60,31 @@ class NotAPreview(Exception):
     """The input is not the output of `pulumi preview --json`. The message says why, in one line."""
 
 
-def read(stream: IO[bytes]) -> Plan:
-    """Read a preview in any JSON encoding. Raises `NotAPreview`."""
-    data = stream.read()
-    try:
-        text = data.decode(json.detect_encoding(data))
-    except UnicodeDecodeError as error:
-        raise NotAPreview(f"the input is not text: {error.reason} at byte {error.start}") from None
-    del data
-    return parse(text)
-
-
 def parse(text: str) -> Plan:
     """Parse a preview. Raises `NotAPreview`."""
     if not text.strip():
         raise NotAPreview("the input is empty; pipe `pulumi preview --json` into it")
-    try:
-        # Cut down steps while decoding, so that a large preview is never in memory as objects.
-        document = json.loads(text, object_hook=_cut)
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data":
+    # The engine prints lines of its own around the document, such as "Installing policy pack …".
+    starts = [found.start() for found in _START.finditer(text)] or [len(text) - len(text.lstrip())]
+    for start in starts:
+        try:
+            # Cut down steps while decoding, so that a large preview is never in memory as objects.
+            document, end = json.JSONDecoder(object_hook=_cut).raw_decode(text, start)
+        except json.JSONDecodeError as error:
+            if start != starts[-1] and error.pos < starts[-1]:
+                continue  # a line of the engine that begins with a brace
+            raise NotAPreview(
+                f"the input is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; "
+                "expected the output of `pulumi preview --json`"
+            ) from None
+        except (ValueError, RecursionError):
+            raise NotAPreview("the input is not JSON that a preview can contain") from None
+        if _ANOTHER.search(text[end:]):
             raise NotAPreview(
                 "the input is more than one JSON document, but a preview is only one "
                 "(is PULUMI_ENABLE_STREAMING_JSON_PREVIEW set?)"
-            ) from None
-        raise NotAPreview(
-            f"the input is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; "
-            "expected the output of `pulumi preview --json`"
-        ) from None
-    except (ValueError, RecursionError):
-        raise NotAPreview("the input is not JSON that a preview can contain") from None
+            )
+        break
     return plan_of(document)
 
 

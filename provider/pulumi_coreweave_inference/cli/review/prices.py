@@ -20,7 +20,9 @@ def _decimal(value: object) -> object:
     return Decimal(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-_Price = Annotated[Decimal, Field(ge=0), BeforeValidator(_decimal)]
+_MOST: Final = 10**12  # more than anything costs; far larger numbers cannot be computed or printed
+_Price = Annotated[Decimal, Field(ge=0, le=_MOST), BeforeValidator(_decimal)]
+_Gpus = Annotated[NonNegativeInt, Field(le=_MOST)]
 
 
 class PriceBook(TomlModel):
@@ -28,7 +30,7 @@ class PriceBook(TomlModel):
 
     currency: str = ""
     per_hour: dict[str, _Price] = Field(default_factory=dict)
-    gpus: dict[str, NonNegativeInt] = Field(default_factory=dict)
+    gpus: dict[str, _Gpus] = Field(default_factory=dict)
 
 
 class Sum(NamedTuple):

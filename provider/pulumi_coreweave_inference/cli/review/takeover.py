@@ -24,17 +24,18 @@ _ATTEMPTS: Final = 8  # ids that are computed for a declaration; a create rarely
 _FAILED: Final = "FAILED"
 _REPORT: Final = re.compile(
     r"capacity claim '(?P<name>.*)' \(id (?P<id>[0-9a-fA-F-]{36})\) already exists "
-    r"\((?P<allocated>\d{1,10}) of (?P<count>\d{1,10}) .* instances, (?:STATUS_)?(?P<state>\w+)\); "
-    r"it is taken over(?: and scaled to \d{1,10})?, not created\."
+    r"\((?P<allocated>\d{1,10}|\[secret\]) of (?P<count>\d{1,10}|\[secret\]) .* instances, "
+    r"(?:STATUS_)?(?P<state>\w+)\); "
+    r"it is taken over(?: and scaled to (?:\d{1,10}|\[secret\]))?, not created\."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the provider has found out about a claim that will be taken over."""
+    """What the provider has found out about a claim that will be taken over; None is secret."""
 
-    allocated: int
-    count: int
+    allocated: int | None
+    count: int | None
     state: str
 
 
@@ -46,11 +47,15 @@ def reports(messages: Iterable[str]) -> Reports:
     """What the provider says in a preview. The same text from a program counts only with the right id."""
     return {
         (found["id"].lower(), found["name"]): Report(
-            int(found["allocated"]), int(found["count"]), found["state"]
+            _number(found["allocated"]), _number(found["count"]), found["state"]
         )
         for message in messages
         if (found := _REPORT.fullmatch(message.strip()))
     }
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,8 @@ def taken_over(
             if _FAILED in report.state:
                 return None
             evidence = Evidence.LEFT if held else Evidence.REPORTED
-            found = replace(found, count=report.count)
+            if report.count is not None:
+                found = replace(found, count=report.count)
             return Existing(claim_id, found, evidence, report.allocated, report.state)
         if held is not None:
             if replace(found, count=held.count) == held:

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from pulumi_coreweave_inference.foreign_text import visible
+
 from .document import Bullets, Cell, Document, Paragraph, Quoted, Strong, Table
-from .markdown import visible
 
 _MOST_ROWS: Final = 200
 
@@ -30,7 +31,8 @@ def show(document: Document, console: Console) -> None:
             _count(len(block.rows) - _MOST_ROWS, console)
         else:
             for message in block.texts[:_MOST_ROWS]:
-                console.print(Text(visible(message, keep="\n"), "red"))
+                for quoted in visible(message, keep="\n").split("\n"):
+                    console.print(Text(f"│ {quoted}", "red"))  # so that no line looks like one of ours
             _count(len(block.texts) - _MOST_ROWS, console)
     for line in document.footer:
         console.print(_text(line, "dim"))

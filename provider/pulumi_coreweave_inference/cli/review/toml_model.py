@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from decimal import Decimal
 from typing import ClassVar, Final, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
+from coreweave_inference import _text_files
+
+_MOST_SHOWN: Final = 80  # characters of a value
 _EXPECTED: Final = {
     "dict_type": "a table",
     "model_type": "a table",
@@ -35,9 +37,9 @@ _Model = TypeVar("_Model", bound=TomlModel)
 def load_toml(model: type[_Model], text: str) -> _Model:
     """Read a file. Raises `InvalidToml`."""
     try:
-        given = tomllib.loads(text, parse_float=Decimal)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidToml(f"not TOML: {error}") from None
+        given = _text_files.load_toml(text, parse_float=Decimal)
+    except _text_files.UnreadableText as error:
+        raise InvalidToml(str(error)) from None
     try:
         return model.model_validate(given)
     except ValidationError as error:
@@ -54,7 +56,9 @@ def _message(model: type[TomlModel], error: ErrorDetails) -> str:
         return f"{path} must be a table with the keys {', '.join(_keys(model, [*tables, key]))}"
     expected = _EXPECTED.get(error["type"]) or error["msg"].removeprefix("Input should be ")
     value = error["input"]
-    return f"{path} must be {expected}, not {json.dumps(value) if isinstance(value, str | bool) else value}"
+    text = json.dumps(value) if isinstance(value, str | bool) else str(value)
+    shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+    return f"{path} must be {expected}, not {shown}"
 
 
 def _keys(model: type[TomlModel], tables: list[int | str]) -> list[str]:

@@ -301,6 +301,75 @@ def test_a_release_asks_for_the_name_and_is_refused_in_a_pipe(
     assert "already released, or the id is wrong" in again.stderr
 
 
+HOSTILE = "US\x1b]8;;https://evil.example\x07\x9b2J\u202e<{%reset%}>\n  Next: run `evil`"
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["list"],
+        ["list", "--zone", HOSTILE[:-1]],
+        ["list", "--format", "json"],
+        ["zones"],
+        ["zones", "--type", f"{HOSTILE}2"],
+        ["zones", "--format", "json"],
+        ["orphans", "--state", "other.json"],
+        ["orphans", "--state", "other.json", "--format", "json"],
+        ["release", "ID", "--unchecked"],
+        ["release", "ID", "--state", "prod.json", "--yes"],
+        ["release", HOSTILE, "--unchecked", "--yes"],
+        ["import", "ID", "--force"],
+        ["import", "ID", "--force", "--format", "json"],
+        ["import", "ID", HOSTILE],
+        ["import", HOSTILE[:-1]],
+        ["import", "ID", "--state", "prod.json"],
+        ["import", "--all", "--force", "--state", "other.json"],
+        ["import", "--terraform-state", "terraform.tfstate"],
+        ["import", "--terraform-state", "gone.tfstate"],
+        ["orphans", "--state", "broken.json"],
+        ["orphans", "--state", f"{HOSTILE}.json"],
+        ["orphans", "--stack", HOSTILE],
+        ["orphans", "--all-stacks"],
+        ["review", "broken.json"],
+        ["review", "failed.json", "--format", "markdown"],
+        ["review", "failed.json", "--format", "table"],
+        ["review", "failed.json", "--format", "json"],
+        ["review", "failed.json", "--rules", "rules.toml"],
+    ],
+)
+def test_no_command_shows_foreign_text_raw(
+    emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    command: list[str],
+    confirmed: bool,
+) -> None:
+    claim = post(emulator, "training")
+    post(emulator, "plain")
+    export(Path("prod.json"), **{f"t{HOSTILE}": claim})
+    export(Path("other.json"), **{f"t{HOSTILE}": "00000000-0000-4000-8000-000000000000"})
+    terraform(Path("terraform.tfstate"), (HOSTILE, {"id": claim, "index_key": HOSTILE}))
+    terraform(Path("gone.tfstate"), (HOSTILE, {"id": f"x{HOSTILE}", "index_key": HOSTILE}))
+    Path("broken.json").write_text(json.dumps({"version": HOSTILE, "steps": HOSTILE}), encoding="utf-8")
+    Path("rules.toml").write_text(f"{json.dumps(HOSTILE)} = 1", encoding="utf-8")
+    diagnostics = [{"severity": "error", "message": HOSTILE}, {"severity": "info", "message": HOSTILE}]
+    preview = {"steps": [{"op": "create", "urn": f"urn:pulumi:s::p::{TYPE}::{HOSTILE}"}]}
+    Path("failed.json").write_text(json.dumps(preview | {"diagnostics": diagnostics}), encoding="utf-8")
+    fake_pulumi(tmp_path / "bin", monkeypatch, "printf 'error: \\033[2J\\302\\2332J\\n' >&2; exit 255")
+    condition = {"type": HOSTILE, "status": HOSTILE, "reason": HOSTILE, "message": HOSTILE, "zone": HOSTILE}
+    spec = {"name": HOSTILE, "resources": {"instanceId": HOSTILE, "instanceCount": 2, "zones": [HOSTILE]}}
+    emulator.edit_claim(claim, spec=spec, status={"conditions": [condition]})
+    emulator.set_inventory({HOSTILE: {HOSTILE: 3}})
+    if confirmed:
+        monkeypatch.setattr("pulumi_coreweave_inference.cli.release._is_interactive", lambda: True)
+    result = run(*(claim if part == "ID" else part for part in command), answer="no\n")
+    shown = result.output.split("\n")
+    assert [line for line in shown if not line.isprintable()] == []
+    assert "markdown" in command or "  Next: run `evil`" not in shown  # Markdown has a fence around it
+    assert result.exit_code in (0, 1, 2)
+
+
 def test_one_managed_claim_stops_the_release_of_all(emulator: Emulator, ids: dict[str, str]) -> None:
     state = export(Path("prod.json"), training=ids["training"])
     emulator.clear_requests()

@@ -67,7 +67,7 @@ def test_a_table_on_a_terminal_folds_words_and_keeps_ids_whole(
  ──────────────────────────────────────────────────────────────────────────────
  [red]trainin   6ffb9fce-42ae-4638-add8-09ea8e43ce50         4/4   US-WEST-04A,
  g                                                                 US-EAST-04A
- b?[31m         6ffb9fce-42ae-4638-add8-09ea8e43ce50        0/16
+ b�[31m         6ffb9fce-42ae-4638-add8-09ea8e43ce50        0/16
 """)
 
 

@@ -141,7 +141,7 @@ def deployment(**changes: Any) -> str:
     ("text", "reason"),
     [
         ("", "it is empty"),
-        ("[" * 100_000, "it is not JSON: maximum recursion depth exceeded"),
+        ("[" * 100_000, "it is not JSON that can be read: it is nested too deep"),
         ("[]", "it must be an object, not []"),
         ("{}", "it has no version"),
         ('{"version": 3}', "it has no deployment"),

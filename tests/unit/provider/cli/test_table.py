@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
 from coreweave_inference import CapacityClaim
-from pulumi_coreweave_inference.cli.console import printable
 from pulumi_coreweave_inference.cli.list import TITLES, row, select
 from pulumi_coreweave_inference.cli.table import age, failing_conditions, plain_table
 from pulumi_coreweave_inference.cli.zones import not_offered, offering
@@ -95,10 +94,6 @@ def test_a_foreign_text_stays_in_its_row_and_cannot_control_the_terminal(rows: l
     text = plain_table(("A", "B"), rows)
     assert text.count("\n") == len(rows) + 1
     assert all(line.isprintable() for line in text.split("\n"))
-
-
-def test_control_characters_are_not_printed() -> None:
-    assert printable("a\x1b[31mb\n  c\u202e") == "a?[31mb c?"
 
 
 def test_zones_that_offer_a_type_are_shown_with_everything_they_offer() -> None:

@@ -121,12 +121,12 @@ def test_a_file_with_a_mistake_is_named(option: str, tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(
     option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_text(path: Path, encoding: str) -> str:
+    def read_bytes(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
 
     file = tmp_path / "locked.toml"
     file.touch()
-    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
     result = runner.invoke(app, ["review", str(DATA / "create.json"), option, str(file)])
     assert result.exit_code == 2
     assert f"{file}: Permission denied" in result.stderr

@@ -357,7 +357,7 @@ Capacity claims of claims/prod
  gb200-4x             4       4      8                         4
 
 Warnings of the preview:
-look here
+│ look here
 • An old claim is released after the program succeeds. By then the new claim is ready, unless the
 program sets readiness=None, which a preview does not show.
 Fingerprint …\
@@ -370,7 +370,7 @@ def test_a_file_that_is_not_text_is_refused_in_one_line(option: str, tmp_path: P
     file.write_bytes(b"\xff\xfe\xff")
     done = CliRunner().invoke(app, ["review", option, str(file)], input=preview())
     assert (done.exit_code, done.stdout) == (2, "")
-    assert f"{file}: " in done.stderr
+    assert f"{file} is not TOML: it is not text in UTF-8 or UTF-16; save it as UTF-8" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
