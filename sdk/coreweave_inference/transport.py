@@ -4,7 +4,7 @@
 sent what came back. ``Transport`` and ``AsyncTransport`` drive it: they only send and sleep.
 
 Nothing that a server sends is trusted: an attempt ends after its timeout, whatever keeps arriving, and at
-``MAX_RESPONSE_BYTES``, counted after decompression.
+``MAX_RESPONSE_BYTES``, counted after decompression (an error at ``MAX_ERROR_BYTES``).
 """
 
 from __future__ import annotations
