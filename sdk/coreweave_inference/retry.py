@@ -35,8 +35,8 @@ class RetryPolicy:
     Delays use full jitter: a random share of a bound that starts at ``initial`` and grows by ``multiplier``
     with each attempt, up to ``maximum``. The delay that a ``Retry-After`` header or RetryInfo detail asks for
     is added. If that exceeds ``retry_after_limit``, the operation fails at once, and the error's
-    ``retry_after`` says how long to wait. No attempt starts at or after ``deadline``, counted from the start
-    of the operation; 0 means a single attempt.
+    ``retry_after`` says how long to wait. But for the first, no attempt starts less than 0.1 s before the
+    ``deadline``, counted from the start of the operation, or goes on after it; 0 means a single attempt.
     """
 
     deadline: float = 60.0

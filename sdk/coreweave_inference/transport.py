@@ -4,7 +4,7 @@
 sent what came back. ``Transport`` and ``AsyncTransport`` drive it: they only send and sleep.
 
 Nothing that a server sends is trusted: an attempt ends after its timeout, whatever keeps arriving, and at
-``MAX_RESPONSE_BYTES``, counted after decompression.
+``MAX_RESPONSE_BYTES``, counted after decompression (an error at ``MAX_ERROR_BYTES``).
 """
 
 from __future__ import annotations
@@ -323,7 +323,7 @@ class _Transport(Generic[_C]):
         self._of_parent: list[_C] = []  # not closed, but kept: Python would close their sockets
         self._closed = False
         self._proxy: Proxy | None = None
-        self.clock_skew = timedelta()
+        self.clock_skew: timedelta = timedelta()
         """How far the clock of the API is ahead of this machine's, as the last response showed it."""
         _transports.add(self)
 

@@ -98,6 +98,7 @@ _EXPECTED: Final = (
     "readiness:",
     "is not available",
     "cannot be reached",
+    "did not respond in time",
     "rate limit of the API is exhausted",
     "responded with an error",
     "is taken",
