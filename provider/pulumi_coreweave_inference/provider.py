@@ -332,7 +332,7 @@ def _kept_identity(olds: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[s
     before, now = identity_of(olds), identity_of(inputs)
     # A namespace that was created again, or after an import, changes nothing for an existing claim.
     namespace = (before.get(NAMESPACE) if "resources" in olds else None) or now.get(NAMESPACE)
-    kept = {DECLARATION: now.get(DECLARATION), NAMESPACE: namespace}
+    kept = {DECLARATION: now.get(DECLARATION), NAMESPACE: namespace, SECRET: now.get(SECRET)}
     return {name: value for name, value in kept.items() if value is not None}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,6 +62,8 @@ def declare(key: str = KEY, name: str | None = None, **changes: Any) -> Declarat
 
 class Api:
     """Claims in a dict; what differs from one unknown of the API to the other is set by the test."""
+
+    clock_skew = timedelta()
 
     def __init__(self) -> None:
         self.claims: dict[str, dict[str, Any]] = {}
@@ -562,6 +565,8 @@ def test_an_outage_is_passed_on_and_no_second_id_is_tried() -> None:
 
 class OneClaim:
     """One claim that exists; what a write answers, and what a read shows afterwards, is set by the test."""
+
+    clock_skew = timedelta()
 
     def __init__(self, refusal: Exception, ends: bool = False, leaves: float = 0) -> None:
         self.refusal = refusal

@@ -13,7 +13,7 @@ from coreweave_inference import AlreadyExists, CapacityClaim, FieldViolation, In
 from pulumi_coreweave_inference import CapacityClaimResourcesArgs, Readiness, create, orphans
 from pulumi_coreweave_inference.identity import Declaration
 from pulumi_coreweave_inference.inputs import RESOURCE_FIELDS, Problem
-from pulumi_coreweave_inference.provider import _adopted, _taken_over
+from pulumi_coreweave_inference.provider import _adopted, _foreseen
 from pulumi_coreweave_inference.readiness import Goal, interrupted, not_ready, progress
 from pulumi_coreweave_inference.secrecy import (
     allocation_of,
@@ -67,7 +67,7 @@ REFUSED = InvalidArgument(NEVER, violations=(FieldViolation("resources.instanceC
         lambda: str(create._name_taken(DECLARATION, "covert-name", "x", "y")),
         lambda: str(create._create_failed(DECLARATION, REFUSED)),
         lambda: orphans.orphan_warning(DECLARATION, claim()),
-        lambda: _taken_over(DECLARATION, claim()),
+        lambda: _foreseen(DECLARATION, claim()),
         lambda: _adopted(DECLARATION, create.Created(claim(), adopted=True, scaled=True)),
     ],
 )
