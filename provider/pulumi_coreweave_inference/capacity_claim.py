@@ -35,6 +35,7 @@ from .inputs import (
     identity_of,
     program_spelling,
     spelled_twice,
+    unsendable,
 )
 from .options import KEPT, refuse_void_options, refuse_void_path
 from .participation import Participants
@@ -206,6 +207,8 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             for problem in spelled_twice(resources):
                 raise ClaimError(f"{labelled(resource_name, None)}: {problem.property} {problem.reason}")
             resources = api_spelling(resources)
+        for problem in unsendable(resources, name):
+            raise ClaimError(f"{labelled(resource_name, None)}: {problem.property} {problem.reason}")
         outputs = (*KEPT, *mocks.REPORTED) if mocks.are_active() else KEPT
         props: dict[str, Any] = {"resources": resources, "name": name, **dict.fromkeys(outputs)}
         self._word = None
@@ -431,7 +434,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
                 text(
                     f"{labelled(self._resource_name, claim_id)} can never be ready: min_instances is "
                     f"{readiness.min_instances}, and instance_count is "
-                    f"{unless_secret(f'{count:g}', 'instanceCount', secrets)}.",
+                    f"{unless_secret(f'{count:.0f}', 'instanceCount', secrets)}.",
                     then=["lower min_instances in the Readiness, or raise instance_count"],
                 )
             )

@@ -35,8 +35,9 @@ def shown(text: str) -> Lines:
 
 
 def led_by(lead: str, text: str) -> Lines:
-    """A text with a few words of ours before its first line."""
-    return Lines(lead + shown(text))
+    """A text with a few words before its first line."""
+    first, *more = shown(text).split("\n")
+    return in_lines(lead + first, *more)
 
 
 def paragraphs(texts: Iterable[str]) -> Lines:

@@ -9,13 +9,15 @@ types exist is for the API to decide (catalogue.py).
 
 from __future__ import annotations
 
+import decimal
+import numbers
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pulumi.output import Unknown
+from pulumi.output import Output, Unknown
 
 MANAGED: Final = "CAPACITY_TYPE_MANAGED"
 RESOURCE_FIELDS: Final = ("instanceId", "instanceCount", "zones", "capacityType")
@@ -104,6 +106,66 @@ def spelled_twice(resources: Mapping[str, object]) -> list[Problem]:
         for snake, camel in _SNAKE.items()
         if snake in resources and camel in resources
     ]
+
+
+def unsendable(resources: object, name: object) -> list[Problem]:
+    """The plain values of a declaration that Pulumi cannot send, or would send as something else.
+
+    Outputs and awaitables are not looked into.
+    """
+    fields: Mapping[str, object] = (
+        api_spelling(resources)
+        if isinstance(resources, Mapping)
+        else {field: getattr(resources, _CAMEL.get(field, field), None) for field in RESOURCE_FIELDS}
+    )
+    problems: list[Problem] = []
+    for path, value in (
+        ("name", name),
+        *((f"resources.{each}", fields.get(each)) for each in RESOURCE_FIELDS),
+    ):
+        known = program_spelling(path)
+        if path == "resources.zones":
+            problems += _unsendable_zones(known, value)
+        elif path == "resources.instanceCount":
+            if isinstance(value, int) and abs(value) > MAXIMUM_COUNT:
+                digits = _show(value) if abs(value) < 10**20 else "a number of more than 20 digits"
+                problems.append(Problem(known, f"must be between 0 and {MAXIMUM_COUNT}, not {digits}"))
+            elif isinstance(value, (numbers.Number, decimal.Decimal)) and not isinstance(value, (int, float)):
+                problems.append(Problem(known, f"must be an int, not {value!r}; write int(…) around it"))
+            elif not _is_plain(value):
+                problems.append(Problem(known, f"must be a whole number, not {value!r}"))
+        elif not _is_plain(value):
+            problems.append(Problem(known, f"must be a string, not {value!r}; write str(…) around it"))
+    return problems
+
+
+def _unsendable_zones(path: str, zones: object) -> list[Problem]:
+    example = 'write a list, such as ["US-WEST-04A", "US-EAST-04A"]'
+    if isinstance(zones, Set):
+        return [
+            Problem(
+                path, f"must be in order of preference, and a {type(zones).__name__} has no order; {example}"
+            )
+        ]
+    if isinstance(zones, (list, tuple)):
+        return [
+            Problem(f"{path}[{index}]", f"must be a zone name, not {zone!r}")
+            for index, zone in enumerate(zones)
+            if not _is_plain(zone)
+        ]
+    if _is_plain(zones):
+        return []
+    return [
+        Problem(
+            path, f"must be a list of zones in order of preference, not a {type(zones).__name__}; {example}"
+        )
+    ]
+
+
+def _is_plain(value: object) -> bool:
+    """Whether the SDK sends a value, or waits for it."""
+    plain = (bool, int, float, str, list, tuple, dict, Output, Awaitable)
+    return value is None or isinstance(value, plain)
 
 
 def normalize(news: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]:
@@ -296,4 +358,5 @@ def _known_fields() -> str:
 
 
 def _show(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else repr(value)
+    """A value as the program wrote it: numbers arrive as floats."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else repr(value)

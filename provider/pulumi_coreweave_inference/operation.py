@@ -83,6 +83,8 @@ class Operation:
         """The organization of a claim in the state; empty until the operation has seen one."""
         self.token_organization: str = ""
         """The organization of the token; empty until a list has shown one of its claims."""
+        self.misspelt: list[str] = []
+        """What is wrong with keys of the config, for previews and updates: a destroy gets an older config."""
         self._any_organization = Once(self._ask_for_organization, clock)
         self._new: set[str] = set()  # namespaces
         self._recent: dict[str, Once[list[CapacityClaim]]] = {}

@@ -76,7 +76,7 @@ from .participation import reported
 from .reads import is_stale
 from .rounds import PAUSES
 from .secrecy import described, held_resources, secrets_of, unless_secret, unsaid, without_secrets
-from .settings import creation_refused, settings_from
+from .settings import creation_refused, misspelt, settings_from
 
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources
@@ -108,6 +108,7 @@ class CapacityClaimProvider(ResourceProvider):
         failures = [CheckFailure("", led_by(f"{problem.property}: ", problem.reason)) for problem in problems]
         if not token:
             failures.append(CheckFailure("", MISSING_TOKEN))
+        failures += [CheckFailure("", message) for message in op.misspelt]
         if "resources" not in olds and (refused := creation_refused(op.settings)):
             failures.append(CheckFailure("", refused))
         if isinstance(inputs.get(IDENTITY), Mapping):
@@ -281,6 +282,8 @@ def _configure(req: ConfigureRequest) -> None:
     with _configuring:
         prepare_process(operation.abandon)
         operation.configure(settings_from(lambda key: req.config.get(f"coreweave:{key}")))
+        # The SDK offers no list of the keys. Fallback: misspelt ones have no effect.
+        operation.current().misspelt = misspelt(getattr(req.config, "_props", ()))
 
 
 def _not_offered(

@@ -6,9 +6,12 @@ config of the last `up`, which may hold a token that has been rotated since.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
-from collections.abc import Callable, Mapping
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
@@ -33,6 +36,7 @@ from .inputs import PATCHABLE_BY_DEFAULT, RESOURCE_FIELDS
 if TYPE_CHECKING:
     from coreweave_inference import Client
 
+_CLOSE: Final = 0.85  # of difflib: one wrong, missing or extra letter in ten
 USER_AGENT: Final = f"pulumi-coreweave-inference/{__version__}"
 
 
@@ -151,6 +155,34 @@ SETTINGS: Final = (
         _one_of("refuse", "allow"),
     ),
 )
+
+
+def misspelt(keys: Iterable[str]) -> list[str]:
+    """A message for each config key, with its namespace, that is a setting in another spelling.
+
+    Other providers may have keys in the same namespace, so a key that is like no setting is left alone.
+    """
+    known = [setting.key for setting in SETTINGS]
+    found = []
+    for key in keys:
+        namespace, _, name = key.partition(":")
+        meant = f"coreweave:{_meant(name, known)}" if namespace.casefold() == "coreweave" else "coreweave:"
+        if meant not in ("coreweave:", key):
+            found.append(
+                f"{key}: is not a setting; did you mean {meant}? `pulumi config rm {shlex.quote(key)}` "
+                "removes it"
+            )
+    return found
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    """The setting that a name is, in another spelling; empty if there is none."""
+    if name in known:
+        return name
+    bare = {re.sub("[^a-z0-9]", "", key.lower()): key for key in known}
+    given = re.sub("[^a-z0-9]", "", name.lower())
+    found = difflib.get_close_matches(given, bare, n=1, cutoff=_CLOSE)
+    return bare[found[0]] if found and found[0][0] == given[0] else ""
 
 
 def settings_from(config: Config, environment: Mapping[str, str] = os.environ) -> Settings:

@@ -733,7 +733,7 @@ def test_stop_does_not_wait_for_a_delayed_or_held_request(
     emulator = Emulator(faults=[{"path": "list", **action}])
     with emulator, socket.create_connection(emulator.url[7:].split(":")) as client:
         token = f"Authorization: Bearer {emulator.token}"
-        client.sendall(f"GET {CLAIMS} HTTP/1.1\r\nHost: x\r\n{token}\r\n\r\n".encode())
+        client.sendall(f"GET {CLAIMS} HTTP/1.1\r\nHost: localhost\r\n{token}\r\n\r\n".encode())
         while not emulator.requests():
             time.sleep(0.001)
         begun = time.monotonic()

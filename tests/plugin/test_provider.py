@@ -190,6 +190,22 @@ def test_a_setting_that_cannot_be_understood_is_named_without_a_traceback(
     assert "secret-token-value" not in str(error.value)
 
 
+def test_a_misspelt_config_key_fails_a_preview_but_no_refresh_or_destroy(
+    emulator: Emulator, namespace: str
+) -> None:
+    config = {"coreweave:retryDeadLine": "5m", "coreweave:s3Endpoint": "x", "claims:wait_": "x"}
+    with Plugin(emulator.environment()) as plugin:
+        claim_id, inputs, outputs = created(plugin, namespace)
+    with Plugin(emulator.environment(), config) as plugin:
+        assert plugin.check(inputs, claim_inputs(namespace)).failures == [
+            "coreweave:retryDeadLine: is not a setting; did you mean coreweave:retryDeadline? "
+            "`pulumi config rm coreweave:retryDeadLine` removes it"
+        ]
+        assert plugin.read(claim_id, outputs)[0] == claim_id
+        plugin.delete(claim_id, outputs)
+    assert emulator.live_claims() == []
+
+
 def test_a_count_changes_in_place_and_everything_else_replaces(
     plugin: Plugin, emulator: Emulator, namespace: str
 ) -> None:

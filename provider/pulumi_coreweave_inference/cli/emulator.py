@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from coreweave_inference.emulator import Emulator, EmulatorSettings, FaultProfile, load_inventory, serve
+
+from .console import EXIT_ERROR, note
 
 _PORT_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 TOKEN_VARIABLE = "COREWEAVE_EMULATOR_TOKEN"  # a name, not a token
@@ -79,11 +82,11 @@ def emulator(
         reason = os.strerror(error.errno) if error.errno else error
         where = f"port {port}: " if error.errno in _PORT_ERRORS else ""
         where = where or (f"{error.filename}: " if error.filename else "")
-        typer.echo(f"capacity-claims emulator: {where}{reason}", err=True)
-        raise typer.Exit(2) from None
+        note(f"capacity-claims emulator: {where}{reason}")
+        raise typer.Exit(EXIT_ERROR) from None
     except ValueError as error:
-        typer.echo(f"capacity-claims emulator: {error}", err=True)
-        raise typer.Exit(2) from None
+        note(f"capacity-claims emulator: {error}")
+        raise typer.Exit(EXIT_ERROR) from None
 
 
 def _show_requests(*, wanted: bool) -> None:
@@ -99,5 +102,5 @@ def _announce(running: Emulator) -> None:
     typer.echo(f"Emulator of CoreWeave's inference API at {running.url}. Its GPUs are not real.")
     typer.echo("Run these lines in the shell that runs pulumi:\n")
     for name, value in running.environment().items():
-        typer.echo(f"export {name}={value}")
+        typer.echo(f"export {name}={shlex.quote(value)}")
     typer.echo("\nPress Ctrl-C to stop.")

@@ -26,6 +26,7 @@ from coreweave_inference.emulator.decoding import (
 )
 from coreweave_inference.emulator.errors import ApiError, Detail, Violation, error_body, invalid_argument
 from coreweave_inference.emulator.faults import (
+    PREFIX,
     ApiRequest,
     Fail,
     FaultProfile,
@@ -40,7 +41,6 @@ from coreweave_inference.emulator.settings import EmulatorSettings
 from coreweave_inference.emulator.visibility import Snapshot
 
 _LOG = logging.getLogger("coreweave_inference.emulator")
-PREFIX = "/v1alpha1/inference/capacityclaims"
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -68,6 +68,8 @@ class _Exchange:
     send: Send
     record: RequestRecord
     authorization: bytes = b""
+    role: str | None = None
+    """What the token allows; None without a valid one."""
     body: bytes | None = b""
     """None: larger than allowed, and discarded."""
 
@@ -107,7 +109,7 @@ class EmulatorApp:
     def __init__(self, settings: EmulatorSettings, claims: Claims) -> None:
         self.settings = settings
         self.claims = claims
-        self.log: RequestLog = RequestLog(settings.log_limit)
+        self.log: RequestLog = RequestLog(settings.log_limit, settings.log_bytes)
         self.holds: Holds = Holds()
         self.faults: FaultState = FaultState()
         self._admin = b"Bearer " + settings.token.encode()
@@ -138,15 +140,19 @@ class EmulatorApp:
                 has_body = True
             elif name == b"user-agent":
                 record.user_agent = value.decode("latin-1")
+        exchange.role = self._role(exchange.authorization)
+        # What comes without a valid token is not kept and meets no fault rule; the answer is 401.
         if has_body:
-            exchange.body = await _read(receive, self.settings.max_body_bytes)
+            exchange.body = await _read(receive, self.settings.max_body_bytes if exchange.role else 0)
             if exchange.body:
                 record.bytes_in = len(exchange.body)
                 record.body = self._redacted(exchange.body)
                 if record.operation == "create" and isinstance(record.body, dict):
                     given = record.body.get("id")
                     record.claim = given.lower() if isinstance(given, str) else None
-        rule = self.faults.decide(self._api_request(record)) if self.faults.active else None
+        self.log.measure(record)
+        decides = self.faults.active and exchange.role is not None
+        rule = self.faults.decide(self._api_request(record)) if decides else None
         if rule is None:
             await exchange.respond(self._respond(exchange))
         else:
@@ -173,13 +179,14 @@ class EmulatorApp:
     def _perform(self, exchange: _Exchange) -> bytes:
         """Perform one request; returns the body of the response, or raises ApiError."""
         record, body = exchange.record, exchange.body
-        role = self._role(exchange.authorization)
+        if exchange.role is None:
+            raise ApiError("unauthenticated", "missing or invalid API access token")
         operation = record.operation
         if operation is None:
             if _allowed(record.path):
                 raise ApiError("unimplemented", f"Method Not Allowed: {record.method}")
             raise ApiError("not_found", "Not Found")
-        if operation in _WRITES and role != "admin":
+        if operation in _WRITES and exchange.role != "admin":
             text = f'{operation} a capacity claim: needs the role "Inference Admin"'
             raise ApiError("permission_denied", text)
         if body is None:
@@ -214,14 +221,12 @@ class EmulatorApp:
             raise ApiError("not_found", "no capacity claims found")
         return b'{"capacityClaims":[]}' if self.settings.empty_list == "array" else b"{}"
 
-    def _role(self, authorization: bytes) -> str:
+    def _role(self, authorization: bytes) -> str | None:
         scheme, _, token = authorization.partition(b" ")
         given = b"Bearer " + token if scheme.lower() == b"bearer" else b""
         admin = hmac.compare_digest(given, self._admin)
         viewer = hmac.compare_digest(given, self._viewer)
-        if admin or viewer:
-            return "admin" if admin else "viewer"
-        raise ApiError("unauthenticated", "missing or invalid API access token")
+        return "admin" if admin else "viewer" if viewer else None
 
     def _redacted(self, body: bytes) -> object:
         """The body for the log: as JSON if it is JSON, without the tokens."""

@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from coreweave_inference.emulator.allocation import Holding
 from coreweave_inference.emulator.decoding import format_timestamp
-from coreweave_inference.emulator.settings import EmulatorSettings, Inventory
+from coreweave_inference.emulator.settings import LONGEST, EmulatorSettings, Inventory
 from coreweave_inference.emulator.validation import EnumValue, StrictModel
 
 
@@ -104,7 +104,7 @@ class ClaimEdit(StrictModel):
     """Fields as the API names them. Instances are allocated accordingly."""
     status: Mapping[str, object] | None = None
     """Replaces fields of the computed status block; null restores the computed value."""
-    seconds: Annotated[float, Field(ge=0)] | None = None
+    seconds: Annotated[float, Field(ge=0, le=LONGEST)] | None = None
     """How long `status` applies. None: permanently."""
 
     @model_validator(mode="before")

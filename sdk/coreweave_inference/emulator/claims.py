@@ -34,7 +34,7 @@ from coreweave_inference.emulator.errors import (
     invalid_argument,
     resource_error,
 )
-from coreweave_inference.emulator.persistence import Saved, StateFile
+from coreweave_inference.emulator.persistence import MOST_OFFSET, Saved, StateFile
 from coreweave_inference.emulator.settings import (
     DEFAULT_INVENTORY,
     EmulatorSettings,
@@ -90,11 +90,18 @@ class Claims:
             delay=int(settings.allocation_delay * _SECOND),
             spread=int(settings.allocation_spread * _SECOND),
         )
-        self._restore(saved.claims)
-        with self._lock:
-            now = self._advance()
-            self._changed(self._allocation.set_stock(self._inventory), now)
-            self._save()
+        try:
+            self._restore(saved.claims)
+            with self._lock:
+                now = self._advance()
+                self._changed(self._allocation.set_stock(self._inventory), now)
+                for claim in self._claims.values():
+                    self._body(claim)
+                self._save()
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            if self._file is None:
+                raise
+            raise self._file.refuse(f"{type(error).__name__}: {error}") from error
 
     # The operations of the API
 
@@ -298,7 +305,10 @@ class Claims:
         if seconds < 0:
             raise ValueError("the clock only moves forward")
         with self._lock:
-            self._meta.clock_offset += int(seconds * _SECOND)
+            offset = self._meta.clock_offset + int(seconds * _SECOND)
+            if offset > MOST_OFFSET:
+                raise ValueError("the clock would leave the calendar")
+            self._meta.clock_offset = offset
             self._save_meta()
             return self.now()
 

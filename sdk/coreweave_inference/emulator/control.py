@@ -12,10 +12,10 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Annotated, Any, cast
 from urllib.parse import quote, urlencode, urlsplit
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -26,7 +26,7 @@ from coreweave_inference.emulator.decoding import format_timestamp, parse_timest
 from coreweave_inference.emulator.faults import FaultProfile, FaultRule
 from coreweave_inference.emulator.holds import Hold
 from coreweave_inference.emulator.request_log import RequestRecord
-from coreweave_inference.emulator.settings import Inventory, check_inventory
+from coreweave_inference.emulator.settings import LONGEST, Inventory, check_inventory
 from coreweave_inference.emulator.validation import StrictModel
 
 CONTROL_PREFIX = "/_emulator"
@@ -166,7 +166,7 @@ class _ReleaseBody(StrictModel):
 
 
 class _AdvanceBody(StrictModel):
-    advance: float
+    advance: Annotated[float, Field(le=LONGEST)]
 
 
 class ControlApi:
@@ -237,7 +237,9 @@ class ControlApi:
             body = await request.body()
             value = json.loads(body) if body else {}
             return 200, self.perform(request.method, path, value, request.query_params)
-        except ValueError as error:
+        except RecursionError:
+            return 400, {"error": "the body is nested too deep"}
+        except (ValueError, OverflowError) as error:
             return 400, {"error": str(error)}
         except LookupError as error:
             return 404, {"error": str(error.args[0])}

@@ -15,22 +15,31 @@ from dataclasses import asdict, dataclass, field
 from email.utils import formatdate
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from coreweave_inference.emulator.claim import ClaimEdit
 from coreweave_inference.emulator.errors import CODES
-from coreweave_inference.emulator.settings import read_json_or_toml
+from coreweave_inference.emulator.settings import LONGEST, read_json_or_toml
 from coreweave_inference.emulator.validation import EnumValue, StrictModel
 from coreweave_inference.emulator.visibility import Reads
 
 When = Literal["before", "after"]
 """Before the request takes effect, or after it was committed, when its response is lost."""
-OPERATIONS = ("create", "get", "list", "update", "delete", "parameters")
+OPERATIONS: Mapping[str, str] = {
+    "create": "POST",
+    "get": "GET",
+    "list": "GET",
+    "update": "PATCH",
+    "delete": "DELETE",
+    "parameters": "GET",
+}
+"""The operations and their methods."""
+PREFIX = "/v1alpha1/inference/capacityclaims"
 
 _Positive = Annotated[int, Field(ge=1)]
-_Seconds = Annotated[float, Field(ge=0)]
+_Seconds = Annotated[float, Field(ge=0, le=LONGEST)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -151,6 +160,30 @@ class FaultRule(StrictModel):
     def _expand_status(cls, value: object) -> object:
         return {"status": value} if isinstance(value, (int, str)) else value
 
+    @field_validator("method")
+    @classmethod
+    def _check_method(cls, value: str | None) -> str | None:
+        if value is not None and value.upper() not in OPERATIONS.values():
+            raise ValueError(f"must be one of {', '.join(sorted({*OPERATIONS.values()}))}, not {value!r}")
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _check_path(cls, value: str | None) -> str | None:
+        if value is not None and value not in OPERATIONS and not _is_path_of_an_operation(value):
+            raise ValueError(
+                f"must be one of {', '.join(OPERATIONS)}, or a pattern for the path of an operation such as "
+                f"{PREFIX}/*, not {value!r}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _fits_the_operation(self) -> Self:
+        method = OPERATIONS.get(self.path or "")
+        if self.method is not None and method not in (None, self.method.upper()):
+            raise ValueError(f"method: {self.path} is a {method}, not a {self.method.upper()}")
+        return self
+
     @field_validator("foreign_edit")
     @classmethod
     def _check_foreign_edit(cls, value: Mapping[str, object] | None) -> Mapping[str, object] | None:
@@ -243,6 +276,13 @@ class FaultProfile(StrictModel):
         if self.random_faults is not None:
             written["random"] = self.random_faults.model_dump(mode="json")
         return written
+
+
+def _is_path_of_an_operation(pattern: str) -> bool:
+    """Whether a glob matches the path of any operation; the last part of a claim's path is any text."""
+    head = pattern.rpartition("/")[0]
+    known = (PREFIX, f"{PREFIX}/parameters", f"{PREFIX}/00000000-0000-4000-8000-000000000000")
+    return any(fnmatchcase(path, pattern) for path in known) or bool(head and fnmatchcase(PREFIX, head))
 
 
 def _numbered(number: int, value: object) -> FaultRule:

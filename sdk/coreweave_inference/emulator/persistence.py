@@ -7,24 +7,27 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from coreweave_inference.emulator.claim import Claim
 from coreweave_inference.emulator.validation import explain
 
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS claims (id TEXT PRIMARY KEY, sequence INTEGER, claim TEXT)",
-    "CREATE TABLE IF NOT EXISTS removed (id TEXT PRIMARY KEY, body TEXT)",
-    "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT)",
-)
+MOST_OFFSET = 10**20  # nanoseconds; with more, timestamps leave the calendar
+_VERSION = 1  # of the tables and what they hold; a file from before there was one says 0
+_TABLES = {
+    "claims": "CREATE TABLE IF NOT EXISTS claims (id TEXT PRIMARY KEY, sequence INTEGER, claim TEXT)",
+    "removed": "CREATE TABLE IF NOT EXISTS removed (id TEXT PRIMARY KEY, body TEXT)",
+    "meta": "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT)",
+}
 
 
 @dataclass(slots=True)
 class Meta:
     """What is kept besides the claims."""
 
-    clock_offset: int = 0
+    clock_offset: Annotated[int, Field(ge=0, le=MOST_OFFSET)] = 0
     """Nanoseconds that the clock was advanced by."""
     inventory: dict[str, dict[str, int]] | None = None
     """The stock, if it was changed while the emulator ran."""
@@ -54,13 +57,15 @@ class StateFile:
         try:
             self._database = sqlite3.connect(path, timeout=0.5, check_same_thread=False)
             try:
+                self._refuse_other_content()  # before anything is written
                 self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
                 self._database.execute("PRAGMA journal_mode=WAL")
                 self._database.execute("PRAGMA synchronous=NORMAL")
                 with self._database:
-                    for table in _TABLES:
+                    for table in _TABLES.values():
                         self._database.execute(table)
-            except sqlite3.Error:
+                    self._database.execute(f"PRAGMA user_version={_VERSION}")
+            except (sqlite3.Error, ValueError):
                 self._database.close()
                 raise
         except sqlite3.Error as error:
@@ -80,7 +85,7 @@ class StateFile:
             place = "removed"
             for claim_id, body in self._rows("SELECT id, body FROM removed"):
                 saved.removed[claim_id] = body.encode()
-        except (sqlite3.Error, ValueError) as error:
+        except (sqlite3.Error, ValueError, RecursionError) as error:
             self.close()
             reason = explain(error) if isinstance(error, ValidationError) else error
             raise ValueError(f"{self._path}: cannot read {place}: {reason}") from error
@@ -108,5 +113,23 @@ class StateFile:
     def close(self) -> None:
         self._database.close()
 
+    def refuse(self, reason: object) -> ValueError:
+        """Close the file; returns the error for content that cannot be used."""
+        self.close()
+        return ValueError(f"{self._path}: cannot go on with the claims in it: {reason}")
+
     def _rows(self, query: str) -> list[tuple[str, str]]:
-        return self._database.execute(query).fetchall()
+        rows = self._database.execute(query).fetchall()
+        if not all(isinstance(value, str) for row in rows for value in row):
+            raise ValueError("not text")
+        return rows
+
+    def _refuse_other_content(self) -> None:
+        tables = {
+            name for (name,) in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+        if tables - _TABLES.keys():
+            raise ValueError(f"{self._path}: is a database of another program; it is left as it is")
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        if version > _VERSION:
+            raise ValueError(f"{self._path}: was written by a later version of the emulator")

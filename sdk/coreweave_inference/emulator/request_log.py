@@ -44,16 +44,32 @@ class RequestRecord:
         target = f"{self.path}?{self.query}" if self.query else self.path
         about = f" {self.claim}" if self.operation == "create" and self.claim else ""
         fault = f" by {self.fault}" if self.fault else ""
-        target = target.encode("unicode_escape").decode("ascii")
-        return f"{self.method} {target}{about}: {self.status or 'no response'}{fault}"
+        line = f"{self.method} {target}{about}: {self.status or 'no response'}{fault}"
+        # What a client sends must not control the terminal that shows it.
+        return line[:_LONGEST_LINE].encode("unicode_escape").decode("ascii")
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory the record takes. A parsed body takes more than its text."""
+        texts = (self.method, self.path, self.query, self.claim, self.user_agent)
+        return _OVERHEAD + sum(len(text) for text in texts if text) + _PARSED * self.bytes_in
+
+
+_LONGEST_LINE = 2_000
+_OVERHEAD = 600  # bytes of a record without its texts
+_PARSED = 10  # bytes of memory per byte of a JSON body
 
 
 class RequestLog:
     """The latest requests, oldest first. Safe to read from any thread."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, limit_bytes: int) -> None:
         self._lock = threading.Lock()
-        self._records: deque[RequestRecord] = deque(maxlen=limit)
+        self._records: deque[RequestRecord] = deque()
+        self._sizes: deque[int] = deque()
+        self._limit = limit
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
         self._sequence = 0
 
     def open(self, method: str, path: str, query: str) -> RequestRecord:
@@ -63,7 +79,19 @@ class RequestLog:
             number = self._sequence
             record = RequestRecord(number, time.monotonic(), method, path, query, f"emulator-{number:08d}")
             self._records.append(record)
+            self._sizes.append(0)
             return record
+
+    def measure(self, record: RequestRecord) -> None:
+        """Count a record that has its body, and drop the oldest ones beyond the limits."""
+        with self._lock:
+            if self._records and record.sequence >= self._records[0].sequence:
+                place = record.sequence - self._records[0].sequence
+                self._bytes += record.size - self._sizes[place]
+                self._sizes[place] = record.size
+            while self._records and (len(self._records) > self._limit or self._bytes > self._limit_bytes):
+                self._records.popleft()
+                self._bytes -= self._sizes.popleft()
 
     def since(self, sequence: int = 0) -> list[RequestRecord]:
         """All requests after number `sequence`."""
@@ -74,3 +102,5 @@ class RequestLog:
         """Remove all records. The numbering continues."""
         with self._lock:
             self._records.clear()
+            self._sizes.clear()
+            self._bytes = 0

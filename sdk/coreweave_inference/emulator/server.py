@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import re
 import signal
 import socket
 import threading
@@ -14,6 +15,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 import uvicorn
+from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -222,6 +224,9 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def _serve_both(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not _is_for_this_server(scope):
+            await _MISDIRECTED(scope, receive, send)
+            return
         path: str = scope["path"]
         controls = path == CONTROL_PREFIX or path.startswith(CONTROL_PREFIX + "/")
         await (self._control if controls else self._app)(scope, receive, send)
@@ -249,10 +254,28 @@ class _Server(uvicorn.Server):
             await asyncio.wait(self.server_state.tasks, timeout=0.3)
 
 
-def _refuse_other_hosts(host: str) -> None:
+_MISDIRECTED = JSONResponse(
+    {"code": "permission_denied", "message": "the Host header names another server than the emulator"},
+    status_code=421,
+)
+
+
+def _is_for_this_server(scope: Scope) -> bool:
+    """Whether the Host header is a loopback address or missing.
+
+    A web page whose name an attacker resolves to 127.0.0.1 (DNS rebinding) sends its own name.
+    """
+    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    return all(_is_loopback(re.sub(r":[0-9]*$", "", host).strip("[]").rstrip(".")) for host in hosts)
+
+
+def _is_loopback(host: str) -> bool:
     try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        loopback = False
-    if not loopback:
+        return False
+
+
+def _refuse_other_hosts(host: str) -> None:
+    if not _is_loopback(host):
         raise ValueError(f"the emulator listens on loopback addresses only, not on {host!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ DEFAULT_INVENTORY: Inventory = {
 }
 """An invented stock with realistic names. The zones and `gb200-4x` appear in CoreWeave's docs and
 schema; the other names are assumed."""
+
+LONGEST = 1_000_000_000
+"""The most seconds of a setting: thirty years. With more, timestamps leave the calendar."""
 
 RESOURCE_FIELDS = frozenset({"instanceId", "instanceCount", "zones", "capacityType"})
 
@@ -113,6 +117,8 @@ class EmulatorSettings:
     """A larger request body is refused with `invalid_argument`."""
     log_limit: int = 100_000
     """How many requests the log keeps. Older ones are dropped."""
+    log_bytes: int = 100_000_000
+    """About how many bytes of memory the log takes. Older requests are dropped."""
 
     def __post_init__(self) -> None:
         unknown = self.patchable_fields - RESOURCE_FIELDS
@@ -126,10 +132,16 @@ class EmulatorSettings:
             "stale_status_for",
             "list_lag",
         ):
-            if getattr(self, name) < 0:
+            value = getattr(self, name)
+            if value < 0:
                 raise ValueError(f"{name}: must not be negative")
+            if not value <= LONGEST:
+                raise ValueError(f"{name}: must be a number of seconds up to {LONGEST}, not {value:g}")
         if not (self.token and self.viewer_token and self.control_token):
             raise ValueError("token, viewer_token, control_token: must not be empty")
+        for name in ("token", "viewer_token", "control_token"):
+            if not re.fullmatch("[!-~]+", getattr(self, name)):
+                raise ValueError(f"{name}: must be visible ASCII characters, as in an HTTP header")
         if self.inventory is not None:
             check_inventory(self.inventory)
 

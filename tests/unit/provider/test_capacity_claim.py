@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +313,74 @@ def test_a_field_in_both_spellings_is_refused(run: Callable[..., dict[str, Any]]
         "capacity claim 'training': resources.instance_count is the same field as resources.instanceCount; "
         "set only one of them"
     )
+
+
+ORDER = 'write a list, such as ["US-WEST-04A", "US-EAST-04A"]'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"zones": {"RNO2A"}}, f"zones must be in order of preference, and a set has no order; {ORDER}"),
+        (
+            {"zones": frozenset()},
+            f"zones must be in order of preference, and a frozenset has no order; {ORDER}",
+        ),
+        (
+            {"zones": {"RNO2A": 1}.keys()},
+            f"zones must be in order of preference, and a dict_keys has no order; {ORDER}",
+        ),
+        (
+            {"zones": (zone for zone in "a")},
+            f"zones must be a list of zones in order of preference, not a generator; {ORDER}",
+        ),
+        (
+            {"zones": map(str, "a")},
+            f"zones must be a list of zones in order of preference, not a map; {ORDER}",
+        ),
+        ({"zones": [Path("a")]}, f"zones[0] must be a zone name, not {Path('a')!r}"),
+        (
+            {"instance_count": Decimal(4)},
+            "instance_count must be an int, not Decimal('4'); write int(…) around it",
+        ),
+        (
+            {"instance_count": Fraction(4)},
+            "instance_count must be an int, not Fraction(4, 1); write int(…) around it",
+        ),
+        ({"instance_count": b"4"}, "instance_count must be a whole number, not b'4'"),
+        (
+            {"instance_count": 10**400},
+            "instance_count must be between 0 and 4294967295, not a number of more than 20 digits",
+        ),
+        (
+            {"instance_count": -(10**15)},
+            "instance_count must be between 0 and 4294967295, not -1000000000000000",
+        ),
+        (
+            {"instance_id": Path("x")},
+            f"instance_id must be a string, not {Path('x')!r}; write str(…) around it",
+        ),
+        (
+            {"capacity_type": object},
+            "capacity_type must be a string, not <class 'object'>; write str(…) around it",
+        ),
+    ],
+)
+@pytest.mark.parametrize("as_args", [False, True])
+def test_a_value_that_pulumi_cannot_send_is_refused_in_a_sentence(
+    run: Callable[..., dict[str, Any]], arguments: dict[str, Any], message: str, as_args: bool
+) -> None:
+    given = {"instance_id": "gb200-4x", "instance_count": 4, "zones": ["RNO2A"]} | arguments
+    resources = inference.CapacityClaimResourcesArgs(**given) if as_args else given
+    with pytest.raises(inference.ClaimError) as refused:
+        run(lambda: {"id": claim(resources=resources).id})
+    assert str(refused.value) == f"capacity claim 'training': resources.{message}"
+
+
+def test_a_name_that_pulumi_cannot_send_is_refused_in_a_sentence(run: Callable[..., dict[str, Any]]) -> None:
+    arguments: dict[str, Any] = {"resources": {}, "name": b"training"}
+    with pytest.raises(inference.ClaimError, match="name must be a string, not b'training'"):
+        run(lambda: {"id": inference.CapacityClaim("training", **arguments).id})
 
 
 @pytest.mark.parametrize("given", ["", " ", None, 7])

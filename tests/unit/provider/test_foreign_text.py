@@ -161,6 +161,7 @@ TEXTS: dict[str, Callable[[str], str]] = {
     "lookup": lambda foreign: raised(lambda: _only([claim(foreign)] * 2, foreign)),
     "catalogue": not_offered,
     "say and warn": said,
+    "led_by": lambda foreign: led_by(f"a{foreign}", f"b{foreign}"),
     "in_lines": lambda foreign: in_lines(foreign, foreign),
     "shown": lambda foreign: shown(f"a{foreign}"),
 }

@@ -50,6 +50,7 @@ def test_a_valid_declaration_gets_ints_and_the_default_type() -> None:
     ("changes", "path", "reason"),
     [
         ({"instanceCount": -1.0}, "resources.instance_count", "must be between 0 and 4294967295, not -1"),
+        ({"instanceCount": 4.000000000000001}, "resources.instance_count", "number, not 4.000000000000001"),
         ({"instanceCount": 2.5}, "resources.instance_count", "must be a whole number, not 2.5"),
         ({"instanceCount": float("nan")}, "resources.instance_count", "must be a whole number, not nan"),
         ({"instanceCount": float("inf")}, "resources.instance_count", "must be a whole number, not inf"),

@@ -10,7 +10,7 @@ import pytest
 
 from coreweave_inference.settings import DEFAULT_ENDPOINT, DEFAULT_TIMEOUT
 from pulumi_coreweave_inference import InvalidSetting
-from pulumi_coreweave_inference.settings import Settings, settings_from
+from pulumi_coreweave_inference.settings import SETTINGS, Settings, misspelt, settings_from
 
 
 def read(config: dict[str, str] | None = None, environment: dict[str, str] | None = None) -> Settings:
@@ -129,3 +129,43 @@ def test_a_variable_that_cannot_be_understood_is_named(variable: str, value: str
 
 def test_the_token_is_in_no_representation() -> None:
     assert "s3cret" not in repr(read({"token": "s3cret"}))
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("coreweave:retryDeadLine", "retryDeadline"),
+        ("coreweave:retry_deadline", "retryDeadline"),
+        ("coreweave:RETRY-DEADLINE", "retryDeadline"),
+        ("coreweave:retryDedline", "retryDeadline"),
+        ("coreweave:deletTimeout", "deleteTimeout"),
+        ("coreweave:catalogCheck", "catalogueCheck"),
+        ("coreweave:patchablefields", "patchableFields"),
+        ("coreweave:Token", "token"),
+        ("coreweave:endpiont", "endpoint"),
+        ("coreweave:orphan", "orphans"),
+        ("CoreWeave:wait", "wait"),
+        ("coreweave:skippedCheckpoint", "skippedCheckpoints"),
+    ],
+)
+def test_a_misspelt_key_is_refused_with_the_right_spelling(key: str, meant: str) -> None:
+    (message,) = misspelt(["aws:region", "coreweave:wait", key])
+    assert message.startswith(f"{key}: is not a setting; did you mean coreweave:{meant}? `pulumi config rm ")
+
+
+def test_the_right_spelling_and_keys_of_others_are_left_alone() -> None:
+    assert misspelt(f"coreweave:{setting.key}" for setting in SETTINGS) == []
+    others = [
+        "s3Endpoint",
+        "region",
+        "zone",
+        "timeout",
+        "organization",
+        "retries",
+        "tokenFile",
+        "",
+        "::",
+        "é",
+    ]
+    keys = [*(f"coreweave:{name}" for name in others), "claims:retryDeadLine", "retryDeadLine", ""]
+    assert misspelt(keys) == []
