@@ -51,6 +51,7 @@ NAMESPACE = "8d0c4c0a-5b5e-4c6b-9a6f-1d2e3f405162"
 def claim(foreign: str, state: str = "STATUS_CREATING") -> CapacityClaim:
     """A claim of which the API says nothing that is harmless."""
     foreign = foreign.encode("utf-8", "replace").decode()  # the client accepts no lone surrogate
+    unknown = f"not known: {foreign}"  # a known state would change what a text says
     return CapacityClaim.model_validate(
         {
             "spec": {
@@ -65,11 +66,11 @@ def claim(foreign: str, state: str = "STATUS_CREATING") -> CapacityClaim:
                 },
             },
             "status": {
-                "status": state or foreign,
+                "status": state or unknown,
                 "allocatedInstances": 1,
                 "createdAt": foreign,
                 "conditions": [
-                    {"type": foreign, "status": foreign, "reason": foreign, "message": foreign, "zone": zone}
+                    {"type": foreign, "status": unknown, "reason": foreign, "message": foreign, "zone": zone}
                     for zone in ("", foreign)
                 ],
             },
