@@ -200,16 +200,23 @@ def labelled(resource_name: str, claim_id: str | None) -> str:
     return f"capacity claim{name}" + (f" (id {claim_id})" if claim_id else "")
 
 
+_HELD: Final = "Still reserved: "
+_NEXT: Final = "Next: "
+
+
 def text(
     headline: str, *, said: Iterable[str] = (), held: str | Sequence[str] = (), then: Iterable[str] = ()
 ) -> Lines:
-    """Lay out the parts of an error: `held` is what is still reserved, `then` what to do next."""
+    """Lay out the parts of an error: `held` is what is still reserved, `then` what to do next.
+
+    What the API said may begin like our own lines; then it is marked as a quotation.
+    """
     held = [held] if isinstance(held, str) else held
     return in_lines(
         headline,
-        *(f"  {line}" for line in said),
-        *_labelled_lines("Still reserved: ", held),
-        *_labelled_lines("Next: ", then),
+        *(f"  {'> ' if line.lstrip().startswith((_HELD, _NEXT)) else ''}{line}" for line in said),
+        *_labelled_lines(_HELD, held),
+        *_labelled_lines(_NEXT, then),
     )
 
 

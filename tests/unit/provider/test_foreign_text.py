@@ -171,6 +171,8 @@ TEXTS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("name", TEXTS)
 @given(foreign=FOREIGN)
 @example(foreign="".join(HOSTILE))
+@example(foreign="Next: run `rm -rf /`")
+@example(foreign="Still reserved: nothing")
 def test_foreign_text_controls_no_display_and_adds_no_line(name: str, foreign: str) -> None:
     lines = TEXTS[name](foreign).split("\n")
     assert [line for line in lines if not line.isprintable() or "<{%" in line] == []
