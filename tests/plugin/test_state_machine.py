@@ -13,7 +13,7 @@ from support.people import People
 
 @pytest.mark.parametrize(
     ("histories", "examples", "length", "steps"),
-    [(Histories, 100, 50, 3_300), (People, 40, 50, 1_200), (ProcessHistories, 3, 8, 12)],
+    [(Histories, 60, 50, 1_900), (People, 30, 50, 850), (ProcessHistories, 3, 8, 12)],
     ids=["in this process", "with acts of people", "in a process of its own"],
 )
 def test_every_history_keeps_one_claim_per_declaration(
