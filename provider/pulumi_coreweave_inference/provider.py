@@ -97,8 +97,8 @@ class CapacityClaimProvider(ResourceProvider):
         """Validate what the program declares, and bring it into the shape that the state keeps."""
         op = operation.current()
         inputs, problems = normalize(reported(news))
-        if IDENTITY in inputs:
-            inputs[IDENTITY] = {key: value for key, value in identity_of(inputs).items() if value is not None}
+        if isinstance(inputs.get(IDENTITY), Mapping):
+            inputs[IDENTITY] = _kept_identity(olds, inputs)
         token = op.settings.token
         # Misspelled zones are reported together with what is not offered; other errors make no call.
         if token and all(problem.property.startswith("resources.zones[") for problem in problems):
@@ -111,8 +111,6 @@ class CapacityClaimProvider(ResourceProvider):
         failures += [CheckFailure("", message) for message in op.misspelt]
         if "resources" not in olds and (refused := creation_refused(op.settings)):
             failures.append(CheckFailure("", refused))
-        if isinstance(inputs.get(IDENTITY), Mapping):
-            inputs[IDENTITY] = _kept_identity(olds, inputs)
         if "resources" not in olds and not failures and not identity_of(news).get(DELETE_FIRST):
             failures += _foresee_create(op, inputs)
         return CheckResult(inputs, failures)
