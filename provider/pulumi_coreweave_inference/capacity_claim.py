@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import sys
 import threading
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
@@ -37,7 +36,7 @@ from .inputs import (
     spelled_twice,
     unsendable,
 )
-from .options import KEPT, refuse_void_options, refuse_void_path
+from .options import KEPT, covers, refuse_void_options, refuse_void_path
 from .participation import Participants
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
@@ -203,11 +202,11 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         refuse_void_options(resource_name, opts)
         self._ignored = _ignored_fields(opts)
         program = _program()
+        problems = []
         if isinstance(resources, Mapping):
-            for problem in spelled_twice(resources):
-                raise ClaimError(f"{labelled(resource_name, None)}: {problem.property} {problem.reason}")
+            problems = spelled_twice(resources)
             resources = api_spelling(resources)
-        for problem in unsendable(resources, name):
+        for problem in [*problems, *unsendable(resources, name)]:
             raise ClaimError(f"{labelled(resource_name, None)}: {problem.property} {problem.reason}")
         outputs = (*KEPT, *mocks.REPORTED) if mocks.are_active() else KEPT
         props: dict[str, Any] = {"resources": resources, "name": name, **dict.fromkeys(outputs)}
@@ -373,12 +372,12 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
     async def _observe(self, program: _Program) -> _Observed | None:
         claim_id = await self.__dict__["id"].future()
         resources = await self.__dict__["resources"].future()
-        secrets = await self._secrets()
+        identity = await self._identity()
+        secrets = await self._secrets(identity)
         if resources is not None and self._readiness is not None:
             self._refuse_what_is_never_ready(claim_id, resources, secrets)
         if not claim_id or resources is None:
             return None
-        identity = await self._identity()
         # A provider that has not dropped the word is an older version, which does not report either.
         takes_part = RUN in identity or Participants.include(self._word)
         waits = pulumi.runtime.is_dry_run() or (takes_part and program.settings.wait)
@@ -408,13 +407,12 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         output = self.__dict__.get(IDENTITY)
         return identity_of({IDENTITY: await output.future()}) if output is not None else {}
 
-    async def _secrets(self) -> frozenset[str]:
+    async def _secrets(self, identity: Mapping[str, Any]) -> frozenset[str]:
         """The inputs that no text shows: those that the program marks as secret, as the state names them.
 
         An option or a transform may mark all of `resources`.
         """
-        identity = self.__dict__.get(IDENTITY)
-        named = secrets_of({IDENTITY: await identity.future()}) if identity is not None else ()
+        named = secrets_of({IDENTITY: identity})
         whole = {"resources": RESOURCE_FIELDS, "name": ("name",)}
         marked = [
             field
@@ -600,11 +598,7 @@ def _ignores(opts: pulumi.ResourceOptions | None, *names: str) -> bool:
 
     What a transform adds to the options is not seen here.
     """
-    for path in (opts and opts.ignore_changes) or ():
-        parts = re.findall(r"\w+|\*", path)
-        if parts and all(part in ("*", name) for part, name in zip(parts, names, strict=False)):
-            return True
-    return False
+    return any(covers(path, *names) for path in (opts and opts.ignore_changes) or ())
 
 
 def _existing_id(resource_name: str, claim_id: pulumi.Input[str]) -> pulumi.Input[str]:

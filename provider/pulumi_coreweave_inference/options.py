@@ -68,6 +68,14 @@ def refuse_void_path(resource_name: str, path: str) -> None:
         raise _void(f"{labelled(resource_name, None)}: a resource option names {path!r}, which", *found)
 
 
+def covers(path: str, *names: str) -> bool:
+    """Whether a path names a property, such as `"resources", "zones"`, or all of it, or a part of it."""
+    segments = _segments(path) or []
+    return bool(segments) and all(
+        segment in ("*", name) for segment, name in zip(segments, names, strict=False)
+    )
+
+
 def _void(subject: str, problem: str, then: str) -> ClaimError:
     return ClaimError(text(f"{subject} {problem}.", then=[then]))
 
