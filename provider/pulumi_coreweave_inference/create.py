@@ -26,7 +26,8 @@
 
 An attempt is abandoned only for a permanent reason. Suppose a create skipped an id because its claim is
 still being deleted, posted the next id, and died. The next run would find the first id free again and create
-a second claim.
+a second claim. A failed claim that is passed over may be gone later, too, so a create begins with the attempt
+whose claim lives (`first_attempt`), if there is one.
 
 A claim may be in another state: after a rename, a move or a copy of a state. So it is adopted unseen only if
 nothing about it changes. `takeover` follows the same drawing with reads alone, for the preview.
@@ -131,7 +132,7 @@ def takeover(op: Operation, declaration: Declaration) -> CapacityClaim | None:
         if claim is None:
             return None
         found = judge(claim, declaration, is_replaced=owner == declaration.key)
-        if found not in (Found.FAILED_WITH_INSTANCES, Found.REPLACED):
+        if found not in _PASSED_OVER:
             _refuse(op, declaration, claim, found)
             return claim
     return None
@@ -165,6 +166,10 @@ class Found(enum.Enum):
     SAME_BUT_COUNT = enum.auto()
     REPLACED = enum.auto()  # by this declaration, whose content differs
     OTHER = enum.auto()
+
+
+_PASSED_OVER: Final = (Found.FAILED_WITH_INSTANCES, Found.REPLACED)
+"""What lives on beside the new claim, which gets the next id."""
 
 
 def judge(claim: CapacityClaim, declaration: Declaration, *, is_replaced: bool) -> Found:
@@ -253,7 +258,7 @@ class Creation:
         if claim is None:
             return self._next_after_unseen()
         found = judge(claim, declaration, is_replaced=owner == declaration.key)
-        if found in (Found.FAILED_WITH_INSTANCES, Found.REPLACED):
+        if found in _PASSED_OVER:
             return _Then.NEXT_ID
         _refuse(self._op, declaration, claim, found)
         if found is Found.DELETING:

@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from coreweave_inference import CapacityClaimResources
-from pulumi_coreweave_inference.identity import Declaration
+from pulumi_coreweave_inference.identity import LIKELY_ATTEMPTS, Declaration
 from pulumi_coreweave_inference.inputs import DECLARATION, NAMESPACE, identity_of
 
 from .plan import Evidence, Existing, Spec, Unknown
 
-_ATTEMPTS: Final = 8  # ids that are computed for a declaration; a create rarely needs a second one
 _FAILED: Final = "FAILED"
 _REPORT: Final = re.compile(
     r"capacity claim '(?P<name>.*)' \(id (?P<id>[0-9a-fA-F-]{36})\) already exists "
@@ -98,7 +97,7 @@ def taken_over(
 def _candidates(declaration: Declaration, reported: Reports) -> Iterable[str]:
     """The ids of a declaration in the order in which a create tries them, or the one that is reported."""
     name = declaration.resource_name
-    ids = (declaration.claim_id(attempt) for attempt in range(_ATTEMPTS))
+    ids = (declaration.claim_id(attempt) for attempt in range(LIKELY_ATTEMPTS))
     if all(resource_name != name for _, resource_name in reported):
         return ids
     listed = list(ids)
