@@ -42,6 +42,14 @@ def held(stack: Stack) -> dict[str, ClaimRecord]:
     return {each.id: each for each in stack.emulator.claims()}
 
 
+def up_beside_another(stack: Stack) -> tuple[dict[str, Any], dict[str, Any], dict[str, ClaimRecord]]:
+    """Bring up `training` beside `other`: the program, the entry of `training`, and the claims besides it."""
+    wanted = {"training": claim(4, readiness=IMPATIENT), "other": OTHER}
+    up(stack, **wanted)
+    entry = stack.resources()["training"]
+    return wanted, entry, {id: each for id, each in held(stack).items() if id != entry["id"]}
+
+
 def test_the_ways_out_of_a_replacement_that_is_not_ready(start: Start) -> None:
     stack = start(inventory=SCARCE)
     before = {"training": claim(4, FORWARD, readiness=IMPATIENT), "other": OTHER}
@@ -87,10 +95,8 @@ def test_the_ways_out_of_a_first_claim_that_is_not_ready(start: Start) -> None:
 
 def test_the_ways_out_of_a_claim_that_has_failed(start: Start) -> None:
     stack = start()
-    wanted = {"training": claim(4, readiness=IMPATIENT), "other": OTHER}
-    up(stack, **wanted)
-    failed = stack.resources()["training"]["id"]
-    kept = {id: each for id, each in held(stack).items() if id != failed}
+    wanted, entry, kept = up_beside_another(stack)
+    failed = entry["id"]
     stack.emulator.edit_claim(failed, status={"status": "STATUS_FAILED"})
     up(stack, **wanted)
     replace, preview = printed(stack)
@@ -105,10 +111,8 @@ def test_the_ways_out_of_a_claim_that_has_failed(start: Start) -> None:
 
 def test_the_ways_out_of_a_claim_that_is_not_what_the_state_says(start: Start) -> None:
     stack = start()
-    wanted = {"training": claim(4, readiness=IMPATIENT), "other": OTHER}
-    up(stack, **wanted)
-    changed = stack.resources()["training"]["id"]
-    kept = {id: each for id, each in held(stack).items() if id != changed}
+    wanted, entry, kept = up_beside_another(stack)
+    changed = entry["id"]
     stack.emulator.edit_claim(changed, delete=True)
     up(stack, **wanted)
     assert "no longer exists" in stack.output
@@ -134,10 +138,7 @@ def test_the_ways_out_of_a_claim_that_is_not_what_the_state_says(start: Start) -
 
 def test_the_ways_out_of_a_create_that_finds_a_claim(start: Start) -> None:
     stack = start()
-    wanted = {"training": claim(4, readiness=IMPATIENT), "other": OTHER}
-    up(stack, **wanted)
-    training = stack.resources()["training"]
-    kept = {id: each for id, each in held(stack).items() if id != training["id"]}
+    wanted, training, kept = up_beside_another(stack)
 
     # Another count than the claim of a forced replacement has.
     more = wanted | {"training": claim(6, readiness=IMPATIENT)}
