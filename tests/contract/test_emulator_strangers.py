@@ -164,8 +164,11 @@ def test_what_a_client_sends_does_not_control_the_terminal(
 
 
 def refused(*options: str) -> str:
+    logger = logging.getLogger("coreweave_inference.emulator")
+    before = (logger.level, logger.handlers[:])
     result = CliRunner().invoke(app, ["emulator", *options])
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.output
+    assert (logger.level, logger.handlers) == before, "the command leaves the log of its process as it was"
     return result.stderr
 
 

@@ -6,6 +6,8 @@ import errno
 import logging
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -76,8 +78,8 @@ def emulator(
             **given,
         )
         rules = FaultProfile.load(faults) if faults else ()
-        _show_requests(wanted=not quiet)
-        serve(settings, faults=rules, started=_announce)
+        with _requests_shown(wanted=not quiet):
+            serve(settings, faults=rules, started=_announce)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         where = f"port {port}: " if error.errno in _PORT_ERRORS else ""
@@ -89,13 +91,20 @@ def emulator(
         raise typer.Exit(EXIT_ERROR) from None
 
 
-def _show_requests(*, wanted: bool) -> None:
+@contextmanager
+def _requests_shown(*, wanted: bool) -> Iterator[None]:
     logger = logging.getLogger("coreweave_inference.emulator")
+    level = logger.level
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     handler.addFilter(lambda record: record.levelno == logging.INFO)  # _announce repeats the warning
     logger.addHandler(handler)
     logger.setLevel(logging.INFO if wanted else logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 def _announce(running: Emulator) -> None:
