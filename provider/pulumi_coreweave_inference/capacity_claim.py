@@ -41,7 +41,7 @@ from .participation import Participants
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
 from .secrecy import may_hold_secrets, secrets_among, secrets_of, unless_secret
-from .settings import USER_AGENT, Settings, program_settings
+from .settings import USER_AGENT, Settings, program_settings, unread_endpoint
 
 TYPE: Final = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
 _ONE_LOOK: Final = RetryPolicy(deadline=0)  # the poller repeats its reads; a preview reads once
@@ -482,7 +482,10 @@ class _Program:
     @cached_property
     def settings(self) -> Settings:
         """The settings of the stack. Raises `InvalidSetting`."""
-        return program_settings()
+        settings = program_settings()
+        if warning := unread_endpoint(settings):
+            pulumi.log.warn(warning)
+        return settings
 
     @cached_property
     def poller(self) -> Poller:

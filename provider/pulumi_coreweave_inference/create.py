@@ -54,7 +54,6 @@ from coreweave_inference.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
-    Unavailable,
 )
 from coreweave_inference.settings import format_duration
 
@@ -471,7 +470,7 @@ def _create_failed(declaration: Declaration, error: CoreweaveError) -> ClaimErro
             "the claim that already has this id, which is not in the state; the next `pulumi up` adopts it "
             "once the API allows that, and `capacity-claims release` releases it."
         )
-    elif isinstance(error, Unavailable):
+    elif isinstance(error, ApiError) and error.in_doubt:
         held = (
             "nothing, as far as we know. If only the response was lost, the claim exists; the next `pulumi "
             "up` adopts it, unless the declaration changes."

@@ -18,7 +18,7 @@ decision is made. This module has the layout, and a table of what each API error
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pulumi
@@ -41,6 +41,7 @@ from coreweave_inference.errors import (
     WrongEndpoint,
 )
 from coreweave_inference.errors import InvalidSetting as UnusableSetting
+from coreweave_inference.tokens import TOKEN_FILE_VARIABLE, TOKEN_VARIABLES
 
 from .foreign_text import Lines, in_lines, shown
 from .inputs import program_spelling
@@ -191,7 +192,28 @@ MEANINGS: Final = (
 
 def meaning(error: CoreweaveError) -> Meaning:
     """What an API error means, and what to do about it."""
-    return next(row for row in MEANINGS if isinstance(error, row.errors))
+    row = next(row for row in MEANINGS if isinstance(error, row.errors))
+    return _of_token(error, row) if isinstance(error, Unauthenticated) else row
+
+
+def _of_token(refusal: Unauthenticated, row: Meaning) -> Meaning:
+    """The row for a token, as far as it is known where it comes from and that it once was valid."""
+    source = refusal.token_source
+    if not source:
+        return row
+    if source == TOKEN_FILE_VARIABLE:
+        advice = f"write a valid token to the file that {source} names"
+    elif source in TOKEN_VARIABLES:
+        advice = f"set {source} to a valid token"
+    else:
+        advice = f"set {TOKEN_VARIABLES[0]}, which takes precedence over {source}, to a valid token"
+    advice += ", then run the same command again"
+    return replace(
+        row,
+        summary="the API no longer accepts the token" if refusal.accepted_until else row.summary,
+        in_program=f"{advice}; nothing is done twice",
+        on_command_line=advice,
+    )
 
 
 def labelled(resource_name: str, claim_id: str | None) -> str:
@@ -250,6 +272,8 @@ def _said(error: CoreweaveError) -> list[str]:
         return [str(error)]
     lines = [f"{error.code}: {error.message}" if error.message else error.code]
     lines += [f"{program_spelling(v.field)}: {v.description}" for v in error.violations]
+    if isinstance(error, Unauthenticated) and error.history:
+        lines.append(error.history)
     attempts = f"{error.attempts} attempt{'s' if error.attempts != 1 else ''}"
     request = f", request id {error.request_id}" if error.request_id else ""
     return [*lines, f"({attempts}{request})"]

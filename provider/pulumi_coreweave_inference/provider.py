@@ -29,11 +29,11 @@ from pulumi.dynamic import (
 
 import coreweave_inference as api
 from coreweave_inference.errors import (
+    ApiError,
     CoreweaveError,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
-    Unavailable,
 )
 
 from . import catalogue, operation
@@ -184,7 +184,7 @@ class CapacityClaimProvider(ResourceProvider):
             claim = _updated(op, id, olds, news)
         except CoreweaveError as error:
             held = "the claim as it was before"
-            if isinstance(error, Unavailable):
+            if isinstance(error, ApiError) and error.in_doubt:
                 held += (
                     ", or already changed, if only the response was lost; run `pulumi refresh` to find out"
                 )

@@ -22,10 +22,15 @@ from coreweave_inference.settings import (
     DEFAULT_TIMEOUT,
     ENDPOINT_VARIABLE,
     TIMEOUT_VARIABLE,
-    TOKEN_VARIABLES,
     parse_duration,
     validate_endpoint,
     validate_timeout,
+)
+from coreweave_inference.tokens import (
+    TOKEN_FILE_VARIABLE,
+    TOKEN_VARIABLES,
+    Token,
+    TokenFile,
     validate_token,
 )
 
@@ -44,7 +49,7 @@ USER_AGENT: Final = f"pulumi-coreweave-inference/{__version__}"
 class Settings:
     """The settings of one stack. All durations are in seconds."""
 
-    token: str | None = field(default=None, repr=False)
+    token: str | TokenFile | None = field(default=None, repr=False)
     endpoint: str = DEFAULT_ENDPOINT
     timeout: float = DEFAULT_TIMEOUT
     """The limit of each attempt."""
@@ -137,7 +142,7 @@ Config = Callable[[str], str | None]
 """Looks up a key of the stack's config, without its namespace."""
 
 SETTINGS: Final = (
-    Setting("token", "token", TOKEN_VARIABLES, validate_token),
+    Setting("token", "token", (*TOKEN_VARIABLES, TOKEN_FILE_VARIABLE), validate_token),
     Setting("endpoint", "endpoint", (ENDPOINT_VARIABLE,), validate_endpoint),
     Setting("timeout", "httpTimeout", (TIMEOUT_VARIABLE,), _timeout),
     Setting("retry_deadline", "retryDeadline", ("COREWEAVE_RETRY_DEADLINE",), parse_duration),
@@ -195,8 +200,9 @@ def settings_from(config: Config, environment: Mapping[str, str] = os.environ) -
         text, source = setting.given(config, environment)
         if not text:
             continue
+        value: Any
         try:
-            value = setting.parse(text)
+            value = _token(text, source) if setting.field == "token" else setting.parse(text)
         except ValueError as error:
             reason = str(error)
         else:
@@ -205,6 +211,29 @@ def settings_from(config: Config, environment: Mapping[str, str] = os.environ) -
         text = ""  # it may be a token, which the frame of the error would show
         raise InvalidSetting(source, reason)
     return settings
+
+
+def _token(text: str, source: str) -> Token | TokenFile:
+    if source != TOKEN_FILE_VARIABLE:
+        return validate_token(Token(text, source))
+    file = TokenFile(text, source)
+    file.read()  # so that a file that holds no token is named now
+    return file
+
+
+def unread_endpoint(settings: Settings, environment: Mapping[str, str] = os.environ) -> str:
+    """A warning if CW_BASE_URL names another endpoint than the one in use; empty otherwise.
+
+    CoreWeave's getting-started page exports it (seen 2026-11-27). It is not read, as tools of other companies
+    use that name too, and the token must not go to them.
+    """
+    named = environment.get("CW_BASE_URL", "").strip().rstrip("/")
+    if not named or named == settings.endpoint or environment.get(ENDPOINT_VARIABLE, "").strip():
+        return ""
+    return (
+        f"CW_BASE_URL is not read: calls go to {settings.endpoint}. "
+        "Set COREWEAVE_API_ENDPOINT to choose the endpoint"
+    )
 
 
 def creation_refused(settings: Settings, environment: Mapping[str, str] = os.environ) -> str:

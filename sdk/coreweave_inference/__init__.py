@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         parse_timestamp,
     )
     from .retry import RetryPolicy
+    from .tokens import TokenFile
 
 __all__ = [
     "Aborted",
@@ -101,6 +102,7 @@ __all__ = [
     "RequestTimedOut",
     "ResourceExhausted",
     "RetryPolicy",
+    "TokenFile",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
@@ -117,7 +119,7 @@ def __getattr__(name: str) -> object:
     if name in __all__:
         from importlib import import_module
 
-        for module in ("errors", "retry", "models", "client"):
+        for module in ("errors", "retry", "models", "tokens", "client"):
             found = import_module(f".{module}", __name__)
             if name in found.__all__:
                 value: object = getattr(found, name)

@@ -30,12 +30,11 @@ from .retry import RetryPolicy
 from .settings import (
     DEFAULT_ENDPOINT,
     DEFAULT_TIMEOUT,
-    Token,
     endpoint_from,
     timeout_from,
-    token_from,
     validate_endpoint,
 )
+from .tokens import Token, TokenFile, token_from
 from .transport import (
     AsyncBaseTransport,
     AsyncTransport,
@@ -61,8 +60,10 @@ class Client:
     Proxies and CA bundles come from the environment (HTTPS_PROXY, SSL_CERT_FILE), except for a loopback
     endpoint. The client ignores ``.netrc`` and does not follow redirects.
 
-    :param token: the API token; defaults to COREWEAVE_API_TOKEN, then CW_API_TOKEN. A missing token raises
-        ``MissingToken`` at the first call, a malformed one ``InvalidToken`` here.
+    :param token: the API token, or a ``TokenFile`` that holds it; defaults to COREWEAVE_API_TOKEN, then
+        CW_API_TOKEN, then the file that COREWEAVE_API_TOKEN_FILE names. A missing token raises
+        ``MissingToken`` at the first call, a malformed one ``InvalidToken`` here. A file is read here, and
+        again when the API refuses its token, once for each call; with another token, the call goes on.
     :param endpoint: the base URL; defaults to COREWEAVE_API_ENDPOINT, then https://api.coreweave.com. It must
         be https, or http on a loopback address; anything else raises ``InvalidEndpoint``.
     :param timeout: seconds that each attempt may take, from connecting to the last byte; defaults to
@@ -75,7 +76,7 @@ class Client:
 
     def __init__(
         self,
-        token: str | None = None,
+        token: str | TokenFile | None = None,
         *,
         endpoint: str | None = None,
         timeout: float | None = None,
@@ -84,7 +85,8 @@ class Client:
         user_agent: str | None = None,
         max_connections: int = 32,
     ) -> None:
-        token = token and Token(token)  # which the frame of an error below does not show
+        # as a Token, the frame of an error below does not show it
+        token = Token(token) if isinstance(token, str) and token else token
         self._connection = _connection(token, endpoint, timeout, user_agent, max_connections)
         self._transport = Transport(self._connection, http=transport)
         self.capacity_claims: CapacityClaims = CapacityClaims(self._transport, retry)
@@ -124,7 +126,7 @@ class AsyncClient:
 
     def __init__(
         self,
-        token: str | None = None,
+        token: str | TokenFile | None = None,
         *,
         endpoint: str | None = None,
         timeout: float | None = None,
@@ -133,7 +135,8 @@ class AsyncClient:
         user_agent: str | None = None,
         max_connections: int = 32,
     ) -> None:
-        token = token and Token(token)  # which the frame of an error below does not show
+        # as a Token, the frame of an error below does not show it
+        token = Token(token) if isinstance(token, str) and token else token
         self._connection = _connection(token, endpoint, timeout, user_agent, max_connections)
         self._transport = AsyncTransport(self._connection, http=transport)
         self.capacity_claims: AsyncCapacityClaims = AsyncCapacityClaims(self._transport, retry)
@@ -468,7 +471,7 @@ def _read_parameters(body: bytes) -> CapacityClaimParameters:
 
 
 def _connection(
-    token: str | None,
+    token: str | TokenFile | None,
     endpoint: str | None,
     timeout: float | None,
     user_agent: str | None,

@@ -41,6 +41,7 @@ No exception holds the token or the request, so all of them are safe to log and 
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import ClassVar, NamedTuple, TypeAlias
 
 __all__ = [
@@ -130,6 +131,7 @@ class ApiError(CoreweaveError):
     ``operation``    create, get, list, update, delete or parameters
     ``claim_id``     the id of the claim, if the operation is about one
     ``retry_after``  the seconds that the API asks to wait, or None
+    ``in_doubt``     whether one of the attempts may have taken effect, even if the last one was refused
     """
 
     CODE: ClassVar[str] = "unknown"
@@ -159,6 +161,7 @@ class ApiError(CoreweaveError):
         self.operation = operation
         self.claim_id = claim_id
         self.retry_after = retry_after
+        self.in_doubt = False
 
     def __str__(self) -> str:
         about = f" of claim {self.claim_id}" if self.claim_id else ""
@@ -264,9 +267,28 @@ class DataLoss(ApiError):
 
 
 class Unauthenticated(ApiError):
-    """The token is missing, invalid or expired."""
+    """The token is missing, invalid or expired.
+
+    ``token_source``    where the token comes from, such as ``COREWEAVE_API_TOKEN``; empty if not known
+    ``accepted_until``  when the client last used this token with success; None if it never did
+    """
 
     CODE: ClassVar[str] = "unauthenticated"
+    token_source: str = ""
+    accepted_until: datetime | None = None
+
+    def __str__(self) -> str:
+        if self.accepted_until is None:
+            return super().__str__()
+        return f"{super().__str__()}; {self.history}"
+
+    @property
+    def history(self) -> str:
+        """Until when the token was accepted, in words; empty if it never was."""
+        if self.accepted_until is None:
+            return ""
+        until = f"{self.accepted_until.astimezone(UTC):%H:%M:%S} UTC"
+        return f"the token from {self.token_source or 'the program'} was accepted until {until}"
 
 
 class UnknownCode(ApiError):

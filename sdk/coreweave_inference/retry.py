@@ -120,6 +120,8 @@ _KNOWN_FINAL_CODES = frozenset(
         "unimplemented",
     }
 )
+# the API refuses before it does anything
+_CODES_WITHOUT_EFFECT = _KNOWN_FINAL_CODES - {"canceled", "data_loss"} | {"resource_exhausted"}
 
 
 def _is_transient(error: ApiError) -> bool:
@@ -133,6 +135,11 @@ def _is_transient(error: ApiError) -> bool:
     if error.code in _RETRYABLE_CODES:
         return True
     return error.code not in _KNOWN_FINAL_CODES and status in _RETRYABLE_STATUSES
+
+
+def may_have_effect(error: ApiError) -> bool:
+    """Whether the operation may have taken effect, although this is what came back."""
+    return error.code not in _CODES_WITHOUT_EFFECT and not _had_no_effect(error)
 
 
 def _had_no_effect(error: ApiError) -> bool:

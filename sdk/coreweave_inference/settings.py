@@ -1,4 +1,4 @@
-"""Token, endpoint and timeout from the environment, and their validation.
+"""Endpoint and timeout from the environment, and their validation.
 
 Pure functions over a mapping, by default the environment of the process. The variables are those that
 CoreWeave's own tools use.
@@ -12,73 +12,30 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from typing import NoReturn
 from urllib.parse import urlsplit
 
-from .errors import InvalidEndpoint, InvalidSetting, InvalidToken
+from .errors import InvalidEndpoint, InvalidSetting
 
 __all__ = [
     "DEFAULT_ENDPOINT",
     "DEFAULT_TIMEOUT",
     "ENDPOINT_VARIABLE",
     "TIMEOUT_VARIABLE",
-    "TOKEN_VARIABLES",
-    "Token",
     "endpoint_from",
     "format_duration",
     "is_host_name",
     "is_loopback",
     "parse_duration",
     "timeout_from",
-    "token_from",
-    "token_variable",
     "validate_endpoint",
     "validate_timeout",
-    "validate_token",
 ]
 
 DEFAULT_ENDPOINT = "https://api.coreweave.com"
 DEFAULT_TIMEOUT = 10.0  # seconds, for each attempt
 
-TOKEN_VARIABLES = ("COREWEAVE_API_TOKEN", "CW_API_TOKEN")
 ENDPOINT_VARIABLE = "COREWEAVE_API_ENDPOINT"
 TIMEOUT_VARIABLE = "COREWEAVE_HTTP_TIMEOUT"
-
-
-class Token(str):
-    """A token that neither a ``repr``, such as of the variables of a frame, nor a pickle shows."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'[token]'"
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("an API token cannot be pickled or copied")
-
-
-def token_from(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The API token from COREWEAVE_API_TOKEN, then CW_API_TOKEN. A blank value counts as unset."""
-    name = token_variable(environment)
-    return Token(environment[name].strip()) if name else None
-
-
-def token_variable(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The name of the variable from which ``token_from`` reads the token."""
-    return next((name for name in TOKEN_VARIABLES if environment.get(name, "").strip()), None)
-
-
-def validate_token(token: str) -> Token:
-    """Returns the token; raises ``InvalidToken``, without showing it, if an HTTP header cannot carry it."""
-    token = Token(token)
-    if token.lower().startswith("bearer "):
-        raise InvalidToken("the API token must not include the prefix 'Bearer '")
-    if not _TOKEN.fullmatch(token):
-        raise InvalidToken(
-            "the API token contains characters that are not allowed in an HTTP header"
-            " (often a line break or a space copied along with it)"
-        )
-    return token
 
 
 def endpoint_from(environment: Mapping[str, str] = os.environ) -> str | None:
@@ -226,7 +183,6 @@ def is_loopback(host: str) -> bool:
 
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?")
 _PATH = re.compile(r"[-A-Za-z0-9._~/]*")
-_TOKEN = re.compile(r"[\x21-\x7e]+")
 _DAY = 24 * 3600.0
 _LONGEST = 2**63 / 1e9  # seconds: Go counts nanoseconds in 64 bits
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}

@@ -38,11 +38,13 @@ from .errors import (
     MissingToken,
     ProxyFailed,
     RequestTimedOut,
+    Unauthenticated,
     UntrustedCertificate,
 )
 from .network import BoundedTransport, Proxy, proxy_for, time_limit, trusted_certificates
-from .retry import RetryPolicy, parse_http_date, parse_retry_after
-from .settings import is_loopback, validate_timeout, validate_token
+from .retry import RetryPolicy, may_have_effect, parse_http_date, parse_retry_after
+from .settings import is_loopback, validate_timeout
+from .tokens import Credentials, Token, TokenFile, validate_token
 
 __all__ = [
     "AsyncBaseTransport",
@@ -85,13 +87,13 @@ class Connection:
     """Where calls go and what they carry: a validated endpoint, the token, seconds for each attempt."""
 
     endpoint: str
-    token: str | None = field(repr=False)
+    token: str | TokenFile | None = field(repr=False)
     timeout: float
     user_agent: str | None = None
     max_connections: int = 32
 
     def __post_init__(self) -> None:
-        if self.token is not None:
+        if isinstance(self.token, str):
             object.__setattr__(self, "token", validate_token(self.token))
         if self.user_agent is not None and not _HEADER_TEXT.fullmatch(self.user_agent):
             raise InvalidSetting("user_agent must be printable ASCII")
@@ -179,8 +181,14 @@ class Attempt:
     """One attempt at a call: what to send, how long it may take, and what has arrived so far."""
 
     def __init__(
-        self, connection: Connection, call: Call[object], timeout: float, clock: Callable[[], float]
+        self,
+        connection: Connection,
+        token: Token | None,
+        call: Call[object],
+        timeout: float,
+        clock: Callable[[], float],
     ) -> None:
+        self.token = token
         self.timeout = timeout
         self._connection = connection
         self._call = call
@@ -194,7 +202,7 @@ class Attempt:
 
     def request(self, client: httpx.Client | httpx.AsyncClient) -> httpx.Request:
         """What to send; raises ``MissingToken`` without a token."""
-        if self._connection.token is None:
+        if self.token is None:
             raise MissingToken
         headers = self._connection.headers()
         if self._call.body is not None:
@@ -208,7 +216,7 @@ class Attempt:
             timeout=self.timeout,
         )
         # httpx hides it in the repr of its headers, unlike a dict, which a frame could show
-        request.headers["Authorization"] = f"Bearer {self._connection.token}"
+        request.headers["Authorization"] = f"Bearer {self.token}"
         return request
 
     def begin(self, response: httpx.Response) -> None:
@@ -314,6 +322,8 @@ class _Transport(Generic[_C]):
         now: Callable[[], datetime],
     ) -> None:
         self._connection = connection
+        given = connection.token
+        self._credentials = Credentials(Token(given) if isinstance(given, str) else given)
         self._clock = clock
         self._random = random
         self._now = now
@@ -352,16 +362,26 @@ class _Transport(Generic[_C]):
         least = min(longest, _LEAST)
         started = self._clock()
         # the first attempt always gets its full timeout, whatever the deadline
-        timeout, number = longest, 1
+        timeout, number, renewed, in_doubt = longest, 1, False, False
         while True:
-            arrived = yield Attempt(self._connection, call, timeout, self._clock)
+            token = self._credentials.token
+            arrived = yield Attempt(self._connection, token, call, timeout, self._clock)
             now = self._now()
             if isinstance(arrived, _Response) and arrived.date is not None:
                 self.clock_skew = arrived.date - now
-            outcome = _outcome(call, arrived, self._connection.token or "", now)
+            outcome = _outcome(call, arrived, token or "", now)
             if isinstance(outcome, _Success):
+                self._credentials.accepted(token, now)
                 return outcome.value
             outcome.attempts = number
+            in_doubt = in_doubt or (call.method != "GET" and may_have_effect(outcome))
+            outcome.in_doubt = in_doubt
+            if isinstance(outcome, Unauthenticated):
+                if not renewed and self._credentials.renewed(token):
+                    # nothing has been done yet: the call begins anew, with the other token
+                    timeout, number, renewed = longest, number + 1, True
+                    continue
+                self._credentials.explain(outcome)
             wait = policy.delay(
                 attempt=number,
                 elapsed=self._clock() - started,

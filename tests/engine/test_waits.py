@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from support.stack import Stack, claim
+
+from coreweave_inference.emulator.request_log import RequestRecord
 
 Start = Callable[..., Stack]
 
@@ -17,6 +22,33 @@ def test_one_setting_switches_all_waits_of_a_run_off(start: Start) -> None:
     stack.up()
     assert stack.outputs()["status"] == dict.fromkeys(("first", "second"), "STATUS_CREATING")
     assert stack.outputs()["allocated"] == {"first": 0, "second": 0}
+
+
+def test_a_wait_goes_on_with_the_next_token_of_a_file(start: Start, tmp_path: Path) -> None:
+    stack = start(inventory=EMPTY, environment={"COREWEAVE_API_TOKEN": ""})
+    file = tmp_path / "token"
+    file.write_text(stack.emulator.token)
+    stack.environment["COREWEAVE_API_TOKEN_FILE"] = str(file)
+    stack.declare(first=claim(readiness={"timeout": "60s"}), second=claim(readiness={"timeout": "60s"}))
+
+    def exchange() -> None:
+        while not any(each.method == "GET" for each in requests() if each.operation == "list"):
+            time.sleep(0.05)
+        file.write_text(stack.emulator.exchange_token())
+        while requests()[-1].status == 401:
+            time.sleep(0.05)
+        stack.emulator.set_inventory({"US-WEST-04A": {"gb200-4x": 8}})
+
+    def requests() -> list[RequestRecord]:
+        posted = [each.sequence for each in stack.emulator.requests() if each.method == "POST"]
+        return [] if len(posted) < 2 else stack.emulator.requests(posted[-1])
+
+    with ThreadPoolExecutor() as beside:
+        exchanged = beside.submit(exchange)
+        stack.up()
+        exchanged.result()
+    assert 401 in [each.status for each in requests()]
+    assert stack.outputs()["allocated"] == {"first": 4, "second": 4}
 
 
 PROGRAM = """

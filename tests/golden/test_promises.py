@@ -134,7 +134,7 @@ def test_lookup_tokens() -> None:
 
 def test_names_of_settings() -> None:
     assert {setting.key: setting.variables for setting in SETTINGS} == {
-        "token": ("COREWEAVE_API_TOKEN", "CW_API_TOKEN"),
+        "token": ("COREWEAVE_API_TOKEN", "CW_API_TOKEN", "COREWEAVE_API_TOKEN_FILE"),
         "endpoint": ("COREWEAVE_API_ENDPOINT",),
         "httpTimeout": ("COREWEAVE_HTTP_TIMEOUT",),
         "retryDeadline": ("COREWEAVE_RETRY_DEADLINE",),

@@ -63,7 +63,7 @@ policy = api.RetryPolicy(deadline=30)
 wanted = api.CapacityClaimResources(
     instance_id="gb200-4x", instance_count=4, zones=("RNO2A",), capacity_type=api.CapacityType.MANAGED
 )
-with api.Client("token", retry=policy, timeout=5) as client:
+with api.Client(api.TokenFile("token"), retry=policy, timeout=5) as client:
     operations: api.CapacityClaims = client.capacity_claims
     held: api.CapacityClaim = operations.create("training", wanted, id="0f0e0d0c-0000-4000-8000-000000000000")
     held = operations.update(held.id, {"instance_count": 5}, retry=policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -155,8 +156,68 @@ def test_a_token_that_the_api_refuses_fails_the_preview(emulator: Emulator, name
     with Plugin(emulator.environment() | {"COREWEAVE_API_TOKEN": "expired"}) as plugin:
         with pytest.raises(PluginError, match="does not accept the token") as refused:
             plugin.check({}, claim_inputs(namespace))
-    assert "Next: check that COREWEAVE_API_TOKEN" in str(refused.value)
+    assert "Next: set COREWEAVE_API_TOKEN to a valid token, then run the same command" in str(refused.value)
+    assert "accepted until" not in str(refused.value)
     assert "Traceback" not in str(refused.value)
+
+
+def test_a_token_that_expires_is_told_as_such_and_the_next_run_goes_on(
+    emulator: Emulator, namespace: str
+) -> None:
+    config = {"coreweave:token": emulator.token, "coreweave:endpoint": emulator.url}
+    with Plugin(config=config) as plugin:
+        claim_id, inputs, outputs = created(plugin, namespace)
+        scaled = plugin.check(inputs, claim_inputs(namespace, instanceCount=6)).inputs
+        token = emulator.exchange_token()
+        with pytest.raises(PluginError, match="failed: the API no longer accepts the token") as refused:
+            plugin.update(claim_id, outputs, scaled)
+    told = str(refused.value)
+    assert "the token from coreweave:token was accepted until " in told
+    assert "Still reserved: the claim as it was before.\n" in told
+    assert (
+        "Next: set COREWEAVE_API_TOKEN, which takes precedence over coreweave:token, to a valid token, then run "
+        "the same command again; nothing is done twice" in told
+    )
+    with Plugin({"COREWEAVE_API_TOKEN": token}, config=config) as plugin:
+        plugin.update(claim_id, outputs, scaled)
+    assert [claim.instance_count for claim in emulator.live_claims()] == [6]
+
+
+def test_a_token_that_expires_when_the_claim_was_made_loses_no_claim(
+    emulator: Emulator, namespace: str
+) -> None:
+    lost = {"path": "create", "nth": 1, "fail": {"code": "unavailable", "when": "after"}}
+    expired = {"path": "create", "nth": 2, "fail": {"code": "unauthenticated", "message": "token expired"}}
+    with Plugin(emulator.environment()) as plugin:
+        checked = plugin.check({}, claim_inputs(namespace))
+        emulator.set_faults([lost, expired])
+        with pytest.raises(PluginError, match="the API no longer accepts the token") as refused:
+            plugin.create(checked.inputs)
+    (claim,) = emulator.live_claims()
+    assert f"creating capacity claim 'training' (id {claim.id}) failed" in str(refused.value)
+    assert "Still reserved: nothing, as far as we know. If only the response was lost" in str(refused.value)
+    with Plugin(emulator.environment()) as plugin:
+        assert plugin.create(checked.inputs)[0] == claim.id
+    assert len(emulator.live_claims()) == 1
+
+
+def test_a_token_file_is_read_again_when_its_token_has_expired(
+    emulator: Emulator, namespace: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(emulator.token)
+    environment = {"COREWEAVE_API_ENDPOINT": emulator.url, "COREWEAVE_API_TOKEN_FILE": str(file)}
+    with Plugin(environment) as plugin:
+        claim_id, inputs, outputs = created(plugin, namespace)
+        scaled = plugin.check(inputs, claim_inputs(namespace, instanceCount=6)).inputs
+        file.write_text(f"{emulator.exchange_token()}\n")
+        plugin.update(claim_id, outputs, scaled)
+        emulator.exchange_token()
+        with pytest.raises(PluginError) as refused:
+            plugin.delete(claim_id, outputs)
+    assert "Next: write a valid token to the file that COREWEAVE_API_TOKEN_FILE names" in str(refused.value)
+    assert "Still reserved: the claim, as far as we know; it stays in the state." in str(refused.value)
+    assert [claim.instance_count for claim in emulator.live_claims()] == [6]
 
 
 def test_the_environment_comes_before_the_stacks_config(emulator: Emulator, namespace: str) -> None:
@@ -177,6 +238,7 @@ def test_the_environment_comes_before_the_stacks_config(emulator: Emulator, name
         ({"COREWEAVE_API_TOKEN": "Bearer secret-token-value"}, "COREWEAVE_API_TOKEN: "),
         ({"COREWEAVE_API_TOKEN": "", "CW_API_TOKEN": "secret-token-value twice"}, "CW_API_TOKEN: "),
         ({"COREWEAVE_API_TOKEN": "secret-token-value\nand more"}, "COREWEAVE_API_TOKEN"),
+        ({"COREWEAVE_API_TOKEN": "", "COREWEAVE_API_TOKEN_FILE": "/none"}, "COREWEAVE_API_TOKEN_FILE: "),
     ],
 )
 def test_a_setting_that_cannot_be_understood_is_named_without_a_traceback(

@@ -30,7 +30,7 @@ from coreweave_inference.settings import format_duration
 from pulumi_coreweave_inference.errors import ClaimError, meaning
 from pulumi_coreweave_inference.foreign_text import in_lines, led_by, shown
 from pulumi_coreweave_inference.provider import outputs_of
-from pulumi_coreweave_inference.settings import Settings, settings_from
+from pulumi_coreweave_inference.settings import Settings, settings_from, unread_endpoint
 
 EXIT_FINDINGS: Final = 1
 EXIT_ERROR: Final = 2
@@ -112,6 +112,8 @@ def advice(error: Exception) -> str:
 def connected() -> Iterator[tuple[Client, Settings]]:
     """A client configured by the environment. The config of a stack is not read."""
     settings = settings_from(lambda key: None)
+    if warning := unread_endpoint(settings):
+        note(f"capacity-claims: {warning}")
     logger, retries = logging.getLogger("coreweave_inference"), _RetryNotes(settings.retry_deadline)
     level = logger.level
     logger.addHandler(retries)

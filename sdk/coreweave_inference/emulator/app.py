@@ -37,7 +37,7 @@ from coreweave_inference.emulator.faults import (
 )
 from coreweave_inference.emulator.holds import Hold, Holds
 from coreweave_inference.emulator.request_log import RequestLog, RequestRecord
-from coreweave_inference.emulator.settings import EmulatorSettings
+from coreweave_inference.emulator.settings import EmulatorSettings, new_token
 from coreweave_inference.emulator.visibility import Snapshot
 
 _LOG = logging.getLogger("coreweave_inference.emulator")
@@ -112,7 +112,8 @@ class EmulatorApp:
         self.log: RequestLog = RequestLog(settings.log_limit, settings.log_bytes)
         self.holds: Holds = Holds()
         self.faults: FaultState = FaultState()
-        self._admin = b"Bearer " + settings.token.encode()
+        self.token = settings.token
+        """The API token with the role Inference Admin that is valid now."""
         self._viewer = b"Bearer " + settings.viewer_token.encode()
         self._secrets = [
             token.encode() for token in (settings.token, settings.viewer_token, settings.control_token)
@@ -122,6 +123,12 @@ class EmulatorApp:
     def set_faults(self, profile: FaultProfile) -> None:
         """Replace all fault rules and reset their counters. Safe to call from any thread."""
         self.faults = FaultState(profile)
+
+    def exchange_token(self) -> str:
+        """Expire the API token with the role Inference Admin, and return the next one."""
+        self.token = new_token("admin")
+        self._secrets.append(self.token.encode())
+        return self.token
 
     def close(self) -> None:
         """End what is held or delayed. Must be called in the server's event loop."""
@@ -224,7 +231,7 @@ class EmulatorApp:
     def _role(self, authorization: bytes) -> str | None:
         scheme, _, token = authorization.partition(b" ")
         given = b"Bearer " + token if scheme.lower() == b"bearer" else b""
-        admin = hmac.compare_digest(given, self._admin)
+        admin = hmac.compare_digest(given, b"Bearer " + self.token.encode())
         viewer = hmac.compare_digest(given, self._viewer)
         return "admin" if admin else "viewer" if viewer else None
 

@@ -125,6 +125,10 @@ class EmulatorControl:
         edit = {"spec": spec, "status": status, "seconds": seconds, "delete": delete}
         self._call("POST", f"/claims/{claim_id}", edit)
 
+    def exchange_token(self) -> str:
+        """Let the API token with the role Inference Admin expire; returns the next one."""
+        return str(self._call("POST", "/token")["token"])
+
     def now(self) -> int:
         """The emulator's time, in nanoseconds since 1970."""
         return parse_timestamp(self._call("GET", "/clock")["now"])
@@ -217,6 +221,8 @@ class ControlApi:
                 edit = _EditBody.parse(body)
                 claims.edit(claim_id.lower(), edit, delete=edit.delete)
                 return {}
+            case "POST", ["token"]:
+                return {"token": app.exchange_token()}
             case "GET", ["clock"]:
                 return {"now": format_timestamp(claims.now())}
             case "POST", ["clock"]:

@@ -121,7 +121,7 @@ class Emulator(EmulatorControl):
     @property
     def token(self) -> str:
         """An API token with the role Inference Admin."""
-        return self.settings.token
+        return self.settings.token if self._app is None else self._app.token
 
     @property
     def viewer_token(self) -> str:

@@ -53,11 +53,11 @@ class EmulatorSettings:
     inventory: Inventory | None = None
     """The stock. None: what the state file holds, else `DEFAULT_INVENTORY`."""
 
-    token: str = field(default_factory=lambda: _secret("admin"), repr=False)
+    token: str = field(default_factory=lambda: new_token("admin"), repr=False)
     """The API token with the role Inference Admin, which may read and write. Random by default."""
-    viewer_token: str = field(default_factory=lambda: _secret("viewer"), repr=False)
+    viewer_token: str = field(default_factory=lambda: new_token("viewer"), repr=False)
     """The API token with the role Inference Viewer, which may read. Random by default."""
-    control_token: str = field(default_factory=lambda: _secret("control"), repr=False)
+    control_token: str = field(default_factory=lambda: new_token("control"), repr=False)
     """The token for `/_emulator/…`. Random by default."""
 
     allocation_delay: float = 0.0
@@ -171,5 +171,6 @@ def check_inventory(content: object) -> dict[str, dict[str, int]]:
         raise ValueError(f"inventory: {explain(error)}") from None
 
 
-def _secret(role: str) -> str:
+def new_token(role: str) -> str:
+    """A random token that says which role it has."""
     return f"emulator-{role}-{secrets.token_urlsafe(18)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -58,6 +59,36 @@ def test_each_kind_of_error_says_what_happened_and_what_to_do(
     assert "  Still reserved: nothing new." in rest
     assert then in told.partition("Next: ")[2]
     assert headline in str(lookup_failure("looking it up", error))
+
+
+def refusal(source: str, until: datetime | None = None) -> Unauthenticated:
+    error = Unauthenticated("token expired")
+    error.token_source, error.accepted_until = source, until
+    return error
+
+
+@pytest.mark.parametrize(
+    ("source", "advice"),
+    [
+        ("CW_API_TOKEN", "set CW_API_TOKEN to a valid token"),
+        ("COREWEAVE_API_TOKEN_FILE", "write a valid token to the file that COREWEAVE_API_TOKEN_FILE names"),
+        (
+            "coreweave:token",
+            "set COREWEAVE_API_TOKEN, which takes precedence over coreweave:token, to a valid token",
+        ),
+    ],
+)
+def test_a_refused_token_is_named_by_where_it_comes_from(source: str, advice: str) -> None:
+    told = str(lookup_failure("reading", refusal(source)))
+    assert told.startswith("reading failed: the API does not accept the token.")
+    assert told.endswith(f"Next: {advice}, then run the same command again; nothing is done twice")
+
+
+def test_a_token_that_has_expired_says_until_when_it_was_accepted() -> None:
+    until = datetime(2026, 11, 27, 23, 10, 3, tzinfo=timezone(timedelta(hours=1)))
+    told = str(lookup_failure("reading", refusal("CW_API_TOKEN", until))).splitlines()
+    assert told[0] == "reading failed: the API no longer accepts the token."
+    assert "  the token from CW_API_TOKEN was accepted until 22:10:03 UTC" in told
 
 
 def test_what_the_api_said_stands_there_in_the_programs_spelling() -> None:

@@ -446,6 +446,16 @@ def test_no_connection_is_open_when_a_program_has_waited(monkeypatch: pytest.Mon
         gc.collect()
 
 
+def test_a_base_url_that_is_not_read_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COREWEAVE_API_ENDPOINT", raising=False)
+    monkeypatch.setenv("CW_BASE_URL", "https://staging.example")
+    warnings: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warnings.append)
+    program = _Program()
+    assert program.settings is program.settings
+    assert [text.partition(":")[0] for text in warnings] == ["CW_BASE_URL is not read"]
+
+
 def test_a_ready_claim_is_one_read_and_shows_nothing() -> None:
     (result,), script, shown, _ = wait_for(creating_until(0, "c1"), goal())
     assert result.id == "c1"

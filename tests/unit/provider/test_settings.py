@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import pickle
 import traceback
+from pathlib import Path
 
 import pytest
 
+from coreweave_inference import TokenFile
 from coreweave_inference.settings import DEFAULT_ENDPOINT, DEFAULT_TIMEOUT
 from pulumi_coreweave_inference import InvalidSetting
-from pulumi_coreweave_inference.settings import SETTINGS, Settings, misspelt, settings_from
+from pulumi_coreweave_inference.settings import SETTINGS, Settings, misspelt, settings_from, unread_endpoint
 
 
 def read(config: dict[str, str] | None = None, environment: dict[str, str] | None = None) -> Settings:
@@ -125,6 +127,31 @@ def test_a_config_value_that_cannot_be_understood_is_named_by_its_key(key: str, 
 def test_a_variable_that_cannot_be_understood_is_named(variable: str, value: str) -> None:
     with pytest.raises(InvalidSetting, match=f"^{variable}: "):
         read({}, {variable: value})
+
+
+def test_a_token_file_comes_before_the_config_and_is_read_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("one\n")
+    environment = {"COREWEAVE_API_TOKEN_FILE": str(file)}
+    assert read({"token": "config"}, environment).token == TokenFile(str(file), "COREWEAVE_API_TOKEN_FILE")
+    assert read({}, environment | {"CW_API_TOKEN": "two"}).token == "two"
+    file.unlink()
+    with pytest.raises(InvalidSetting, match=r"^COREWEAVE_API_TOKEN_FILE: the token file .* cannot be read"):
+        read({}, environment)
+
+
+@pytest.mark.parametrize("value", ["https://staging.example", "https://user:s3cret@x.example", "nonsense"])
+def test_a_base_url_that_is_not_read_is_named_without_its_value(value: str) -> None:
+    warning = unread_endpoint(read({}), {"CW_BASE_URL": value})
+    assert warning.startswith("CW_BASE_URL is not read: calls go to https://api.coreweave.com.")
+    assert value not in warning
+
+
+def test_a_base_url_that_changes_nothing_is_not_mentioned() -> None:
+    assert not unread_endpoint(read({}), {"CW_BASE_URL": "https://api.coreweave.com/"})
+    assert not unread_endpoint(read({}), {"CW_BASE_URL": " "})
+    chosen = {"COREWEAVE_API_ENDPOINT": "https://mine.example"}
+    assert not unread_endpoint(read({}, chosen), chosen | {"CW_BASE_URL": "https://x.example"})
 
 
 def test_the_token_is_in_no_representation() -> None:

@@ -1,9 +1,7 @@
 """Settings from the environment, durations, and the endpoints that are safe for a token."""
 
 import contextlib
-import copy
 import math
-import pickle
 
 import pytest
 from hypothesis import given
@@ -15,35 +13,8 @@ from coreweave_inference.settings import (
     format_duration,
     parse_duration,
     timeout_from,
-    token_from,
     validate_endpoint,
 )
-
-
-@pytest.mark.parametrize(
-    ("environment", "token"),
-    [
-        ({}, None),
-        ({"COREWEAVE_API_TOKEN": " \n"}, None),
-        ({"COREWEAVE_API_TOKEN": "one\n"}, "one"),
-        ({"CW_API_TOKEN": "two"}, "two"),
-        ({"COREWEAVE_API_TOKEN": "one", "CW_API_TOKEN": "two"}, "one"),
-        ({"COREWEAVE_API_TOKEN": " ", "CW_API_TOKEN": "two"}, "two"),
-    ],
-)
-def test_the_token_comes_from_the_first_variable_that_is_not_blank(
-    environment: dict[str, str], token: str | None
-) -> None:
-    assert token_from(environment) == token
-
-
-def test_a_token_is_in_no_repr_and_no_pickle() -> None:
-    token = token_from({"COREWEAVE_API_TOKEN": "s3cret"})
-    assert token == "s3cret"
-    assert repr([token]) == "['[token]']"
-    for give in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="cannot be pickled or copied"):
-            give([token] if give is copy.deepcopy else token)
 
 
 def test_a_blank_endpoint_or_timeout_counts_as_unset() -> None:

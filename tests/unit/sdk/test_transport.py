@@ -581,3 +581,27 @@ def test_a_request_to_a_closed_port_counts_as_never_sent() -> None:
             one.run(call(), RetryPolicy(deadline=0))
         one.close()
     assert caught.value.sent is False
+
+
+@pytest.mark.parametrize(
+    ("method", "before", "last", "in_doubt"),
+    [
+        ("POST", [], (401, "unauthenticated"), False),
+        ("POST", [], (400, "invalid_argument"), False),
+        ("POST", [], (500, "internal"), True),
+        ("POST", [], (504, "deadline_exceeded"), True),
+        ("POST", [httpx.Response(503)], (401, "unauthenticated"), True),
+        ("POST", [httpx.ReadTimeout("slow")], (403, "permission_denied"), True),
+        ("POST", [httpx.ConnectError("refused"), httpx.Response(429)], (401, "unauthenticated"), False),
+        ("PATCH", [httpx.ReadError("lost")], (400, "failed_precondition"), True),
+        ("GET", [httpx.Response(503)], (401, "unauthenticated"), False),
+    ],
+)
+def test_an_error_says_whether_any_attempt_may_have_taken_effect(
+    run: Run, method: str, before: list[Any], last: tuple[int, str], in_doubt: bool
+) -> None:
+    final = httpx.Response(last[0], json={"code": last[1]})
+    with pytest.raises(ApiError) as caught:
+        run(responding(*before, final), sent=call(method=method))
+    assert caught.value.in_doubt is in_doubt
+    assert pickle.loads(pickle.dumps(caught.value)).in_doubt is in_doubt

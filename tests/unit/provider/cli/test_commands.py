@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from coreweave_inference import Client
 from coreweave_inference.emulator import Emulator, EmulatorSettings
 from pulumi_coreweave_inference.cli.app import app
+from pulumi_coreweave_inference.cli.console import connected
 from pulumi_coreweave_inference.cli.orphans import confirmed
 from pulumi_coreweave_inference.cli.pulumi_state import read_export
 
@@ -102,7 +103,7 @@ def test_zones_show_their_types_and_an_unknown_type_exits_with_1(emulator: Emula
     ("variable", "value", "message"),
     [
         ("COREWEAVE_API_TOKEN", "", "COREWEAVE_API_TOKEN (or CW_API_TOKEN)"),
-        ("COREWEAVE_API_TOKEN", "wrong", "check that COREWEAVE_API_TOKEN (or CW_API_TOKEN) holds"),
+        ("COREWEAVE_API_TOKEN", "wrong", "Next: set COREWEAVE_API_TOKEN to a valid token"),
         ("COREWEAVE_API_ENDPOINT", "http://example.com", "https"),
         ("COREWEAVE_API_ENDPOINT", "http://127.0.0.1:1", "Next: check COREWEAVE_API_ENDPOINT"),
         ("COREWEAVE_HTTP_TIMEOUT", "soon", "soon"),
@@ -125,6 +126,19 @@ def test_a_wrong_environment_exits_with_2_and_says_what_to_do(
     assert first.partition(": ")[2].split(":")[0] not in ("list", "parameters")
     assert all(line.startswith("  Next: ") for line in more)
     assert len(more) <= 1
+
+
+def test_a_base_url_that_is_not_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COREWEAVE_API_ENDPOINT", raising=False)
+    monkeypatch.setenv("CW_BASE_URL", "https://staging.example")
+    with connected() as (client, _):
+        assert client.endpoint == "https://api.coreweave.com"
+    assert capsys.readouterr().err == (
+        "capacity-claims: CW_BASE_URL is not read: calls go to https://api.coreweave.com. "
+        "Set COREWEAVE_API_ENDPOINT to choose the endpoint\n"
+    )
 
 
 def test_the_reason_for_a_retry_is_shown_once(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
