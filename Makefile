@@ -93,6 +93,10 @@ crash-matrix: install ## run every death at every point of a claim's life; write
 		.venv/bin/pytest tests/engine/test_crashes.py
 
 MINUTES := 20
+.PHONY: fuzz
+fuzz: install ## try random answers, files, settings and arguments; MINUTES=20 SEED=…
+	.venv/bin/python tests/fuzz/fuzz.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
 .PHONY: soak
 soak: install ## run random work with random deaths on the real engine; MINUTES=20 SEED=…
 	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" \

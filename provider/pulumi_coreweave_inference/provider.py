@@ -118,6 +118,7 @@ class CapacityClaimProvider(ResourceProvider):
     def diff(self, id: str, olds: Properties, news: Properties) -> DiffResult:
         """Determine what changes in place and what replaces the claim."""
         op = operation.current()
+        _refuse_damaged(id, olds)
         op.guard.on_diff(id, olds, news)
         op.state_organization = olds.get("organizationId") or op.state_organization
         difference = compare(olds, news, op.settings.patchable)
@@ -178,6 +179,7 @@ class CapacityClaimProvider(ResourceProvider):
         If the claim was changed outside of Pulumi since the state was written, this is an error by default.
         """
         op = operation.current()
+        _refuse_damaged(id, olds)
         declared = _resources(news)
         resource_name = _resource_name(news)
         try:
@@ -325,6 +327,15 @@ def _declaration(props: Mapping[str, Any]) -> Declaration:
             "this capacity claim has no namespace and key to compute its id from; "
             "declare it with pulumi_coreweave_inference.CapacityClaim"
         )
+    try:
+        uuid.UUID(namespace)
+    except ValueError:
+        raise ClaimError(
+            text(
+                f"{labelled(resource_name_of(key), None)} has a namespace that is no UUID: {namespace}",
+                then=["restore the id of the ClaimNamespace in the state; all ids are computed from it"],
+            )
+        ) from None
     return Declaration(namespace, key, _resources(props), props.get("name"), frozenset(secrets_of(props)))
 
 
@@ -345,8 +356,8 @@ def _foresee_create(op: Operation, inputs: Properties) -> list[CheckFailure]:
     namespace = identity_of(inputs).get(NAMESPACE)
     if not isinstance(namespace, str) or op.is_new(namespace) or is_unknown_within(inputs):
         return []
-    declaration = _declaration(inputs)
     try:
+        declaration = _declaration(inputs)
         claim = takeover(op, declaration)
         if claim is not None:
             op.guard.on_takeover(claim.id, declaration.key)
@@ -371,6 +382,24 @@ def _warn_of_orphans(op: Operation, declaration: Declaration, own_id: str | None
 def _resources(props: Mapping[str, Any]) -> CapacityClaimResources:
     return api.CapacityClaimResources.model_validate(
         {name: props["resources"][name] for name in RESOURCE_FIELDS}
+    )
+
+
+def _refuse_damaged(claim_id: str, olds: Mapping[str, Any]) -> None:
+    """Raises `ClaimError` for a state that does not say what is declared, as one edited by hand may not."""
+    try:
+        api.CapacityClaimResources.model_validate(olds.get("resources"))
+    except ValueError:
+        pass
+    else:
+        return
+    raise ClaimError(
+        text(
+            f"the state of {labelled(_resource_name(olds), claim_id)} is damaged: its `resources` are not "
+            "what the provider writes.",
+            held="the claim, as the API holds it.",
+            then=["run `pulumi refresh`, which records what the API holds, then `pulumi up`"],
+        )
     )
 
 

@@ -182,7 +182,8 @@ class ApiError(CoreweaveError):
             notes.append(f"{self.attempts} attempts" if self.attempts else "not sent")
         if notes:
             text = f"{text} ({'; '.join(notes)})"
-        return " ".join(text.split())
+        # what the API sent could control the terminal that shows it
+        return "".join(each if each.isprintable() else "\ufffd" for each in " ".join(text.split()))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"

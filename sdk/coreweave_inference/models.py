@@ -329,10 +329,10 @@ class UpdateCapacityClaimRequest(_Request):
     resources: _ResourcesRequest
 
 
-def parse_timestamp(text: str | None) -> datetime | None:
+def parse_timestamp(text: object) -> datetime | None:
     """Parses an RFC 3339 time: in UTC, truncated to microseconds; None if it is unreadable or has no zone."""
     try:
-        moment = datetime.fromisoformat((text or "").strip().upper())
+        moment = datetime.fromisoformat(str(text or "").strip().upper())
         return moment.astimezone(UTC) if moment.tzinfo else None
     except (ValueError, OverflowError):
         return None

@@ -523,3 +523,31 @@ def test_a_change_that_the_api_accepts_and_ignores_is_an_error(namespace: str) -
     assert f"'training' (id {claim_id}) had no effect" in str(error.value)
     assert "the API holds: 4 gb200-4x" in str(error.value)
     assert "Traceback" not in str(error.value)
+
+
+@pytest.mark.parametrize("damage", [{}, {"resources": 4}])
+def test_a_damaged_state_is_refused_and_a_refresh_mends_it(
+    plugin: Plugin, emulator: Emulator, namespace: str, damage: dict[str, Any]
+) -> None:
+    claim_id, inputs, outputs = created(plugin, namespace)
+    damaged = {name: value for name, value in outputs.items() if name != "resources"} | damage
+    damaged["updatedAt"] = ["not a time"]
+    emulator.clear_requests()
+    for change in (plugin.diff, plugin.update):
+        with pytest.raises(
+            PluginError, match=f"the state of capacity claim 'training' .id {claim_id}. is damaged"
+        ):
+            change(claim_id, damaged, inputs)
+    assert writes(emulator) == []
+    mended = plugin.read(claim_id, damaged)[1]
+    assert plugin.diff(claim_id, mended, inputs).changes == "none"
+    plugin.delete(claim_id, damaged)
+    assert emulator.live_claims() == []
+
+
+def test_a_namespace_that_is_no_uuid_is_one_error(plugin: Plugin, emulator: Emulator) -> None:
+    (failure,) = plugin.check({}, claim_inputs("edited by hand")).failures
+    assert "capacity claim 'training' has a namespace that is no UUID: edited by hand" in failure
+    with pytest.raises(PluginError, match="Next: restore the id of the ClaimNamespace in the state"):
+        plugin.create(claim_inputs("edited by hand", capacityType="CAPACITY_TYPE_MANAGED"))
+    assert emulator.claims() == []

@@ -10,6 +10,7 @@ from coreweave_inference import (
     FieldViolation,
     InvalidArgument,
     MissingToken,
+    UnknownCode,
     errors,
 )
 
@@ -98,3 +99,11 @@ def test_every_exception_is_exported_from_module_and_package() -> None:
     }
     assert classes <= set(errors.__all__)
     assert classes <= set(coreweave_inference.__all__)
+
+
+def test_what_the_api_sent_controls_no_terminal() -> None:
+    odd = "\x1b]0;title\x07 \u202egnp. \x9b2J\nNext"
+    error = UnknownCode(odd, code=odd, violations=(FieldViolation(odd, odd),), request_id=odd)
+    assert str(error).isprintable()
+    assert repr(error).isprintable()
+    assert (error.code, error.message) == (odd, odd), "what was received is kept"

@@ -1,0 +1,45 @@
+"""A few random cases of each surface, and those that once failed; `make fuzz MINUTES=60` draws many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fuzz.fuzz import SURFACES, Fault, Machine, run_case
+
+FOUND = (
+    ("answers", 900184703702, "a direction mark in the code of an error"),
+    ("answers", 527669321761, "an escape sequence in the code of an error"),
+    ("provider", 808602868125, "a time in the state that is a list"),
+    ("provider", 37941607173, "a state without resources, updated"),
+    ("provider", 704597516203, "a namespace that is no UUID"),
+)
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    with Machine() as running:
+        yield running
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+def test_random_cases_end_in_a_result_or_in_one_plain_error(machine: Machine, surface: str) -> None:
+    assert {number: problem for number in range(12) if (problem := run_case(machine, surface, number))} == {}
+
+
+@pytest.mark.parametrize(("surface", "number", "what"), FOUND)
+def test_what_was_found_stays_mended(machine: Machine, surface: str, number: int, what: str) -> None:
+    assert run_case(machine, surface, number) == ""
+
+
+def test_a_case_that_ends_in_a_traceback_is_found(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(machine: Machine, random: object) -> None:
+        machine.run("list", COREWEAVE_API_TOKEN="\x1b[2J")
+
+    monkeypatch.setitem(SURFACES, "answers", broken)
+    assert run_case(machine, "answers", 1) == ""
+    monkeypatch.setattr("pulumi_coreweave_inference.cli.console._message", lambda error: 1 / 0)
+    assert "exit code 70" in run_case(machine, "answers", 1) or "ZeroDivisionError" in run_case(
+        machine, "answers", 1
+    )
+    assert issubclass(Fault, AssertionError)
