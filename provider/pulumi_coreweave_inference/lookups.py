@@ -7,7 +7,7 @@ Each function has an `_output` form that takes and returns outputs. Lookups only
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, TypeVar
 
 import pulumi
@@ -18,6 +18,7 @@ from coreweave_inference.errors import CoreweaveError, NotFound
 from . import mocks
 from .capacity_claim import CapacityClaimCondition, CapacityClaimResources
 from .errors import ClaimError, lookup_failure, text
+from .secrecy import Secrets, are_secret, unless_secret, without_values
 from .settings import program_settings
 
 T = TypeVar("T")
@@ -59,23 +60,18 @@ def get_capacity_claim(*, id: str | None = None, name: str | None = None) -> Get
     Raises `ClaimError` if the claim does not exist, if several have the name (it lists them), and if the API
     does not respond.
     """
-    if (id is None) == (name is None):
-        raise ClaimError("get_capacity_claim takes either id= or name=")
-    mocked = mocks.call(GET_CLAIM, {"id": id, "name": name})
-    if mocked is not None:
-        return _result(mocks.looked_up(mocked))
-    if id is not None:
-        return _result(_ask(f"looking up the capacity claim {id}", lambda c: _by_id(c, id)))
-    named = _ask(f"looking up the capacity claim named '{name}'", lambda c: c.capacity_claims.list())
-    return _result(_only([claim for claim in named if claim.name == name], str(name)))
+    return _claim(id, name, ())
 
 
 def get_capacity_claim_output(
     *, id: pulumi.Input[str] | None = None, name: pulumi.Input[str] | None = None
 ) -> pulumi.Output[GetCapacityClaimResult]:
-    """`get_capacity_claim` with inputs that may be outputs of other resources."""
-    return pulumi.Output.all(id=id, name=name).apply(
-        lambda given: _later(lambda: get_capacity_claim(id=given["id"], name=given["name"]))
+    """`get_capacity_claim` with inputs that may be outputs of other resources.
+
+    If they are secret, no error shows them.
+    """
+    return pulumi.Output.all(id=id, name=name, secrets=are_secret(id=id, name=name)).apply(
+        lambda given: _later(lambda: _claim(given["id"], given["name"], given["secrets"]))
     )
 
 
@@ -120,13 +116,31 @@ def get_capacity_claim_parameters_output() -> pulumi.Output[dict[str, list[str]]
     return pulumi.Output.from_input(_later(get_capacity_claim_parameters))
 
 
-def _by_id(client: api.Client, claim_id: str) -> api.CapacityClaim:
+def _claim(id: str | None, name: str | None, secrets: Secrets) -> GetCapacityClaimResult:
+    if (id is None) == (name is None):
+        raise ClaimError("get_capacity_claim takes either id= or name=")
+    mocked = mocks.call(GET_CLAIM, {"id": id, "name": name})
+    if mocked is not None:
+        return _result(mocks.looked_up(mocked))
+    given, by = (id, "id") if id is not None else (str(name), "name")
+    shown = unless_secret(given, by, secrets)
+    hidden = [given] if by in secrets else []
+    if by == "id":
+        return _result(
+            _ask(f"looking up the capacity claim {shown}", lambda c: _by_id(c, given, shown), hidden)
+        )
+    doing = f"looking up the capacity claim named '{shown}'"
+    named = _ask(doing, lambda c: c.capacity_claims.list(), hidden)
+    return _result(_only([claim for claim in named if claim.name == given], shown))
+
+
+def _by_id(client: api.Client, claim_id: str, shown: str) -> api.CapacityClaim:
     try:
         return client.capacity_claims.get(claim_id)
     except NotFound:
         raise ClaimError(
             text(
-                f"there is no capacity claim with the id {claim_id}.",
+                f"there is no capacity claim with the id {shown}.",
                 then=["run `capacity-claims list` to see the claims that exist"],
             )
         ) from None
@@ -153,12 +167,12 @@ def _only(found: list[api.CapacityClaim], name: str) -> api.CapacityClaim:
     )
 
 
-def _ask(doing: str, call: Callable[[api.Client], T]) -> T:
+def _ask(doing: str, call: Callable[[api.Client], T], hidden: Collection[str] = ()) -> T:
     try:
         with program_settings().client() as client:
             return call(client)
     except CoreweaveError as error:
-        raise lookup_failure(doing, error) from None
+        raise lookup_failure(doing, without_values(error, hidden)) from None
 
 
 def _result(claim: api.CapacityClaim) -> GetCapacityClaimResult:

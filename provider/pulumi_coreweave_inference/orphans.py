@@ -18,7 +18,7 @@ import coreweave_inference as api
 from coreweave_inference.errors import CoreweaveError, NotFound
 
 from .errors import ClaimError, labelled, lookup_failure, text
-from .identity import Declaration, is_made_by
+from .identity import Declaration, has_default_name, is_made_by
 from .secrecy import held_resources, unless_secret
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _orphans_remain(claims: Sequence[CapacityClaim]) -> str:
         f"the claim namespace is kept: {len(claims)} capacity claim{'s' * (not one)} of this stack "
         f"{'exists, but is' if one else 'exist, but are'} not in its state.",
         said=[
-            *(f"{claim.name} (id {claim.id}): {held_resources(claim)}" for claim in claims[:_NAMED]),
+            *(f"{_name_or_id(claim)}: {held_resources(claim)}" for claim in claims[:_NAMED]),
             *more,
         ],
         held="that claim, probably left behind by an interrupted create."
@@ -156,6 +156,11 @@ def _orphans_remain(claims: Sequence[CapacityClaim]) -> str:
             "set COREWEAVE_ORPHANS=leave",
         ],
     )
+
+
+def _name_or_id(claim: CapacityClaim) -> str:
+    """What the text calls a claim: a name that a program declared may be a secret, and no state says so."""
+    return f"{claim.name} (id {claim.id})" if has_default_name(claim) else f"id {claim.id}"
 
 
 def _reflects_a_release(listed: Sequence[CapacityClaim], released: Mapping[str, bool]) -> bool:

@@ -39,6 +39,11 @@ _RULES: Final = {
 _Error = TypeVar("_Error", bound=CoreweaveError)
 
 
+async def are_secret(**inputs: object) -> Secrets:
+    """Which of these inputs are secret."""
+    return frozenset([name for name, value in inputs.items() if await _is_secret(value)])
+
+
 async def secrets_among(resources: object, name: object) -> list[str] | None:
     """The secret inputs of a declaration; None if there are none."""
     inputs = _inputs(resources, name)
@@ -106,6 +111,11 @@ def unsaid(error: _Error, secrets: Secrets, resources: CapacityClaimResources, n
         ("capacityType", [str(resources.capacity_type)]),
     ):
         values += held if field in secrets else []
+    return without_values(error, values)
+
+
+def without_values(error: _Error, values: Collection[str]) -> _Error:
+    """An error of the API whose texts do not quote these values."""
     if not isinstance(error, ApiError) or not values:
         return error
     quoted = re.compile("|".join(rf"(?<!\w){re.escape(value)}(?!\w)" for value in values if value))

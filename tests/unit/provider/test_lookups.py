@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,6 +101,25 @@ def test_a_missing_token_names_the_variables(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("CW_API_TOKEN", raising=False)
     with pytest.raises(ClaimError, match="COREWEAVE_API_TOKEN"):
         get_capacity_claims()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("by", ["id", "name"])
+def test_a_lookup_by_a_secret_says_it_in_no_error(emulator: Emulator, by: str) -> None:
+    hidden = "c0ffee00-0000-4000-8000-000000000000"
+
+    async def told(*, secret: bool, faults: list[dict[str, Any]]) -> str:
+        emulator.set_faults(faults)
+        given: Any = {by: pulumi.Output.secret(hidden) if secret else pulumi.Output.from_input(hidden)}
+        with pytest.raises(ClaimError) as caught:
+            await get_capacity_claim_output(**given).future()
+        return re.sub("emulator-[0-9]+", "request", str(caught.value))
+
+    quoting = {"fail": {"code": "permission_denied", "message": f"no right to see {hidden}"}}
+    for faults in ([], [quoting]):
+        shown = asyncio.run(told(secret=False, faults=faults))
+        assert hidden in shown
+        assert asyncio.run(told(secret=True, faults=faults)) == shown.replace(hidden, "[secret]")
 
 
 class Answers(pulumi.runtime.Mocks):
