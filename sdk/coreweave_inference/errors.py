@@ -86,8 +86,18 @@ class FieldViolation(NamedTuple):
     description: str
 
 
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
 class CoreweaveError(Exception):
-    """The base class of all exceptions of this package."""
+    """The base class of all exceptions of this package.
+
+    Its text controls no terminal, whatever the API has sent: a sign replaces what is not printable.
+    """
+
+    def __str__(self) -> str:
+        return _printable(super().__str__())
 
 
 class MissingToken(CoreweaveError):
@@ -182,8 +192,7 @@ class ApiError(CoreweaveError):
             notes.append(f"{self.attempts} attempts" if self.attempts else "not sent")
         if notes:
             text = f"{text} ({'; '.join(notes)})"
-        # what the API sent could control the terminal that shows it
-        return "".join(each if each.isprintable() else "\ufffd" for each in " ".join(text.split()))
+        return _printable(" ".join(text.split()))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"

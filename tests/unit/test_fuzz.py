@@ -10,6 +10,7 @@ from fuzz.fuzz import SURFACES, Fault, Machine, run_case
 FOUND = (
     ("answers", 900184703702, "a direction mark in the code of an error"),
     ("answers", 527669321761, "an escape sequence in the code of an error"),
+    ("answers", 381233606045, "a direction mark in a request id"),
     ("provider", 808602868125, "a time in the state that is a list"),
     ("provider", 37941607173, "a state without resources, updated"),
     ("provider", 704597516203, "a namespace that is no UUID"),

@@ -112,7 +112,7 @@ class EmulatorApp:
         self.log: RequestLog = RequestLog(settings.log_limit, settings.log_bytes)
         self.holds: Holds = Holds()
         self.faults: FaultState = FaultState()
-        self.token = settings.token
+        self.token: str = settings.token
         """The API token with the role Inference Admin that is valid now."""
         self._viewer = b"Bearer " + settings.viewer_token.encode()
         self._secrets = [

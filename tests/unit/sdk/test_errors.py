@@ -11,6 +11,7 @@ from coreweave_inference import (
     InvalidArgument,
     MissingToken,
     UnknownCode,
+    WrongEndpoint,
     errors,
 )
 
@@ -107,3 +108,4 @@ def test_what_the_api_sent_controls_no_terminal() -> None:
     assert str(error).isprintable()
     assert repr(error).isprintable()
     assert (error.code, error.message) == (odd, odd), "what was received is kept"
+    assert str(WrongEndpoint(odd)).isprintable()
