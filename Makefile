@@ -42,9 +42,13 @@ engine: install ## provide a pulumi CLI, and print its directory
 	@$(INSTALL_ENGINE)
 
 .PHONY: test
-test: install ## run lint, type checks and all tests, on a real engine
+test: install ## run lint, type checks and tests, on a real engine
 	$(LINT)
-	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" .venv/bin/pytest -n 2
+	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" .venv/bin/pytest -n 2 -m "not thorough"
+
+.PHONY: thorough
+thorough: install ## run the tests that make test leaves out, half an hour of the engine
+	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" .venv/bin/pytest -n 2 -m thorough
 
 .PHONY: unit
 unit: install ## run the unit, contract and plugin tests, which need no engine

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from support.stack import Stack, claim
 
 Start = Callable[..., Stack]
@@ -63,6 +64,7 @@ def test_a_freed_name_does_not_take_the_renamed_claim_and_scale_it(start: Start)
     assert before.items() <= held(stack).items()
 
 
+@pytest.mark.thorough
 def test_a_claim_that_was_moved_to_another_stack_is_not_scaled_by_the_first(start: Start) -> None:
     stack = start()
     up(stack, training=claim(4))
@@ -134,6 +136,7 @@ def test_a_forced_replacement_of_a_failed_claim_creates_a_new_one(start: Start) 
     assert len(json.loads(json.dumps(stack.resources()))) == 1
 
 
+@pytest.mark.thorough
 def test_a_saved_plan_is_carried_out_and_refuses_more(start: Start) -> None:
     stack = start()
     up(stack, training=claim(4))
@@ -149,6 +152,7 @@ def test_a_saved_plan_is_carried_out_and_refuses_more(start: Start) -> None:
     assert list(held(stack).values()) == [6]
 
 
+@pytest.mark.thorough
 def test_a_protected_claim_is_not_released(start: Start) -> None:
     stack = start()
     up(stack, training=claim(4, opts={"protect": True}))
@@ -159,6 +163,7 @@ def test_a_protected_claim_is_not_released(start: Start) -> None:
     assert held(stack) == before
 
 
+@pytest.mark.thorough
 def test_a_claim_that_the_engine_does_not_delete_keeps_the_namespace(start: Start) -> None:
     stack = start()
     up(
@@ -181,6 +186,7 @@ def test_a_claim_that_the_engine_does_not_delete_keeps_the_namespace(start: Star
     assert held(stack) == {}
 
 
+@pytest.mark.thorough
 def test_renaming_excluding_and_tainting_do_not_touch_other_claims(start: Start) -> None:
     stack = start()
     up(stack, old=claim(4), other=claim(1))

@@ -155,6 +155,7 @@ def test_a_claim_that_is_only_read_is_never_released(start: Start) -> None:
     assert stack.writes() == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("id", "reason"),
     [

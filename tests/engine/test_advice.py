@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any, Final
 
+import pytest
 from support.crash import assert_settled
 from support.stack import BACKWARD, FORWARD, Stack, claim
 
@@ -74,6 +75,7 @@ def test_the_ways_out_of_a_replacement_that_is_not_ready(start: Start) -> None:
     assert_settled(stack, before)
 
 
+@pytest.mark.thorough
 def test_the_ways_out_of_a_first_claim_that_is_not_ready(start: Start) -> None:
     stack = start(inventory=SCARCE)
     up(stack, other=OTHER)
@@ -109,6 +111,7 @@ def test_the_ways_out_of_a_claim_that_has_failed(start: Start) -> None:
     assert_settled(stack, wanted)
 
 
+@pytest.mark.thorough
 def test_the_ways_out_of_a_claim_that_is_not_what_the_state_says(start: Start) -> None:
     stack = start()
     wanted, entry, kept = up_beside_another(stack)
@@ -172,6 +175,7 @@ def test_the_ways_out_of_a_create_that_finds_a_claim(start: Start) -> None:
     assert_settled(stack, wanted)
 
 
+@pytest.mark.thorough
 def test_the_ways_out_of_an_update_that_finds_a_change(start: Start) -> None:
     stack = start()
     up(stack, training=claim(4), other=OTHER)
@@ -195,6 +199,7 @@ def test_the_ways_out_of_an_update_that_finds_a_change(start: Start) -> None:
     assert kept.items() < held(stack).items()
 
 
+@pytest.mark.thorough
 def test_the_way_out_of_a_claim_that_two_resources_hold(start: Start) -> None:
     stack = start()
     up(stack, old=claim(4))

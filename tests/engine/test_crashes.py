@@ -138,6 +138,9 @@ _DIFFERENT: Final = {
 }
 
 
+_IN_EVERY_RUN = ("create-kill", "delete-kill", "replace-interrupt")
+
+
 def cases() -> list[Any]:
     """What is declared at first, the points that are run, and the death."""
     chosen = []
@@ -148,7 +151,9 @@ def cases() -> list[Any]:
         for death in DEATHS:
             points = tuple(point for point in life.points if is_run(name, point, death))
             if points:
-                chosen.append(pytest.param(before[points[0]], points, death, id=f"{name}-{death}"))
+                case = f"{name}-{death}"
+                marks = () if case in _IN_EVERY_RUN else pytest.mark.thorough
+                chosen.append(pytest.param(before[points[0]], points, death, id=case, marks=marks))
     return chosen
 
 

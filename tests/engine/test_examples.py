@@ -75,7 +75,13 @@ def pulumi(tmp_path: Path, emulator: Emulator) -> Iterator[Callable[[Path], Run]
         (folder / f"Pulumi.{stack}.yaml").unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("name", sorted(OUTPUTS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fleet",
+        *(pytest.param(name, marks=pytest.mark.thorough) for name in sorted(OUTPUTS) if name != "fleet"),
+    ],
+)
 def test_an_example_goes_up_has_nothing_left_to_do_and_comes_down(
     pulumi: Callable[[Path], Run], emulator: Emulator, name: str
 ) -> None:

@@ -15,6 +15,7 @@ from coreweave_inference.emulator import Emulator
 Start = Callable[..., Stack]
 
 
+@pytest.mark.thorough
 def test_twelve_claims_live_from_up_to_destroy(start: Start) -> None:
     stack = start(allocation_delay=0.5)
     names = [f"team-{index}" for index in range(12)]
@@ -100,6 +101,7 @@ def test_drift_shows_as_the_drifted_property_and_is_undone_in_place(start: Start
     assert stack.emulator.claims()[0].instance_count == 4
 
 
+@pytest.mark.thorough
 def test_a_claim_released_outside_of_pulumi_is_created_again(start: Start) -> None:
     stack = start()
     stack.declare(training=claim(4))
@@ -112,6 +114,7 @@ def test_a_claim_released_outside_of_pulumi_is_created_again(start: Start) -> No
     assert len(stack.emulator.claims()) == 1
 
 
+@pytest.mark.thorough
 def test_a_claim_without_capacity_fails_once_and_the_next_up_continues(start: Start) -> None:
     stack = start(inventory={"US-WEST-04A": {"gb200-4x": 1}, "US-EAST-04A": {"gb200-4x": 0}})
     stack.declare(training=claim(4, readiness={"timeout": "3s"}))
@@ -131,6 +134,7 @@ def test_a_claim_without_capacity_fails_once_and_the_next_up_continues(start: St
     assert stack.writes() == []
 
 
+@pytest.mark.thorough
 def test_a_partial_claim_is_enough_where_the_program_says_so(start: Start) -> None:
     stack = start(inventory={"US-WEST-04A": {"gb200-4x": 3}}, ready_when="any")
     stack.declare(training=claim(1, ["US-WEST-04A"], readiness={"min_instances": 2}))
@@ -200,7 +204,9 @@ def test_a_missing_token_fails_the_preview_and_names_the_variables(
 
 
 # The engine itself writes a stack's secret config into its log at -v=9.
-@pytest.mark.parametrize(("source", "verbosity"), [("environment", "9"), ("config", "8")])
+@pytest.mark.parametrize(
+    ("source", "verbosity"), [("environment", "9"), pytest.param("config", "8", marks=pytest.mark.thorough)]
+)
 def test_the_token_appears_nowhere(start: Start, tmp_path: Path, source: str, verbosity: str) -> None:
     token = "s3cr3t-t0ken-n0b0dy-may-see"
     stack = start(token=token)
@@ -223,6 +229,7 @@ def test_the_token_appears_nowhere(start: Start, tmp_path: Path, source: str, ve
             assert token.encode() not in file.read_bytes(), file
 
 
+@pytest.mark.thorough
 def test_six_hundred_claims_preview(empty_stack: Stack) -> None:
     empty_stack.declare(**{f"claim-{index}": claim(1) for index in range(600)})
     assert len(empty_stack.preview()) == 602

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+import pytest
 from support.crash import Operation, assert_settled, until
 from support.stack import Stack, claim
 
@@ -50,6 +51,7 @@ def test_an_outage_in_the_middle_of_an_up_is_waited_out(start: Start) -> None:
     assert_settled(stack, wanted)
 
 
+@pytest.mark.thorough
 def test_an_outage_beyond_the_deadline_fails_and_the_next_up_continues(start: Start) -> None:
     stack = start(environment={"COREWEAVE_RETRY_DEADLINE": f"{LONG / 3}s"})
     wanted = {f"team-{index}": claim(1) for index in range(8)}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support import invariants
 from support.crash import Operation, assert_settled, entries
 from support.stack import BACKWARD, FORWARD, Stack, claim
@@ -31,6 +32,7 @@ def urn(stack: Stack, name: str) -> str:
     return str(stack.resources()[name]["urn"])
 
 
+@pytest.mark.thorough
 def test_a_replacement_without_capacity_keeps_the_old_claim_until_reverted(start: Start) -> None:
     stack = start(inventory=SCARCE)
     before = {"training": claim(4, FORWARD, readiness=IMPATIENT)}
@@ -55,6 +57,7 @@ def test_a_replacement_without_capacity_keeps_the_old_claim_until_reverted(start
     assert stack.preview() == {}
 
 
+@pytest.mark.thorough
 def test_the_next_up_finishes_a_replacement_once_capacity_is_free(start: Start) -> None:
     stack = start(inventory=SCARCE)
     up(stack, training=claim(4, FORWARD))
@@ -107,6 +110,7 @@ def looks(emulator: Emulator) -> Iterator[list[list[ClaimRecord]]]:
         seen.append(emulator.claims())
 
 
+@pytest.mark.thorough
 def test_a_forced_replacement_of_an_unchanged_claim_keeps_the_claim(start: Start) -> None:
     stack = start()
     wanted = {"training": claim(4)}
@@ -127,6 +131,7 @@ def test_a_forced_replacement_of_an_unchanged_claim_keeps_the_claim(start: Start
     assert stack.emulator.claims() == []
 
 
+@pytest.mark.thorough
 def test_a_forced_replacement_that_deletes_first_creates_a_new_claim(start: Start) -> None:
     stack = start()
     wanted = {"training": claim(4, opts={"delete_before_replace": True})}
@@ -139,6 +144,7 @@ def test_a_forced_replacement_that_deletes_first_creates_a_new_claim(start: Star
     assert_settled(stack, wanted)
 
 
+@pytest.mark.thorough
 def test_a_targeted_up_clears_the_double_entry_that_a_crash_has_left(start: Start) -> None:
     stack = start()
     wanted = {"training": claim(4), "serving": claim(1)}
@@ -178,6 +184,7 @@ def test_a_rename_with_an_alias_changes_nothing_at_the_api(start: Start) -> None
     assert_settled(stack, renamed)
 
 
+@pytest.mark.thorough
 def test_replacing_a_claim_whose_explicit_name_is_taken_says_what_to_do(start: Start) -> None:
     stack = start(unique_names=True, environment={"COREWEAVE_READ_GRACE": "1s"})
     up(stack, training=claim(4, FORWARD, name="train"))
@@ -196,6 +203,7 @@ def test_replacing_a_claim_whose_explicit_name_is_taken_says_what_to_do(start: S
     assert_settled(stack, wanted)
 
 
+@pytest.mark.thorough
 def test_two_stacks_with_the_same_names_have_claims_of_their_own(start: Start, tmp_path: Path) -> None:
     first = start("first")
     second = Stack(tmp_path / "other" / "program", first.emulator, name="second")
@@ -212,6 +220,7 @@ def test_two_stacks_with_the_same_names_have_claims_of_their_own(start: Start, t
     assert_settled(second, wanted)
 
 
+@pytest.mark.thorough
 def test_the_next_up_repeats_a_failed_deletion_of_the_old_claim(start: Start) -> None:
     stack = start(environment={"COREWEAVE_RETRY_DEADLINE": "1s"})
     up(stack, training=claim(4, FORWARD))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from soak.soak import soak
 
 
+@pytest.mark.thorough
 def test_random_work_with_random_deaths_keeps_one_claim_per_declaration() -> None:
     log: list[str] = []
     try:

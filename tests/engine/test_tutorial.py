@@ -50,6 +50,7 @@ def shows(output: str, line: str) -> bool:
     return re.search(".*?".join(parts), output) is not None
 
 
+@pytest.mark.thorough
 def test_every_command_of_the_tutorial_does_what_the_page_says(tmp_path: Path) -> None:
     current = subprocess.run(
         ["make", "--question", ".venv/.installed"], cwd=ROOT, capture_output=True, check=False

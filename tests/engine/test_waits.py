@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from support.stack import Stack, claim
 
 from coreweave_inference.emulator.request_log import RequestRecord
@@ -127,6 +128,7 @@ pulumi.export("status", first.status)
 """
 
 
+@pytest.mark.thorough
 def test_dependents_of_a_claim_that_is_not_ready_are_not_created(start: Start) -> None:
     stack = start(inventory=EMPTY)
     program(stack, FAILING, timeout="2s")
@@ -159,6 +161,7 @@ def test_a_lenient_claim_holds_its_dependents_until_its_timeout(start: Start) ->
     assert posts[2] - posts[1] > 0.9
 
 
+@pytest.mark.thorough
 def test_a_count_that_is_ignored_is_not_waited_for(start: Start) -> None:
     stack = start()
     declared = claim(4, opts={"ignore_changes": ["resources.instanceCount"]})

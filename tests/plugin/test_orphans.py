@@ -231,7 +231,7 @@ def test_a_retained_claim_keeps_the_stack_from_ending_after_a_refresh_too(
 ) -> None:
     with Plugin(emulator.environment()) as plugin:
         claim_id, outputs = create(plugin, namespace)
-    with Plugin(emulator.environment()) as plugin:
+    with Plugin(emulator.environment() | {"COREWEAVE_READ_GRACE": "0.5s"}) as plugin:
         plugin.read(claim_id, outputs)
         plugin.diff(claim_id, outputs, claim_inputs(namespace))
         with pytest.raises(PluginError, match=claim_id):
