@@ -22,7 +22,7 @@ from coreweave_inference.errors import (
 )
 
 from .delete_guard import DeleteGuard
-from .errors import ClaimError, labelled, lookup_failure, text
+from .errors import ClaimError, api_failure, labelled, lookup_failure, text
 from .foreign_text import Lines, led_by, shown
 from .orphans import claims_of_stack, recently_listed
 from .reads import BulkReader, DeletionWaiter, ExistingClaims, Once
@@ -159,7 +159,11 @@ class Operation:
         expected = props.get("organizationId")
         if not expected:
             return
-        actual = self.token_organization or self._any_organization()
+        held = "the claim, as far as we know; it stays in the state."
+        try:
+            actual = self.token_organization or self._any_organization()
+        except CoreweaveError as error:  # so it is not known whether the claim is gone
+            raise api_failure(doing, resource_name, claim_id, error, held=held) from None
         if not actual:
             self.warn(
                 f"{labelled(resource_name, claim_id)} does not exist according to the API, which shows this "
@@ -170,7 +174,7 @@ class Operation:
             raise _wrong_organization(
                 f"{doing} {labelled(resource_name, claim_id)}",
                 f"the claim belongs to the organization {expected}, the token to {actual}",
-                "the claim, as far as we know; it stays in the state.",
+                held,
                 expected,
             )
 

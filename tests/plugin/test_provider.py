@@ -340,6 +340,29 @@ def test_a_token_of_another_organization_neither_loses_nor_creates_a_claim(
     assert plugin.read(claim_id, outputs)[0] == ""
 
 
+@pytest.mark.parametrize("act", ["update", "read", "delete"])
+def test_a_claim_is_not_gone_while_the_organization_of_the_token_is_unknown(
+    emulator: Emulator, namespace: str, act: str
+) -> None:
+    environment = emulator.environment() | {"COREWEAVE_READ_GRACE": "0", "COREWEAVE_RETRY_DEADLINE": "0"}
+    with Plugin(environment) as plugin:
+        claim_id, inputs, outputs = created(plugin, namespace)
+        scaled = plugin.check(inputs, claim_inputs(namespace, instanceCount=6)).inputs
+    absent = {"claim": claim_id, "fail": {"code": "not_found"}}
+    emulator.set_faults([absent, {"path": "list", "fail": {"code": "permission_denied", "message": "no"}}])
+    with Plugin(environment) as plugin:
+        with pytest.raises(PluginError, match=f"capacity claim 'training' .id {claim_id}. failed") as refused:
+            match act:
+                case "update":
+                    plugin.update(claim_id, outputs, scaled)
+                case "read":
+                    plugin.read(claim_id, outputs)
+                case _:
+                    plugin.delete(claim_id, outputs)
+    assert "Traceback" not in str(refused.value)
+    assert "Still reserved: " in str(refused.value)
+
+
 def test_a_claim_that_is_gone_for_a_token_that_sees_no_claims_is_named(
     plugin: Plugin, namespace: str
 ) -> None:

@@ -11,6 +11,7 @@ FOUND = (
     ("answers", 900184703702, "a direction mark in the code of an error"),
     ("answers", 527669321761, "an escape sequence in the code of an error"),
     ("answers", 381233606045, "a direction mark in a request id"),
+    ("provider", 421240459588, "a claim that is gone, and a list that fails"),
     ("provider", 808602868125, "a time in the state that is a list"),
     ("provider", 37941607173, "a state without resources, updated"),
     ("provider", 704597516203, "a namespace that is no UUID"),
