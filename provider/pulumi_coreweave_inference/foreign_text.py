@@ -15,7 +15,7 @@ from typing import Final
 
 _SIGN: Final = "\N{REPLACEMENT CHARACTER}"
 _COLOUR_TAG: Final = "<{%"  # Pulumi's displays interpret `<{%reset%}>`
-_BREAK: Final = re.compile(r" *[^\S ]\s*")
+_SPACE: Final = re.compile(r"\s+")
 
 
 class Lines(str):
@@ -47,7 +47,7 @@ def paragraphs(texts: Iterable[str]) -> Lines:
 
 def one_line(text: str) -> str:
     """A text on one line that controls neither a terminal nor Pulumi's display."""
-    return visible(_BREAK.sub(" ", text))
+    return visible(_SPACE.sub(lambda run: run[0] if not run[0].strip(" ") else " ", text))
 
 
 def visible(text: str, keep: str = "") -> str:

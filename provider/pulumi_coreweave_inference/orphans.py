@@ -19,6 +19,7 @@ from coreweave_inference.errors import CoreweaveError, NotFound
 
 from .errors import ClaimError, labelled, lookup_failure, text
 from .identity import Declaration, has_default_name, is_made_by
+from .reads import earlier
 from .secrecy import held_resources, unless_secret
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def recently_listed(op: Operation) -> list[CapacityClaim]:
     """
 
     def listed(skew: timedelta) -> list[CapacityClaim]:
-        return op.claims.list(updated_after=op.clock.today() + skew - RECENT, retry=op.brief)
+        return op.claims.list(updated_after=earlier(op.clock.today(), RECENT - skew), retry=op.brief)
 
     skew = op.claims.clock_skew
     claims = listed(skew)

@@ -155,8 +155,9 @@ class CapacityClaimProvider(ResourceProvider):
         try:
             claim = _read_or_none(op, id, props)
         except CoreweaveError as error:
+            told = _unsaid(error, props)
             raise api_failure(
-                "reading", _resource_name(props), id, error, held="as before; the state is unchanged."
+                "reading", _resource_name(props), id, told, held="as before; the state is unchanged."
             ) from None
         if claim is None or claim.state == api.ClaimState.DELETING:
             return _gone(id, props)
@@ -229,8 +230,9 @@ class CapacityClaimProvider(ResourceProvider):
                 if accepted
                 else "the claim, as far as we know"
             )
+            told = _unsaid(error, props)
             raise api_failure(
-                "releasing", resource_name, id, error, held=f"{held}; it stays in the state."
+                "releasing", resource_name, id, told, held=f"{held}; it stays in the state."
             ) from None
         if last is not None:
             raise ClaimError(
@@ -383,6 +385,16 @@ def _resources(props: Mapping[str, Any]) -> CapacityClaimResources:
     return api.CapacityClaimResources.model_validate(
         {name: props["resources"][name] for name in RESOURCE_FIELDS}
     )
+
+
+def _unsaid(error: CoreweaveError, props: Mapping[str, Any]) -> CoreweaveError:
+    """An error about a claim of the state, without the secrets of the claim that its texts quote."""
+    try:
+        resources = api.CapacityClaimResources.model_validate(props.get("resources"))
+    except ValueError:  # a damaged state
+        resources = api.CapacityClaimResources()
+    name = props.get("name")
+    return unsaid(error, secrets_of(props), resources, name if isinstance(name, str) else None)
 
 
 def _refuse_damaged(claim_id: str, olds: Mapping[str, Any]) -> None:

@@ -155,7 +155,7 @@ class BulkReader:
         if self._lists == len(MARGINS) or (self._lists and _reaches(self._reaches_to, changed)):
             return
         margin = MARGINS[self._lists]
-        since = changed - margin if changed is not None and margin is not None else None
+        since = earlier(changed, margin) if changed is not None and margin is not None else None
         asked_at = self._clock.now()
         self._claims = {claim.id: claim for claim in self._list(since)}
         self._reaches_to = since
@@ -297,7 +297,18 @@ class DeletionWaiter:
 def reaching_back_to(changes: Collection[datetime | None]) -> datetime | None:
     """The `updated_after` of a list that includes claims with these last changes; None for all claims."""
     known = [changed for changed in changes if changed is not None]
-    return min(known) - CLOCK_SKEW if len(known) == len(changes) else None
+    return earlier(min(known), CLOCK_SKEW) if len(known) == len(changes) else None
+
+
+def earlier(moment: datetime, by: timedelta) -> datetime | None:
+    """A time before another one, for `updated_after`; None, which means all, if no date is that early.
+
+    The API may send any date, such as Go's zero time, which is the first there is.
+    """
+    try:
+        return moment - by
+    except OverflowError:
+        return None
 
 
 def is_stale(claim: CapacityClaim, changed: datetime | None) -> bool:

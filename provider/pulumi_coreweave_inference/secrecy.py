@@ -116,9 +116,10 @@ def unsaid(error: _Error, secrets: Secrets, resources: CapacityClaimResources, n
 
 def without_values(error: _Error, values: Collection[str]) -> _Error:
     """An error of the API whose texts do not quote these values."""
+    values = [value for value in values if value]
     if not isinstance(error, ApiError) or not values:
         return error
-    quoted = re.compile("|".join(rf"(?<!\w){re.escape(value)}(?!\w)" for value in values if value))
+    quoted = re.compile("|".join(rf"(?<!\w){re.escape(value)}(?!\w)" for value in values))
     told = copy.copy(error)
     told.message = quoted.sub(UNSAID, error.message)
     told.violations = tuple(

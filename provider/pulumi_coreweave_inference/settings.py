@@ -208,7 +208,7 @@ def settings_from(config: Config, environment: Mapping[str, str] = os.environ) -
         else:
             settings = replace(settings, **{setting.field: value})
             continue
-        text = ""  # it may be a token, which the frame of the error would show
+        text, environment = "", {}  # the frame of the error would show the token
         raise InvalidSetting(source, reason)
     return settings
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from builtins import list as List  # noqa: N812 - the method `list` shadows the type below
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -297,11 +298,13 @@ class _Operations:
     def run(self, call: Call[_T], retry: RetryPolicy | None) -> Steps[_T]:
         """One operation. ``NotFound`` becomes ``WrongEndpoint`` if the endpoint does not serve the API."""
         policy = retry or self._retry
+        started = self._transport.clock()
         try:
             result = yield from self._transport.attempts(call, policy)
         except NotFound as error:
             if not self._api_confirmed and call.operation != "parameters":
-                yield from self._confirm_api(error, policy)
+                left = max(0.0, policy.deadline - (self._transport.clock() - started))
+                yield from self._confirm_api(error, replace(policy, deadline=left))
             raise
         self._api_confirmed = True
         return result
@@ -330,6 +333,8 @@ _ID = re.compile(r"[A-Za-z0-9][-_A-Za-z0-9]{0,99}")
 
 
 def _create(name: str, resources: Resources, id: str | None) -> Call[CapacityClaim]:
+    if id == "":  # neither chosen nor left to the API
+        raise _rejected("create", None, (FieldViolation("id", "is empty"),))
     try:
         request = CreateCapacityClaimRequest.model_validate({"id": id, "name": name, "resources": resources})
     except ValidationError as error:
@@ -389,12 +394,14 @@ def _wrong_endpoint(endpoint: str, missing: NotFound) -> WrongEndpoint:
 def _path_of(operation: str, id: object) -> str:
     # nothing that a server or a proxy on the way could read as another path; "parameters" is one of the API's
     if not isinstance(id, str) or not _ID.fullmatch(id) or id == "parameters":
-        raise _rejected(operation, None, (FieldViolation("id", f"{id!a:.100} is not a claim id"),))
+        raise _rejected(operation, None, (FieldViolation("id", "is not a claim id"),))
     return f"{_PATH}/{id}"
 
 
 def _rfc3339(moment: str | datetime) -> str:
     if isinstance(moment, str):
+        if not (moment.isascii() and moment.isprintable()):
+            raise _rejected("list", None, (FieldViolation("updated_after", "is not a time"),))
         return moment
     if moment.utcoffset() is None:
         violation = FieldViolation("updated_after", "the datetime needs a time zone")

@@ -145,25 +145,43 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        def connect(address: str) -> httpcore.NetworkStream:
+        def connect(address: str, untried: int) -> httpcore.NetworkStream:
             left = _bounded(timeout, httpcore.ConnectTimeout)
-            return _Stream(self._backend.connect_tcp(address, port, left, local_address, socket_options))
+            share = None if left is None else left / untried
+            return _Stream(self._backend.connect_tcp(address, port, share, local_address, socket_options))
 
         # one by one: `socket.create_connection` would allow each address the full timeout
-        *first, last = _addresses(host, port)
-        for address in first:
+        *first, last = _addresses(host, port, _bounded(timeout, httpcore.ConnectTimeout))
+        for index, address in enumerate(first):
             with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return connect(address)
-        return connect(last)
+                return connect(address, len(first) + 1 - index)
+        return connect(last, 1)
 
 
-def _addresses(host: str, port: int) -> list[str]:
-    """The addresses of a host; its name if it cannot be resolved, so that connecting to it says why."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
-        return [host]
-    return [str(address[0]) for *_, address in found] or [host]
+def _addresses(host: str, port: int, timeout: float | None) -> list[str]:
+    """The addresses of a host. Raises as httpcore does if they are not found in time."""
+    with contextlib.suppress(ValueError):
+        return [str(ipaddress.ip_address(host))]
+    found: list[str] = []
+    failed: list[Exception] = []
+
+    def resolve() -> None:
+        try:
+            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:  # UnicodeError: a label that is too long
+            failed.append(error)
+        else:
+            found.extend(str(address[0]) for *_, address in answers)
+
+    # the system's resolver has no limit of its own, and cannot be interrupted
+    resolving = threading.Thread(target=resolve, daemon=True)
+    resolving.start()
+    resolving.join(timeout)
+    if failed:
+        raise httpcore.ConnectError(str(failed[0]))
+    if not found:
+        raise httpcore.ConnectTimeout(f"{host} is not resolved in time")
+    return found
 
 
 class _Stream(httpcore.NetworkStream):

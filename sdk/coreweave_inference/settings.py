@@ -49,6 +49,7 @@ def timeout_from(environment: Mapping[str, str] = os.environ) -> float | None:
     Raises ``InvalidSetting`` if it is not a duration, or too long for a timeout.
     """
     text = environment.get(TIMEOUT_VARIABLE, "").strip()
+    environment = {}  # the frame of an error would show the token in it
     if not text:
         return None
     try:

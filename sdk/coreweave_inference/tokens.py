@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Final, NoReturn
 
-from ._text_files import UnreadableText, decode_text
+from ._text_files import decode_text
 from .errors import InvalidSetting, InvalidToken, Unauthenticated
 
 __all__ = [
@@ -72,24 +72,26 @@ class TokenFile:
         """The token. Raises ``InvalidSetting`` if there is no such file, ``InvalidToken`` if it has none."""
         name = f"the token file {os.fspath(self.path)!a}"
         try:
-            with Path(self.path).open("rb") as file:
-                data = file.read(_LONGEST + 1)
-        except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+            token = Token(_content(self.path), self.source or name)
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the path, or no text
             reason = getattr(error, "strerror", None) or str(error)
-            raise InvalidSetting(f"{name} cannot be read: {reason}") from None
-        try:
-            text = decode_text(data[:_LONGEST])
-        except UnreadableText as error:
-            raise InvalidSetting(f"{name} cannot be read: {error}") from None
-        token = Token(text.strip(), self.source or name)
-        text = ""  # a frame of the errors below would show it
-        if not token:
-            raise InvalidToken(f"{name} is empty")
-        if len(data) > _LONGEST:
-            data = b""
-            raise InvalidToken(f"{name} holds more than a token")
-        data = b""
-        return validate_token(token)
+        else:
+            if not token:
+                raise InvalidToken(f"{name} is empty")
+            return validate_token(token)
+        raise InvalidSetting(f"{name} cannot be read: {reason}")
+
+
+def _content(path: str | os.PathLike[str]) -> str:
+    """The text of a file, without white space around it. Raises OSError or ValueError."""
+    # a pipe could be read once only, and one that nobody writes to would never end
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is no regular file, and could not be read again")
+        if os.fstat(descriptor).st_size > _LONGEST:
+            raise ValueError("it holds more than a token")
+        return decode_text(file.read(_LONGEST)).strip()
 
 
 def token_from(environment: Mapping[str, str] = os.environ) -> Token | TokenFile | None:
@@ -152,8 +154,12 @@ class Credentials:
                 self._token, self._accepted = token, None
             return True
 
-    def explain(self, refusal: Unauthenticated) -> None:
-        """Adds what is known of the token to the API's refusal of it."""
+    def explain(self, refusal: Unauthenticated, refused: Token | None) -> None:
+        """Adds what is known of the refused token to the API's refusal of it."""
+        refusal.token_source = refused.source if refused is not None else ""
         with self._lock:
-            refusal.token_source = self._token.source if self._token is not None else ""
-            refusal.accepted_until = self._accepted
+            refusal.accepted_until = self._accepted if refused == self._token else None
+
+    def forget_lock(self) -> None:
+        """For a child process: a thread of the parent may have held it."""
+        self._lock = threading.Lock()

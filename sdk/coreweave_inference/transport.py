@@ -195,12 +195,14 @@ class Attempt:
         self._clock = clock
         self._until = clock() + timeout
         self._body = _Body()
+        self._http_status: int | None = None
+        self._route = _Route()
 
     def left(self) -> float:
         """The seconds that the attempt may still take."""
         return self._until - self._clock()
 
-    def request(self, client: httpx.Client | httpx.AsyncClient) -> httpx.Request:
+    def request(self, client: httpx.Client | httpx.AsyncClient, proxy: Proxy | None) -> httpx.Request:
         """What to send; raises ``MissingToken`` without a token."""
         if self.token is None:
             raise MissingToken
@@ -214,6 +216,7 @@ class Attempt:
             content=self._call.body,
             headers=headers,
             timeout=self.timeout,
+            extensions={"trace": self._route.trace_of(client)} if proxy else None,
         )
         # httpx hides it in the repr of its headers, unlike a dict, which a frame could show
         request.headers["Authorization"] = f"Bearer {self.token}"
@@ -222,6 +225,7 @@ class Attempt:
     def begin(self, response: httpx.Response) -> None:
         """Reads the headers; raises if the body that they announce cannot be read."""
         limit = MAX_RESPONSE_BYTES if response.is_success else MAX_ERROR_BYTES
+        self._http_status = response.status_code
         self._body.begin(response.headers.get("content-encoding", ""), limit)
 
     def receive(self, chunk: bytes) -> None:
@@ -248,9 +252,13 @@ class Attempt:
         reason = " ".join(str(failure).split()) or type(failure).__name__
         match failure:
             case _TooLargeError():
-                return BrokenAnswer(f"the response is larger than {reason}")
+                return BrokenAnswer(f"the response is larger than {reason}", http_status=self._http_status)
             case _UnreadableError() | httpx.DecodingError():
-                return BrokenAnswer(f"the response cannot be decompressed: {reason}")
+                return BrokenAnswer(
+                    f"the response cannot be decompressed: {reason}", http_status=self._http_status
+                )
+            case httpx.TransportError() | TimeoutError() if proxy and self._route.ends_at(proxy):
+                return _not_connected(host, reason, proxy)
             case httpx.ConnectTimeout():
                 return _not_connected(f"{host} within {self.timeout:g} s", "", proxy)
             case httpx.PoolTimeout():
@@ -263,6 +271,32 @@ class Attempt:
                 return _not_connected(host, reason, proxy)
             case _:
                 return ConnectionFailed(f"lost the connection to {host}: {reason}")
+
+
+class _Route:
+    """How far an attempt has come on a new connection, as httpcore traces it."""
+
+    def __init__(self) -> None:
+        self._connects = False
+        self._handshakes = 0
+
+    def trace_of(self, client: httpx.Client | httpx.AsyncClient) -> Callable[[str, Any], Any]:
+        """The function that httpcore calls at each step."""
+
+        def trace(event: str, info: object) -> None:
+            if event.endswith("connect_tcp.started"):
+                self._connects = True
+            elif event.endswith("start_tls.started"):
+                self._handshakes += 1
+
+        async def trace_async(event: str, info: object) -> None:
+            trace(event, info)
+
+        return trace if isinstance(client, httpx.Client) else trace_async
+
+    def ends_at(self, proxy: Proxy) -> bool:
+        """Whether the proxy had not connected to the API yet: the last handshake is the API's."""
+        return self._connects and self._handshakes < (2 if proxy.url.scheme == "https" else 1)
 
 
 class _Body:
@@ -324,7 +358,7 @@ class _Transport(Generic[_C]):
         self._connection = connection
         given = connection.token
         self._credentials = Credentials(Token(given) if isinstance(given, str) else given)
-        self._clock = clock
+        self.clock = clock
         self._random = random
         self._now = now
         self._is_injected = is_injected
@@ -349,6 +383,7 @@ class _Transport(Generic[_C]):
     def forget_connections(self) -> None:
         """Leaves the connections to the parent process: a child must not use them too, or close them."""
         self._lock = threading.Lock()  # a thread of the parent may have held it
+        self._credentials.forget_lock()
         if self._client is not None and not self._is_injected:
             self._of_parent.append(self._client)
             self._client = None
@@ -360,12 +395,12 @@ class _Transport(Generic[_C]):
         """
         longest = self._connection.timeout
         least = min(longest, _LEAST)
-        started = self._clock()
+        started = self.clock()
         # the first attempt always gets its full timeout, whatever the deadline
         timeout, number, renewed, in_doubt = longest, 1, False, False
         while True:
             token = self._credentials.token
-            arrived = yield Attempt(self._connection, token, call, timeout, self._clock)
+            arrived = yield Attempt(self._connection, token, call, timeout, self.clock)
             now = self._now()
             if isinstance(arrived, _Response) and arrived.date is not None:
                 self.clock_skew = arrived.date - now
@@ -378,23 +413,24 @@ class _Transport(Generic[_C]):
             outcome.in_doubt = in_doubt
             if isinstance(outcome, Unauthenticated):
                 if not renewed and self._credentials.renewed(token):
-                    # nothing has been done yet: the call begins anew, with the other token
-                    timeout, number, renewed = longest, number + 1, True
+                    # nothing has been done yet, so the other token is tried at once
+                    left = started + max(policy.deadline, longest) - self.clock()
+                    timeout, number, renewed = max(least, min(longest, left)), number + 1, True
                     continue
-                self._credentials.explain(outcome)
+                self._credentials.explain(outcome, token)
             wait = policy.delay(
                 attempt=number,
-                elapsed=self._clock() - started,
+                elapsed=self.clock() - started,
                 repeatable=call.repeatable,
                 error=outcome,
                 random=self._random(),
             )
-            left = started + policy.deadline - self._clock()
+            left = started + policy.deadline - self.clock()
             if wait is None or left - wait < least:
                 raise outcome
             _log.info("%s; retrying in %.1f s", outcome, wait)
             yield Pause(wait)
-            timeout = max(least, min(longest, started + policy.deadline - self._clock()))
+            timeout = max(least, min(longest, started + policy.deadline - self.clock()))
             number += 1
 
 
@@ -454,7 +490,7 @@ class Transport(_Transport[httpx.Client]):
 
     def _send(self, attempt: Attempt) -> _Response | ApiError:
         client = self._open_client()
-        request = attempt.request(client)
+        request = attempt.request(client, self._proxy)
         try:
             with (
                 time_limit(attempt.left),
@@ -538,7 +574,7 @@ class AsyncTransport(_Transport[httpx.AsyncClient]):
 
     async def _send(self, attempt: Attempt) -> _Response | ApiError:
         client = self._open_client()
-        request = attempt.request(client)
+        request = attempt.request(client, self._proxy)
         try:
             async with asyncio.timeout(attempt.timeout + _MARGIN):
                 sent = await client.send(request, stream=True, auth=None, follow_redirects=False)
@@ -588,11 +624,12 @@ _FAILURES = (
 @dataclass(frozen=True)
 class _Response:
     http_status: int
-    body: bytes
-    retry_after: str | None
-    request_id: str | None
-    location: str | None
     date: datetime | None
+    # the server may echo the token, which the frame of an error would show
+    body: bytes = field(repr=False)
+    retry_after: str | None = field(repr=False)
+    request_id: str | None = field(repr=False)
+    location: str | None = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -548,6 +548,30 @@ def test_a_change_that_the_api_accepts_and_ignores_is_an_error(namespace: str) -
     assert "Traceback" not in str(error.value)
 
 
+def test_a_claim_changed_at_the_zero_time_of_go_is_read_and_released(
+    plugin: Plugin, emulator: Emulator, namespace: str
+) -> None:
+    claim_id, _, outputs = created(plugin, namespace)
+    emulator.edit_claim(claim_id, status={"updatedAt": "0001-01-01T00:00:00Z"})
+    _, outputs, _ = plugin.read(claim_id, outputs)
+    assert outputs["updatedAt"] == "0001-01-01T00:00:00Z"
+    plugin.delete(claim_id, outputs)
+    assert emulator.live_claims() == []
+
+
+@pytest.mark.parametrize("act", ["read", "delete"])
+def test_an_error_about_a_claim_of_the_state_says_none_of_its_secrets(
+    emulator: Emulator, namespace: str, act: str
+) -> None:
+    with Plugin(emulator.environment()) as plugin:
+        claim_id, _, outputs = created(plugin, namespace, name="covert-name")
+        outputs["identity"]["secret"] = ["name", "instanceCount"]
+        message = "claim covert-name is in use by 4 instances"
+        emulator.set_faults([{"claim": claim_id, "fail": {"code": "permission_denied", "message": message}}])
+        with pytest.raises(PluginError, match=r"claim \[secret\] is in use by \[secret\] instances"):
+            plugin.read(claim_id, outputs) if act == "read" else plugin.delete(claim_id, outputs)
+
+
 @pytest.mark.parametrize("damage", [{}, {"resources": 4}])
 def test_a_damaged_state_is_refused_and_a_refresh_mends_it(
     plugin: Plugin, emulator: Emulator, namespace: str, damage: dict[str, Any]

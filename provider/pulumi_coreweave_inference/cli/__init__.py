@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+from pathlib import Path
 
 
 def main() -> None:
@@ -17,6 +19,9 @@ def main() -> None:
             f"capacity-claims needs {missing.name}: install it with "
             "`pip install 'pulumi-coreweave-inference[cli]'`"
         )
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it was closed when the process began
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  # until the process ends
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a locale without a character is no reason to stop

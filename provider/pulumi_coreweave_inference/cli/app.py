@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+import sys
 import traceback
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -27,19 +30,41 @@ _MOST_FRAMES: Final = 4
 class _Commands(TyperGroup):
     """The commands, with an exit code of its own for a fault of this program."""
 
+    def main(self, *args: Any, **named: Any) -> Any:
+        """Run the command line until its output is written. A full disk or a closed pipe is one line."""
+        try:
+            try:
+                return super().main(*args, **named)
+            finally:
+                sys.stdout.flush()
+        except OSError as error:
+            _machine(error)
+            # Python flushes the stream once more at its end, and would print a traceback of its own
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(EXIT_ERROR)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command. No exception ends in a traceback, whose exit code would mean a finding."""
         try:
             return super().invoke(ctx)
         except OSError as error:
-            if error.errno == errno.EPIPE:  # whoever read the output has what it wanted
-                raise typer.Exit(EXIT_ERROR) from None
-            raise _internal(error) from None
+            _machine(error)
+            raise typer.Exit(EXIT_ERROR) from None
         except Exception as error:
             # The command line's own ways out: usage errors, an exit code, an interrupted prompt.
             if type(error).__module__.startswith(("click.", "typer.")):
                 raise
             raise _internal(error) from None
+
+
+def _machine(error: OSError) -> None:
+    """Say what this machine prevents."""
+    if error.errno == errno.EPIPE:  # whoever read the output has what it wanted
+        return
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    where = f"{error.filename}: " if error.filename else ""
+    with contextlib.suppress(OSError):
+        note(f"capacity-claims: {where}{reason}")
 
 
 def _internal(error: Exception) -> typer.Exit:

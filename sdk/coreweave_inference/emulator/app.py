@@ -330,7 +330,7 @@ class EmulatorApp:
             extra.append((b"retry-after", retry_after.encode()))
         if fail.form == "html":
             return _Response(status, _HTML_PAGE, [*_HTML, *extra])
-        if fail.form == "empty":
+        if fail.form == "empty" or status in (204, 304):  # which have no body
             return _Response(status, b"", extra)
         details: Sequence[Detail] = [
             (

@@ -69,7 +69,7 @@ class Fail(StrictModel):
     @classmethod
     def _check_retry_after(cls, value: object) -> object:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        date = isinstance(value, str) and re.fullmatch(r"date(:\d+)?", value)
+        date = isinstance(value, str) and re.fullmatch(r"date(:[0-9]{1,9})?", value)
         if not (value is None or number or date):
             raise ValueError(f'must be a number of seconds, "date" or "date:N", not {value!r}')
         return value
@@ -139,6 +139,13 @@ class FaultRule(StrictModel):
     """Another client changes the claim right after the request: `{"spec": …, "status": …}`."""
     foreign_delete: bool = False
     """Another client removes the claim right after the request."""
+
+    @field_validator("redirect")
+    @classmethod
+    def _check_redirect(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch("[!-~]+", value):
+            raise ValueError("must be a URL of visible ASCII characters")
+        return value
 
     @field_validator("hold", "drop", "html_200", mode="before")
     @classmethod

@@ -165,6 +165,9 @@ def test_short_forms_mean_the_same() -> None:
             {"foreign_edit": {"status": {"createdAt": date(2026, 1, 1)}}},
             "rule 1: foreign_edit: cannot be written",
         ),
+        ({"redirect": "http://x/\ny"}, "rule 1: redirect: must be a URL of visible ASCII characters"),
+        ({"redirect": "\ud800"}, "rule 1: redirect: must be "),
+        ({"fail": {"retry_after": "date:99999999999999"}}, "rule 1: fail.retry_after: must be a number of"),
         ("drop", "rule 1: must be an object, not 'drop'"),
     ],
 )

@@ -203,3 +203,8 @@ def test_a_locale_without_a_character_does_not_fail_a_call(monkeypatch: pytest.M
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="latin-1"))
     show(in_lines("größer …", "\ud800"))
     assert buffer.getvalue().decode("latin-1") == "größer ?\n?\n"
+
+
+def test_a_long_run_of_blanks_is_no_work() -> None:
+    for blanks in (" " * 1_000_000, " " * 500_000 + "x" + " \t" * 500_000, "\n" * 1_000_000):
+        assert len(one_line(f"a{blanks}b")) <= len(blanks) + 2

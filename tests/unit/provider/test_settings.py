@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
 import traceback
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coreweave_inference import TokenFile
+from coreweave_inference import Client, TokenFile
 from coreweave_inference.settings import DEFAULT_ENDPOINT, DEFAULT_TIMEOUT
 from pulumi_coreweave_inference import InvalidSetting
 from pulumi_coreweave_inference.settings import SETTINGS, Settings, misspelt, settings_from, unread_endpoint
@@ -138,6 +139,22 @@ def test_a_token_file_comes_before_the_config_and_is_read_at_once(tmp_path: Path
     file.unlink()
     with pytest.raises(InvalidSetting, match=r"^COREWEAVE_API_TOKEN_FILE: the token file .* cannot be read"):
         read({}, environment)
+
+
+@pytest.mark.parametrize("name", ["COREWEAVE_HTTP_TIMEOUT", "COREWEAVE_OVERWRITE"])
+def test_no_frame_of_another_setting_shows_the_token(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("COREWEAVE_API_TOKEN", "s3cret")
+    monkeypatch.setenv(name, "soon")
+    for fail in (lambda: settings_from(lambda key: None), Client):
+        if fail is Client and name != "COREWEAVE_HTTP_TIMEOUT":
+            continue
+        with pytest.raises(ValueError if fail is Client else InvalidSetting) as caught:
+            fail()
+        for frame, _ in traceback.walk_tb(caught.value.__traceback__):
+            if frame.f_code.co_filename != __file__:
+                for value in frame.f_locals.values():
+                    with contextlib.suppress(AttributeError):  # a client that was never complete has no repr
+                        assert "s3cret" not in repr(value)
 
 
 @pytest.mark.parametrize("value", ["https://staging.example", "https://user:s3cret@x.example", "nonsense"])

@@ -356,6 +356,18 @@ def test_an_id_that_would_address_something_else_is_not_sent(ask: Ask, operation
     assert caught.value.violations[0].field == "id"
 
 
+def test_a_blank_id_creates_nothing(ask: Ask) -> None:
+    with pytest.raises(InvalidArgument, match="id: is empty") as caught:
+        ask(lambda _: pytest.fail("was sent"), "create", "train", RESOURCES, id="")
+    assert caught.value.attempts == 0
+
+
+@pytest.mark.parametrize("wrong", ["\ud800", "größe", "\n", "\x1b"])
+def test_a_time_that_no_url_carries_is_not_sent(ask: Ask, wrong: str) -> None:
+    with pytest.raises(InvalidArgument, match="updated_after: is not a time"):
+        ask(lambda _: pytest.fail("was sent"), "list", updated_after=wrong)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

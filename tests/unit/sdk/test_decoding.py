@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import pytest
 from hypothesis import given
@@ -239,3 +240,12 @@ def test_a_hostile_error_body_becomes_an_error_like_any_other(body: bytes, code:
 
 def test_a_surrogate_pair_in_a_message_is_kept() -> None:
     assert decode(400, b'{"code": 3, "message": "\\ud83d\\ude00 \\ud83d"}').message == "\U0001f600 \ufffd"
+
+
+def test_the_pattern_of_the_token_is_made_once_for_all_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ApiError("x", details=tuple({"@type": "x", "a": ["", "y"] * 100} for _ in range(100)))
+    made: list[str] = []
+    compiled = re.compile
+    monkeypatch.setattr(re, "compile", lambda *given: made.append(given[0]) or compiled(*given))
+    redact(error, "t" * 1_500)
+    assert len(made) == 1

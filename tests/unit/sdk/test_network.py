@@ -11,6 +11,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import httpcore
@@ -167,17 +168,54 @@ def test_a_response_that_never_ends_is_given_up(ask: Ask, serve: Serve, script: 
 
 def test_a_host_with_many_addresses_gets_one_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[tuple[str, float]] = []
-    times = iter([1.0, 1.0, 0.4, 0.0])
+    times = iter([1.0, 1.0, 0.6, 0.4, 0.0])
 
     class Silent(httpcore.NetworkBackend):
         def connect_tcp(self, host: str, port: int, timeout: Any = None, *_: Any) -> httpcore.NetworkStream:
             tried.append((host, timeout))
             raise httpcore.ConnectTimeout
 
-    monkeypatch.setattr(network, "_addresses", lambda host, port: ["192.0.2.1", "192.0.2.2", "192.0.2.3"])
+    monkeypatch.setattr(network, "_addresses", lambda *_: ["192.0.2.1", "192.0.2.2", "192.0.2.3"])
     with network.time_limit(lambda: next(times)), pytest.raises(httpcore.ConnectTimeout):
         network._Backend(Silent()).connect_tcp("api.example", 443, 1.0)
-    assert tried == [("192.0.2.1", 1.0), ("192.0.2.2", 1.0), ("192.0.2.3", 0.4)]
+    assert tried == [("192.0.2.1", pytest.approx(1 / 3)), ("192.0.2.2", 0.3), ("192.0.2.3", 0.4)]
+
+
+def test_an_address_that_is_silent_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    class Half(httpcore.NetworkBackend):
+        def connect_tcp(self, host: str, port: int, timeout: Any = None, *_: Any) -> httpcore.NetworkStream:
+            tried.append(host)
+            if ":" in host:
+                raise httpcore.ConnectTimeout
+            return httpcore.MockStream([])
+
+    monkeypatch.setattr(network, "_addresses", lambda *_: ["2001:db8::1", "192.0.2.1"])
+    with network.time_limit(lambda: 0.2):
+        network._Backend(Half()).connect_tcp("api.example", 443, 1.0)
+    assert tried == ["2001:db8::1", "192.0.2.1"]
+
+
+def test_resolving_a_name_ends_with_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: goes_on.wait(60) and [])
+    with network.time_limit(lambda: 0.05), pytest.raises(httpcore.ConnectTimeout, match=r"api\.example"):
+        network._Backend(httpcore.MockBackend([])).connect_tcp("api.example", 443, 1.0)
+    goes_on.set()
+
+
+def test_a_name_that_does_not_exist_is_resolved_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def unknown(host: str, *_: object, **__: object) -> None:
+        asked.append(host)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(httpcore.ConnectError, match="Name or service not known"):
+        network._Backend(httpcore.MockBackend([])).connect_tcp("api.example", 443, 1.0)
+    assert asked == ["api.example"]
 
 
 def answer(encoding: str, body: bytes) -> Script:
@@ -241,6 +279,15 @@ def test_a_forked_child_opens_connections_of_its_own(serve: Serve) -> None:
     subprocess.run([sys.executable, "-c", program, server.endpoint], check=True, timeout=60)
     assert len(server.requests) == 4
     assert server.connections == 2
+
+
+def test_a_lock_that_another_thread_held_does_not_stop_a_forked_child() -> None:
+    one = Transport(Connection(endpoint="https://api.example", token="t" * 20, timeout=1))
+    one._lock.acquire()
+    one._credentials._lock.acquire()
+    one.forget_connections()
+    one._credentials.accepted(one._credentials.token, datetime.now(UTC))
+    one.close()
 
 
 def test_an_async_client_refuses_a_second_event_loop(serve: Serve) -> None:
@@ -349,6 +396,27 @@ def test_no_proxy_exempts_names_addresses_and_networks(
     assert (proxy is not None) == is_used
     if proxy is not None:
         assert (proxy.location, proxy.source) == ("proxy.example:3128", "HTTPS_PROXY")
+
+
+def _falls_silent(send: Callable[[bytes], None]) -> None:
+    time.sleep(1)
+
+
+def _hangs_up(send: Callable[[bytes], None]) -> None:
+    raise OSError
+
+
+@pytest.mark.parametrize("script", [_falls_silent, _hangs_up])
+def test_a_proxy_that_does_not_answer_is_named_and_nothing_was_sent(
+    ask: Ask, serve: Serve, environment: Environment, script: Script
+) -> None:
+    location = serve(script).endpoint.removeprefix("http://")
+    environment(HTTPS_PROXY=f"http://{location}")
+    with pytest.raises(ProxyFailed) as caught:
+        ask(ENDPOINT)
+    assert f"through the proxy {location} (HTTPS_PROXY)" in str(caught.value)
+    assert not caught.value.sent
+    assert not caught.value.in_doubt
 
 
 @pytest.mark.parametrize(

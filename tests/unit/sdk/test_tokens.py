@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -71,8 +72,8 @@ def test_a_token_file_may_come_from_any_editor(tmp_path: Path) -> None:
         (b"s3cret\nand more", "characters that are not allowed"),
         (b"Bearer s3cret", "must not include the prefix"),
         (b"s3cret\xff", "cannot be read: it is not text in UTF-8 or UTF-16"),
-        (b"s3cret" + b" " * 70_000, "holds more than a token"),
-        (b"s3cret" * 20_000, "holds more than a token"),
+        (b"s3cret" + b" " * 70_000, "cannot be read: it holds more than a token"),
+        (b"s3cret" * 20_000, "cannot be read: it holds more than a token"),
     ],
 )
 def test_a_file_without_a_token_is_named_without_showing_it(
@@ -94,6 +95,14 @@ def test_a_file_without_a_token_is_named_without_showing_it(
 def test_a_path_that_is_no_file_is_one_error(path: str) -> None:
     with pytest.raises(InvalidSetting, match="cannot be read: "):
         TokenFile(path).read()
+
+
+def test_a_pipe_is_no_token_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, "/dev/null", tmp_path):
+        with pytest.raises(InvalidSetting, match=r"it is no regular file|Is a directory"):
+            TokenFile(path).read()
 
 
 class Api:
@@ -225,8 +234,9 @@ def test_threads_that_meet_a_refusal_together_read_the_file_once(tmp_path: Path)
     assert credentials.renewed(one), "the other thread's refusal is of the old token"
     assert credentials.token == "two"
     credentials.accepted(one, datetime.now(UTC) + timedelta(days=1))
+    credentials.accepted(credentials.token, datetime.now(UTC))
     refusal = Unauthenticated()
-    credentials.explain(refusal)
-    assert refusal.accepted_until is None, "the old token says nothing of the new one"
+    credentials.explain(refusal, one)
+    assert refusal.accepted_until is None, "the new token says nothing of the old one"
     assert not Credentials(Token("x")).renewed(Token("x"))
     assert not Credentials(None).renewed(None)

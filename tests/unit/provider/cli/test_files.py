@@ -296,3 +296,28 @@ def test_a_closed_pipe_is_no_finding(claim_id: str, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("pulumi_coreweave_inference.cli.list.write_table", closed)
     assert run("list").exit_code == console.EXIT_ERROR
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no /dev/full")
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("--version > /dev/full", 2, "capacity-claims: No space left on device"),
+        ("list > /dev/full", 2, "capacity-claims: No space left on device"),
+        ("list >&-", 0, "1 claim"),
+        ("review <&-", 2, "capacity-claims review: the input is empty"),
+        (f"import --all --out {'x' * 300}", 2, "File name too long"),
+        ("list 2>&-", 0, ""),
+    ],
+)
+def test_what_the_machine_prevents_is_one_line(claim_id: str, line: str, code: int, said: str) -> None:
+    program = "import sys; from pulumi_coreweave_inference.cli import main; main()"
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -c "{program}" {line}', sys.executable],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "internal error" not in done.stderr
+    assert "Exception ignored" not in done.stderr
