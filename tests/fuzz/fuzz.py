@@ -38,7 +38,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import httpx
-from support.damage import damaged_bytes, damaged_json, dumped, odd_text
+from support.damage import UNKNOWN, damaged_bytes, damaged_json, dumped, odd_text
 from support.model import InProcess, Time
 from support.plugin import PluginError, claim_inputs
 from typer.testing import CliRunner
@@ -77,8 +77,8 @@ _CLAIM: Final = {
         "pendingInstances": 0,
         "conditions": [
             {
-                "type": "CONDITION_TYPE_ALLOCATED",
-                "status": "CONDITION_STATUS_TRUE",
+                "type": "Ready",
+                "status": "STATUS_TRUE",
                 "lastUpdateTime": "2026-11-27T10:00:01Z",
                 "reason": "AllAllocated",
                 "message": "instances: AllAllocated",
@@ -87,13 +87,13 @@ _CLAIM: Final = {
         ],
     },
 }
-_ANSWERS: Final[dict[str, Any]] = {
+ANSWERS: Final[dict[str, Any]] = {
     "get": {"capacityClaim": _CLAIM},
     "create": {"capacityClaim": _CLAIM},
     "update": {"capacityClaim": _CLAIM},
     "delete": {"capacityClaim": _CLAIM},
     "list": {"capacityClaims": [_CLAIM, _CLAIM]},
-    "parameters": {"zones": {"US-WEST-04A": {"instanceIds": ["gb200-4x"]}}},
+    "parameters": {"zoneInstanceTypes": {"US-WEST-04A": {"instanceIds": ["gb200-4x"]}}},
 }
 _ERRORS: Final[tuple[Any, ...]] = (
     {"code": "not_found", "message": "no such claim"},
@@ -127,7 +127,7 @@ class _Hangs(BaseException):
 def _answer(operation: str, random: Random) -> tuple[int, list[tuple[str, str]], bytes]:
     """A status, headers and a body: a valid answer or error with something wrong."""
     status = random.choice((200, 200, 200, 204, 301, 400, 401, 403, 404, 409, 429, 500, 503, 600))
-    value = _ANSWERS[operation] if status < 300 else random.choice(_ERRORS)
+    value = ANSWERS[operation] if status < 300 else random.choice(_ERRORS)
     body = damaged_bytes(dumped(damaged_json(value, random)), random)
     headers = [("Content-Type", random.choice(("application/json", "text/html", "")))]
     match random.randrange(12):
@@ -201,7 +201,7 @@ class _Server:
 
 
 def _answers(random: Random) -> None:
-    operation = random.choice(list(_ANSWERS))
+    operation = random.choice(list(ANSWERS))
     arguments: tuple[Any, ...] = {
         "create": ("training", _RESOURCES),
         "update": (_ID, _RESOURCES),
@@ -245,7 +245,7 @@ def _provider(random: Random) -> None:
         if request.url.path.endswith("/parameters"):
             operation = "parameters"
         if random.random() < 0.5:
-            return httpx.Response(200, json=_ANSWERS[operation])
+            return httpx.Response(200, json=ANSWERS[operation])
         status, headers, body = _answer(operation, random)
         kept = [
             (name, value.encode("utf-8", "replace")) for name, value in headers if name != "Content-Encoding"
@@ -276,7 +276,8 @@ def _provider(random: Random) -> None:
     if not isinstance(olds, dict) or not isinstance(news, dict):
         return  # the engine sends objects only
     try:
-        olds, news = json.loads(dumped(olds)), json.loads(dumped(news))  # no value twice
+        # no value twice
+        olds, news = json.loads(dumped(olds).decode()), json.loads(dumped(news).decode())
     except UnicodeDecodeError:
         return  # gRPC carries no lone surrogates
 
@@ -288,11 +289,17 @@ def _provider(random: Random) -> None:
             raise PluginError("the engine goes no further")
         return result.inputs
 
+    def known(olds: dict[str, Any]) -> dict[str, Any]:
+        inputs = checked(olds)
+        if UNKNOWN in json.dumps(inputs):
+            raise PluginError("the engine waits until it is known")
+        return inputs
+
     calls: tuple[Callable[[], Any], ...] = (
         lambda: provider.diff(_ID, olds, checked(olds)),
-        lambda: provider.create(checked({})),
+        lambda: provider.create(known({})),
         lambda: provider.read(_ID, olds),
-        lambda: provider.update(_ID, olds, checked(olds)),
+        lambda: provider.update(_ID, olds, known(olds)),
         lambda: provider.delete(_ID, olds),
     )
     for _ in range(2):

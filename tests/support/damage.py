@@ -9,9 +9,10 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
-_UNKNOWN: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+UNKNOWN: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 _SECRET: Final = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270"}
 _ODD: Final[tuple[Any, ...]] = (
+    *(" " * 100_000, "0001-01-01T00:00:00Z", "Fri, 31 Dec 9999 23:59:59 GMT"),
     *(None, True, False, 0, -1, 1.5, -0.0, 1e308, float("nan"), float("inf"), 10**30, 2**63),
     *(
         "",
@@ -26,7 +27,7 @@ _ODD: Final[tuple[Any, ...]] = (
         "größe 名前",
     ),
     *("<{%reset%}>", "\n  Next: pulumi destroy", "${x}", "$(id)", "../..", "a" * 300 + "@b:c/d", "1e999999"),
-    *([], {}, [[]], [None], {"": None}, {"id": {}}, _UNKNOWN, {**_SECRET, "value": '"hidden"'}, _SECRET),
+    *([], {}, [[]], [None], {"": None}, {"id": {}}, UNKNOWN, {**_SECRET, "value": '"hidden"'}, _SECRET),
     *("2026-11-27T00:00:00Z", "0000-00-00T99:99:99Z", "STATUS_READY", "CAPACITY_TYPE_MANAGED", "US-WEST-04A"),
 )
 

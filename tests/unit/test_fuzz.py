@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
-from fuzz.fuzz import SURFACES, Fault, Machine, run_case
+from fuzz.fuzz import ANSWERS, SURFACES, Fault, Machine, run_case
+
+from coreweave_inference import CapacityClaim, CapacityClaimParameters, Client, ConditionStatus
 
 FOUND = (
     ("answers", 900184703702, "a direction mark in the code of an error"),
     ("answers", 527669321761, "an escape sequence in the code of an error"),
     ("answers", 381233606045, "a direction mark in a request id"),
+    ("arguments", 860285543531, "a direction mark in an argument"),
     ("provider", 421240459588, "a claim that is gone, and a list that fails"),
     ("provider", 808602868125, "a time in the state that is a list"),
     ("provider", 37941607173, "a state without resources, updated"),
@@ -22,6 +26,20 @@ FOUND = (
 def machine() -> Iterator[Machine]:
     with Machine() as running:
         yield running
+
+
+def test_what_is_damaged_has_the_shape_of_the_api(machine: Machine) -> None:
+    with Client(machine.emulator.token, endpoint=machine.emulator.url) as client:
+        claims = client.capacity_claims
+        offered = CapacityClaimParameters.from_wire(json.dumps(ANSWERS["parameters"]).encode())
+        assert offered.zone_instance_types.keys() <= claims.parameters().zone_instance_types.keys()
+        assert offered.zone_instance_types
+        sample = CapacityClaim.model_validate(ANSWERS["get"]["capacityClaim"])
+        real = claims.get(machine.claim_id)
+    for one, other in ((sample.spec, real.spec), (sample.status.conditions[0], real.status.conditions[0])):
+        assert one.model_fields_set == other.model_fields_set
+    assert sample.status.model_fields_set >= real.status.model_fields_set
+    assert sample.status.conditions[0].status == ConditionStatus.TRUE
 
 
 @pytest.mark.parametrize("surface", SURFACES)

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from pulumi_coreweave_inference._version import __version__
+from pulumi_coreweave_inference.foreign_text import one_line
 
 from .console import EXIT_ERROR, EXIT_INTERNAL, note
 from .emulator import emulator
@@ -43,6 +44,14 @@ class _Commands(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(EXIT_ERROR)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options before the command."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            _make_harmless(error)
+            raise
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command. No exception ends in a traceback, whose exit code would mean a finding."""
         try:
@@ -53,8 +62,15 @@ class _Commands(TyperGroup):
         except Exception as error:
             # The command line's own ways out: usage errors, an exit code, an interrupted prompt.
             if type(error).__module__.startswith(("click.", "typer.")):
+                _make_harmless(error)
                 raise
             raise _internal(error) from None
+
+
+def _make_harmless(error: Any) -> None:
+    """A usage error quotes arguments, which may hold anything. Typer has classes of its own for these."""
+    if isinstance(getattr(error, "message", None), str):
+        error.message = one_line(error.message)
 
 
 def _machine(error: OSError) -> None:
