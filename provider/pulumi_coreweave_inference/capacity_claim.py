@@ -38,6 +38,7 @@ from .inputs import (
 )
 from .options import KEPT, covers, refuse_void_options, refuse_void_path
 from .participation import Participants
+from .progress import display
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
 from .secrecy import may_hold_secrets, secrets_among, secrets_of, unless_secret
@@ -399,6 +400,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             goal,
             show=lambda line: pulumi.log.info(line, resource=self._registered, ephemeral=True),
             warn=lambda line: pulumi.log.warn(line, resource=self._registered),
+            say=lambda line: pulumi.log.info(line, resource=self._registered),
         )
         return _Observed(claim)
 
@@ -491,7 +493,8 @@ class _Program:
     def poller(self) -> Poller:
         """Waits for all claims. Raises `InvalidSetting`."""
         clock = asyncio.get_event_loop().time
-        return Poller(self._reader, clock, settings=self.settings, close=self._close)
+        told = display(lambda line: pulumi.log.info(line))
+        return Poller(self._reader, clock, settings=self.settings, close=self._close, display=told)
 
     @cached_property
     def participants(self) -> Participants:

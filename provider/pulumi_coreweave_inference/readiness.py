@@ -18,6 +18,7 @@ import contextlib
 import enum
 import shlex
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -42,9 +43,10 @@ from coreweave_inference.errors import (
 from coreweave_inference.settings import format_duration, parse_duration
 
 from .errors import SLOW_API, ClaimError, InvalidReadiness, api_failure, labelled, text
-from .foreign_text import Lines, in_lines, paragraphs, shown
+from .foreign_text import Lines, paragraphs, shown
 from .identity import Declaration, has_default_name, is_made_by, key_of
 from .inputs import differing
+from .progress import Display, Rows, Waiting, counts_of, instances_of, zone_reasons
 from .reads import MAXIMUM_AGE, reaching_back_to
 from .rounds import FIRST_LOOK, Rounds
 from .secrecy import allocation_of, described, held_resources, unless_secret, unsaid
@@ -53,9 +55,13 @@ from .settings import Settings
 if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim, CapacityClaimResources
 
-PROGRESS_EVERY: Final = 15.0  # seconds after which progress is shown even if nothing changed
 _INSTANT: Final = 0.001  # seconds; shorter pauses are skipped
 _NAMED: Final = 10  # claims that a text names; it counts the others
+_APART: Final = 3  # claims that are not ready in time and have a text each; more share one
+OUTPUTS_LOST: Final = (
+    'If Pulumi lists outputs as removed ("- name"), nothing was released: the program ended before they were '
+    "known."
+)
 _FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument, InvalidSetting, UntrustedCertificate)
 
 
@@ -162,26 +168,6 @@ def judge(claim: CapacityClaim, goal: Goal) -> Verdict:
     return Verdict.WAITING
 
 
-def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage: str = "") -> Lines:
-    """One line for the claim's row: state, allocated of requested, time left, the zones' reasons.
-
-    The setting that switches waits off is only named: without a wait, a pending replacement releases the old
-    claim. A terminal cuts off the end of the line, so the reasons come last.
-    """
-    parts = [
-        f"{claim.state.short}, {allocation_of(claim, goal.secrets)}"
-        if claim is not None
-        else "not readable yet"
-    ]
-    if left is not None:
-        parts[0] += f", {format_duration(max(0, round(left)))} left (coreweave:wait)"
-    if outage:
-        parts.append(outage)
-    if claim is not None:
-        parts += _zone_reasons(claim, goal)
-    return in_lines("; ".join(parts))
-
-
 def not_ready(
     claim: CapacityClaim | None,
     goal: Goal,
@@ -209,7 +195,7 @@ def not_ready(
             held="nothing of it, according to the API.",
             then=["run `pulumi refresh` to remove it from the state, then `pulumi up` to create a new claim"],
         )
-    said = [*_zone_reasons(claim, goal), *([outage] if outage else [])]
+    said = [*zone_reasons(claim, goal), *([outage] if outage else [])]
     allocated = allocation_of(claim, goal.secrets)
     earlier = [other for other in others or () if goal.declaration_of(other) is not None]
     back = _way_back(claim, goal, earlier, others)
@@ -262,6 +248,52 @@ def not_ready(
             f"or accept fewer instances: lower instance_count{fewer}",
             "or change the zones, which replaces the claim",
             *([] if goal.readiness and goal.readiness.on_timeout == "warn" else ends),
+        ],
+    )
+
+
+def not_ready_together(
+    failed: Sequence[tuple[CapacityClaim, Goal, float]], others: Sequence[CapacityClaim] | None = ()
+) -> Lines:
+    """The text for many claims that did not become ready in time: what they have in common is said once."""
+    waited = max(seconds for _, _, seconds in failed)
+    total = instances_of([(goal, claim) for claim, goal, _ in failed])
+    rows = [
+        [goal.resource_name, counts_of(claim, goal), claim.state.short, f"id {claim.id}"]
+        for claim, goal, _ in failed
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    reasons = Counter(reason for claim, goal, _ in failed for reason in zone_reasons(claim, goal))
+    held, keeps = ["all of them; they stay in the state."], others is None or bool(others)
+    for other in others or ():
+        makers = [goal for _, goal, _ in failed if goal.declaration_of(other) is not None]
+        why = "which one of them may replace" if makers else "which this run has not looked at"
+        secrets = frozenset[str]().union(*(goal.secrets for _, goal, _ in failed))
+        name = unless_secret(other.name, "name", secrets)
+        held.append(f"'{name}' (id {other.id}), {why}: {held_resources(other, secrets)}.")
+    if len(held) > _NAMED + 1:
+        held = [*held[: _NAMED + 1], f"{len(held) - _NAMED - 1} more claims of this stack."]
+    if others is None:
+        held.append("The claims that they replace, if any, too: the list of claims cannot be read.")
+    return text(
+        f"{len(failed)} capacity claims are not ready after {format_duration(round(waited))}: "
+        f"{total or 'not all'} instances allocated.",
+        said=[
+            *("  ".join([*map(str.ljust, row, widths), row[3]]) for row in rows),
+            *(f"{reason} ({count} of them)" for reason, count in reasons.most_common(_NAMED)),
+        ],
+        held=held,
+        then=[
+            "run `pulumi up` again to keep waiting; nothing is created twice",
+            "or accept fewer instances: lower instance_count, or Readiness(min_instances=…)",
+            "or change the zones, which replaces the claims",
+            "or give up: return to the earlier declaration, or remove the claims from the program; `pulumi "
+            "preview` shows what that keeps and releases",
+            "but keep coreweave:wait at true: without the wait, `pulumi up` releases the claims that these "
+            "replace"
+            if keeps
+            else "or set coreweave:wait to false, which does not wait and releases the claims that these "
+            "replace, if any",
         ],
     )
 
@@ -330,7 +362,7 @@ def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]]) -> Lines:
     return text(
         f"interrupted while waiting for {len(held)} capacity claim{'s' if len(held) != 1 else ''}.",
         said=[*held[:_NAMED], *more],
-        held="all of them, and the claims that they replace; they stay in the state.",
+        held="all of them, and the claims that they replace; they stay in the state. " + OUTPUTS_LOST,
         then=["run `pulumi up` to keep waiting; nothing is created twice"],
     )
 
@@ -342,22 +374,13 @@ class Reader(Protocol):
     async def list(self, *, updated_after: str | datetime | None = None) -> list[CapacityClaim]: ...
 
 
-@dataclass(eq=False)
-class _Wait:
-    goal: Goal
-    show: Callable[[Lines], None]
+@dataclass(eq=False, kw_only=True)
+class _Wait(Waiting):
     warn: Callable[[Lines], None]
-    started: float
-    timeout: float
     result: asyncio.Future[CapacityClaim]
-    seen: CapacityClaim | None = None
-    shown: str = ""
-    shown_at: float = 0.0
+    timed_out: float = 0.0  # the seconds after which it was given up, if nothing else was wrong
     failure: Callable[[Sequence[CapacityClaim] | None], Lines] | None = None
     unexpected_since: float | None = None
-
-    def left(self, now: float) -> float:
-        return self.started + self.timeout - now
 
 
 class Poller:
@@ -374,7 +397,9 @@ class Poller:
         pause: Callable[[asyncio.Event, float], Awaitable[None]] | None = None,
         settings: Settings = Settings(),  # noqa: B008 - frozen
         close: Callable[[], Awaitable[None]] | None = None,
+        display: Display | None = None,
     ) -> None:
+        self._display = display or Rows(lambda _: None)
         self._reader = reader
         self._close = close
         self._reading = 0  # tasks that use what `reader` returns; `close` is called when there is none
@@ -392,16 +417,31 @@ class Poller:
         self._peek_task: asyncio.Task[Mapping[str, CapacityClaim]] | None = None
 
     async def wait(
-        self, goal: Goal, show: Callable[[Lines], None], warn: Callable[[Lines], None]
+        self,
+        goal: Goal,
+        show: Callable[[Lines], None],
+        warn: Callable[[Lines], None],
+        say: Callable[[Lines], None] = lambda _: None,
     ) -> CapacityClaim:
-        """The claim once it is ready, or after its timeout if `on_timeout` is "warn"."""
+        """The claim once it is ready, or after its timeout if `on_timeout` is "warn".
+
+        `show` shows a line on the claim's row until the next one; what `say` and `warn` show stays.
+        """
         self._ids.add(goal.claim_id)
         known = self._from_list(goal)
         if known is not None and judge(known, goal) is Verdict.READY:
             return known
         loop = asyncio.get_running_loop()
         timeout = goal.readiness.seconds if goal.readiness else self._settings.retry_deadline
-        wait = _Wait(goal, show, warn, self._clock(), timeout, loop.create_future())
+        wait = _Wait(
+            goal=goal,
+            show=show,
+            say=say,
+            warn=warn,
+            started=self._clock(),
+            timeout=timeout,
+            result=loop.create_future(),
+        )
         self._waits.append(wait)
         self._rounds.join(wait.started)
         self._joined.set()
@@ -476,13 +516,27 @@ class Poller:
                     outage, fatal = await self._look(reader, active)
                     for wait in active:
                         self._step(wait, outage, fatal)
+                    self._display.waiting(self._pending(), outage, self._clock())
                 if self._waits:
                     others = None if fatal else await self._others(reader)
                     if not self._pending():  # none has joined in the meantime
-                        failures = [wait.failure(others) for wait in self._waits if wait.failure]
-                        self._end(ClaimError(paragraphs(failures)))
+                        self._display.ended(self._clock())
+                        self._end(ClaimError(self._failures(others)))
+            self._display.ended(self._clock())
         except Exception as error:  # noqa: BLE001  # every wait must end, whatever happens here
             self._end(error)
+
+    def _failures(self, others: list[CapacityClaim] | None) -> Lines:
+        together = [wait for wait in self._waits if wait.timed_out and wait.seen is not None]
+        if len(together) <= _APART:
+            together = []
+        texts = [
+            wait.failure(others) for wait in self._waits if wait.failure is not None and wait not in together
+        ]
+        if together:
+            found = [(wait.seen, wait.goal, wait.timed_out) for wait in together if wait.seen is not None]
+            texts.insert(0, not_ready_together(found, others))
+        return paragraphs([*texts, OUTPUTS_LOST])
 
     async def _others(self, reader: Reader) -> list[CapacityClaim] | None:
         """The stack's other claims, by their ids; None if they cannot be read."""
@@ -570,6 +624,7 @@ class Poller:
             return
         verdict = judge(claim, goal) if claim is not None and not outage else Verdict.WAITING
         if verdict is Verdict.READY and claim is not None:
+            self._display.ready(wait, claim, now)
             self._done(wait, claim)
         elif claim is None and not goal.takes_part and self._is_unexpected_for_long(wait, now):
             self._done(wait, _gone(goal))
@@ -581,31 +636,22 @@ class Poller:
                 wait.warn(failure())
                 self._done(wait, claim)
             else:
+                wait.timed_out = 0.0 if outage else now - wait.started
                 self._keep_failure(wait, failure)
-        else:
-            self._show(wait, outage, now)
 
     def _is_unexpected_for_long(self, wait: _Wait, now: float) -> bool:
         since = wait.unexpected_since
         return since is not None and now - since >= self._settings.read_grace
 
     def _done(self, wait: _Wait, claim: CapacityClaim) -> None:
-        if wait.shown:
-            wait.show(shown(f"{claim.state.short}, {allocation_of(claim, wait.goal.secrets)}"))
         self._waits.remove(wait)
         if not wait.result.done():
             wait.result.set_result(claim)
 
     def _keep_failure(self, wait: _Wait, failure: Callable[[Sequence[CapacityClaim] | None], Lines]) -> None:
-        """Show the failure on the claim's row; it is raised when no other wait is left."""
+        """Show the failure at once; it is raised when no other wait is left."""
         wait.failure = failure
-        wait.show(shown(failure(()).partition("\n")[0]))
-
-    def _show(self, wait: _Wait, outage: str, now: float) -> None:
-        news = progress(wait.seen, wait.goal, None, outage)  # without the time left, which always changes
-        if news != wait.shown or now - wait.shown_at >= PROGRESS_EVERY:
-            wait.show(progress(wait.seen, wait.goal, wait.left(now), outage))
-            wait.shown, wait.shown_at = news, now
+        self._display.failed(wait, failure(()).partition("\n")[0])
 
 
 @contextlib.contextmanager
@@ -659,22 +705,6 @@ def _gone(goal: Goal) -> CapacityClaim:
 
 def _same_resources(returned: CapacityClaimResources, declared: CapacityClaimResources) -> bool:
     return not differing(returned.to_wire(), declared.to_wire())
-
-
-def _zone_reasons(claim: CapacityClaim, goal: Goal) -> list[str]:
-    """What the API says about each zone that has a problem, in order of preference.
-
-    Nothing if a resource of the claim is secret: the API's sentences are free text and may say it.
-    """
-    if goal.secrets - {"name"}:
-        return []
-    order = {zone: index for index, zone in enumerate(claim.resources.zones)}
-    pending = [c for c in claim.status.conditions if c.status != api.ConditionStatus.TRUE]
-    pending.sort(key=lambda condition: order.get(condition.zone or "", len(order)))
-    return [
-        f"{condition.zone or condition.type}: {condition.message or condition.reason}"
-        for condition in pending
-    ]
 
 
 def _outage(error: CoreweaveError) -> str:

@@ -86,6 +86,7 @@ class Stack:
             "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
             "PULUMI_SKIP_CONFIRMATIONS": "true",
             "COREWEAVE_READ_GRACE": "2s",
+            "CI": "true",  # one way to show waits, whether or not the tests have a terminal
             **self.emulator.environment(),
             **self.environment,
         }

@@ -24,9 +24,10 @@ from .console import (
     report_errors,
     write_json,
 )
-from .table import age, allocation, failing_conditions, write_table
+from .table import WideOption, age, allocation, failing_conditions, write_table
 
 TITLES: Final = ("NAME", "ID", "TYPE", "ZONES", "ALLOCATED", "STATE", "AGE", "CONDITIONS")
+DROPPED: Final = ("ID", "CONDITIONS", "ZONES", "AGE")  # in a narrow terminal, in this order
 
 
 def list_(
@@ -48,6 +49,7 @@ def list_(
             metavar="NAME", help="Show only claims with this name; * and ? are wildcards. Repeatable."
         ),
     ] = None,
+    wide: WideOption = False,
     format_: FormatOption = OutputFormat.TABLE,
 ) -> None:
     """List the capacity claims of the organization.
@@ -71,7 +73,7 @@ def list_(
             write_json({"claims": [claim_json(claim) for claim in chosen]})
             return
         now = datetime.now(UTC)
-        write_table(TITLES, [row(claim, now) for claim in chosen])
+        write_table(TITLES, [row(claim, now) for claim in chosen], dropped=DROPPED, wide=wide)
         note(summary(chosen, of=len(found)))
 
 

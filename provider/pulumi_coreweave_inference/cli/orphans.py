@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import typer
 
@@ -25,13 +25,16 @@ from .console import (
 )
 from .pulumi_state import AllStacks, Entry, StackNames, StackState, StateFiles, read_stacks, require_stacks
 from .reconcile import Gone, ManagedTwice, Mismatches, Unmanaged, reconcile
-from .table import age, allocation, write_table
+from .table import WideOption, age, allocation, write_table
+
+_DROPPED: Final = ("AGE", "TYPE", "ALLOCATED")  # in a narrow terminal, in this order; an id is for copying
 
 
 def orphans(
     state: StateFiles = None,
     stack: StackNames = None,
     all_stacks: AllStacks = False,
+    wide: WideOption = False,
     format_: FormatOption = OutputFormat.TABLE,
 ) -> None:
     """Find claims that no stack manages, or more than one.
@@ -60,7 +63,7 @@ def orphans(
         if format_ is OutputFormat.JSON:
             write_json(_as_json(found, len(before), stacks))
         else:
-            _show(found)
+            _show(found, wide=wide)
         note(f"{summary(found)} in {plural(len(before), 'claim')} and {plural(len(stacks), 'stack')}")
         if found:
             raise typer.Exit(EXIT_FINDINGS)
@@ -95,10 +98,10 @@ def summary(found: Mismatches) -> str:
     return ", ".join(f"{count} {what}" for count, what in counts if count) or "nothing found"
 
 
-def _show(found: Mismatches) -> None:
+def _show(found: Mismatches, *, wide: bool) -> None:
     for index, (heading, titles, rows) in enumerate(_sections(found, datetime.now(UTC))):
         sys.stdout.write(f"{chr(10) * bool(index)}{heading}\n\n")
-        write_table(titles, rows)
+        write_table(titles, rows, dropped=_DROPPED, wide=wide)
 
 
 def _sections(

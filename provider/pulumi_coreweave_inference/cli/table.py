@@ -1,59 +1,90 @@
-"""Tables and their cells: ruled on a terminal, plain aligned text in a pipe or for very many rows."""
+"""Tables and their cells: aligned text, which a terminal gets as wide as it is."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, Literal
+from typing import Annotated, Final
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import typer
 
 from coreweave_inference import CapacityClaim, ConditionStatus, parse_timestamp
 from pulumi_coreweave_inference.foreign_text import one_line
 
-_MOST_ROWS_WITH_RULES: Final = 2_000  # rich measures every cell, which takes minutes for 50,000 rows
+from .console import note
+
+WideOption = Annotated[bool, typer.Option("--wide", help="Show all columns, however narrow the terminal is.")]
+
 _RIGHT: Final = frozenset({"ALLOCATED", "AGE"})  # columns that are aligned to the right
-_UNBROKEN: Final = frozenset({"ID", "STATE"}) | _RIGHT  # columns for copying, or too short to fold
+_GAP: Final = 2  # blanks between two columns
+_LEAST: Final = 20  # characters that the last column needs at least, to go on in further lines
 
 Row = Sequence[str]
 
 
-def write_table(titles: Row, rows: Sequence[Row]) -> None:
-    """Write a table to stdout."""
-    if sys.stdout.isatty() and len(rows) <= _MOST_ROWS_WITH_RULES:
-        Console().print(_ruled(titles, rows))
-    else:
+def write_table(titles: Row, rows: Sequence[Row], *, dropped: Sequence[str] = (), wide: bool = False) -> None:
+    """Write a table to stdout.
+
+    A pipe gets one line for each row. In a terminal no line is longer than the terminal: the last column goes
+    on in further lines, between words, and if that is not enough, columns are dropped, in the order of
+    `dropped`; a message names them. So is one without any content. `wide` prevents that.
+    """
+    if wide or not sys.stdout.isatty():
         sys.stdout.write(plain_table(titles, rows))
+        return
+    empty = {title for index, title in enumerate(titles) if index and not any(row[index] for row in rows)}
+    titles, rows = _without(empty & set(dropped), titles, rows)
+    width, hidden = shutil.get_terminal_size().columns, list[str]()
+    while not _fits(titles, rows, width):
+        title = next((title for title in dropped if title in titles), None)
+        if title is None:
+            break
+        titles, rows = _without({title}, titles, rows)
+        hidden.append(title)
+    sys.stdout.write(plain_table(titles, rows, width))
+    if hidden:
+        sys.stdout.flush()
+        note(f"not shown, as the terminal is narrow: {', '.join(hidden)}; --wide shows all")
 
 
-def plain_table(titles: Row, rows: Sequence[Row]) -> str:
-    """Aligned text, one line per row, two blanks between columns; an empty cell is a dash."""
-    lines = [list(titles), *([one_line(cell) or "-" for cell in row] for row in rows)]
+def plain_table(titles: Row, rows: Sequence[Row], width: int | None = None) -> str:
+    """Aligned text, two blanks between columns; an empty cell is a dash.
+
+    Each row is one line, unless it is longer than `width`; then the last column goes on below.
+    """
+    lines = _cells(titles, rows)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    last = len(titles) - 1
-    return "".join(
-        "  ".join(
-            cell.rjust(width) if title in _RIGHT else cell if index == last else cell.ljust(width)
-            for index, (title, cell, width) in enumerate(zip(titles, line, widths, strict=True))
-        )
-        + "\n"
-        for line in lines
-    )
+    last, before = len(titles) - 1, sum(widths[:-1]) + _GAP * (len(titles) - 1)
+    text = []
+    for line in lines:
+        cells = [
+            cell.rjust(size) if title in _RIGHT else cell if index == last else cell.ljust(size)
+            for index, (title, cell, size) in enumerate(zip(titles, line, widths, strict=True))
+        ]
+        if width is not None and before + len(cells[-1]) > width:
+            room = max(width - before, _LEAST)
+            parts = textwrap.wrap(cells[-1], room, break_long_words=False, break_on_hyphens=False)
+            cells[-1] = f"\n{' ' * before}".join(parts)
+        text.append((" " * _GAP).join(cells).rstrip() + "\n")
+    return "".join(text)
 
 
-def _ruled(titles: Row, rows: Sequence[Row]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in titles:
-        justify: Literal["right", "left"] = "right" if title in _RIGHT else "left"
-        table.add_column(title, justify=justify, no_wrap=title in _UNBROKEN, overflow="fold")
-    for row in rows:
-        # Text instead of a string: rich would read markup in names and messages.
-        table.add_row(*(Text(one_line(cell)) for cell in row))
-    return table
+def _cells(titles: Row, rows: Sequence[Row]) -> list[list[str]]:
+    return [list(titles), *([one_line(cell) or "-" for cell in row] for row in rows)]
+
+
+def _fits(titles: Row, rows: Sequence[Row], width: int) -> bool:
+    widths = [max(map(len, column)) for column in zip(*_cells(titles, rows), strict=True)]
+    before = sum(widths[:-1]) + _GAP * (len(widths) - 1)
+    return before + min(widths[-1], _LEAST) <= width
+
+
+def _without(dropped: set[str], titles: Row, rows: Sequence[Row]) -> tuple[Row, Sequence[Row]]:
+    kept = [index for index, title in enumerate(titles) if title not in dropped]
+    return [titles[index] for index in kept], [[row[index] for index in kept] for row in rows]
 
 
 def allocation(claim: CapacityClaim) -> str:

@@ -26,7 +26,8 @@ from pulumi_coreweave_inference.identity import Declaration
 from pulumi_coreweave_inference.lookups import _only
 from pulumi_coreweave_inference.operation import Operation, show
 from pulumi_coreweave_inference.options import refuse_void_options
-from pulumi_coreweave_inference.readiness import Goal, interrupted, not_ready, progress
+from pulumi_coreweave_inference.progress import progress
+from pulumi_coreweave_inference.readiness import Goal, interrupted, not_ready
 from pulumi_coreweave_inference.settings import Settings
 
 HOSTILE = (

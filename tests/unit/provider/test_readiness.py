@@ -34,6 +34,7 @@ from coreweave_inference.emulator import Emulator
 from pulumi_coreweave_inference import InvalidReadiness, InvalidSetting, Readiness
 from pulumi_coreweave_inference.capacity_claim import _Program
 from pulumi_coreweave_inference.identity import Declaration, key_of
+from pulumi_coreweave_inference.progress import progress
 from pulumi_coreweave_inference.readiness import (
     Goal,
     Poller,
@@ -41,7 +42,6 @@ from pulumi_coreweave_inference.readiness import (
     interrupted,
     judge,
     not_ready,
-    progress,
 )
 
 RESOURCES = {
@@ -161,9 +161,7 @@ def test_a_timeout_is_given_in_seconds_as_text_or_as_a_timedelta() -> None:
 
 def test_progress_names_state_allocation_reasons_and_time_left() -> None:
     line = progress(claim("STATUS_CREATING", 2, conditions=SHORT), goal(), 2665)
-    assert line == snapshot(
-        "CREATING, 2 of 4 gb200-4x, 44m25s left (coreweave:wait); US-EAST-04A: 0 of 2 gb200-4x free"
-    )
+    assert line == snapshot("2/4, 44m left, CREATING; US-EAST-04A: 0 of 2 gb200-4x free (coreweave:wait)")
 
 
 def test_the_text_of_a_timeout() -> None:
@@ -364,6 +362,7 @@ class Shown:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.warnings: list[str] = []
+        self.said: list[str] = []
 
 
 def wait_for(
@@ -378,7 +377,7 @@ def wait_for(
         shown = Shown()
         poller = Poller(lambda: script, clock, clock.pause)
         waits: list[Coroutine[Any, Any, CapacityClaim]] = [
-            poller.wait(goal, shown.lines.append, shown.warnings.append) for goal in goals
+            poller.wait(goal, shown.lines.append, shown.warnings.append, shown.said.append) for goal in goals
         ]
         async with asyncio.timeout(30):  # the clock's time is not that of a wait that hangs
             return await asyncio.gather(*waits, return_exceptions=True), script, shown, clock
@@ -537,7 +536,7 @@ def test_an_api_slower_than_an_attempt_is_told_with_the_variable() -> None:
 def test_progress_is_shown_on_change_and_at_least_every_fifteen_seconds() -> None:
     _, _, shown, clock = wait_for(creating_until(300, "c1"), goal())
     assert 300 / 21 <= len(shown.lines) <= 2 + 300 / 15
-    assert shown.lines[-1] == "READY, 4 of 4 gb200-4x"
+    assert shown.said == ["READY after 5m2s, 4 of 4 gb200-4x instances"]
     assert clock.now < 310
 
 
@@ -700,7 +699,7 @@ def test_an_interrupt_says_which_claims_are_still_reserved() -> None:
 interrupted while waiting for 2 capacity claims.
   capacity claim 'training' (id c1): CREATING, 2 of 4 gb200-4x
   capacity claim 'training' (id c2): not read yet
-  Still reserved: all of them, and the claims that they replace; they stay in the state.
+  Still reserved: all of them, and the claims that they replace; they stay in the state. If Pulumi lists outputs as removed ("- name"), nothing was released: the program ended before they were known.
   Next: run `pulumi up` to keep waiting; nothing is created twice\
 """)
     many = interrupted((None, goal(f"c{index}")) for index in range(12))

@@ -13,8 +13,9 @@ from coreweave_inference import AlreadyExists, CapacityClaim, FieldViolation, In
 from pulumi_coreweave_inference import CapacityClaimResourcesArgs, Readiness, create, orphans
 from pulumi_coreweave_inference.identity import Declaration
 from pulumi_coreweave_inference.inputs import RESOURCE_FIELDS, Problem
+from pulumi_coreweave_inference.progress import progress
 from pulumi_coreweave_inference.provider import _adopted, _foreseen
-from pulumi_coreweave_inference.readiness import Goal, interrupted, not_ready, progress
+from pulumi_coreweave_inference.readiness import Goal, interrupted, not_ready
 from pulumi_coreweave_inference.secrecy import (
     allocation_of,
     may_hold_secrets,

@@ -291,7 +291,7 @@ def test_a_fault_of_this_program_has_an_exit_code_of_its_own(
 
 
 def test_a_closed_pipe_is_no_finding(claim_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def closed(*arguments: Any) -> None:
+    def closed(*arguments: Any, **options: Any) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
     monkeypatch.setattr("pulumi_coreweave_inference.cli.list.write_table", closed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from typer.testing import CliRunner
 
 from coreweave_inference import CapacityClaimResources, Client
 from coreweave_inference.emulator import Emulator, EmulatorSettings
-from pulumi_coreweave_inference.cli import table
 from pulumi_coreweave_inference.cli.app import app
 from pulumi_coreweave_inference.identity import Declaration
 
@@ -35,46 +33,8 @@ RESOURCES = CapacityClaimResources.model_validate(
 )
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def on_a_terminal(monkeypatch: pytest.MonkeyPatch, titles: table.Row, rows: list[table.Row]) -> str:
-    with monkeypatch.context() as patched:
-        patched.setenv("COLUMNS", "80")
-        patched.setattr("sys.stdout", shown := Terminal())
-        table.write_table(titles, rows)
-    return re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue())  # the bold titles of the table
-
-
 def lines(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines())
-
-
-def test_a_table_on_a_terminal_folds_words_and_keeps_ids_whole(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    claim_id = "6ffb9fce-42ae-4638-add8-09ea8e43ce50"
-    rows: list[table.Row] = [
-        ("[red]training", claim_id, "4/4", "US-WEST-04A, US-EAST-04A"),
-        ("b\x1b[31m", claim_id, "0/16", ""),
-    ]
-    titles = ("NAME", "ID", "ALLOCATED", "ZONES")
-    assert lines(on_a_terminal(monkeypatch, titles, rows)) == snapshot("""\
-
- NAME           ID                                     ALLOCATED   ZONES
- ──────────────────────────────────────────────────────────────────────────────
- [red]trainin   6ffb9fce-42ae-4638-add8-09ea8e43ce50         4/4   US-WEST-04A,
- g                                                                 US-EAST-04A
- b�[31m         6ffb9fce-42ae-4638-add8-09ea8e43ce50        0/16
-""")
-
-
-def test_very_many_rows_are_plain_text_even_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows: list[table.Row] = [("training", "4h")] * 2_001
-    shown = on_a_terminal(monkeypatch, ("NAME", "AGE"), rows)
-    assert shown == "NAME      AGE\n" + "training   4h\n" * 2_001
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
 from coreweave_inference import CapacityClaim
-from pulumi_coreweave_inference.cli.list import TITLES, row, select
-from pulumi_coreweave_inference.cli.table import age, failing_conditions, plain_table
+from pulumi_coreweave_inference.cli.list import DROPPED, TITLES, row, select
+from pulumi_coreweave_inference.cli.table import Row, age, failing_conditions, plain_table, write_table
 from pulumi_coreweave_inference.cli.zones import not_offered, offering
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -87,6 +88,87 @@ def test_states_match_in_any_spelling_and_names_by_pattern() -> None:
 
 def test_a_condition_without_a_reason_shows_its_type() -> None:
     assert failing_conditions(claim(conditions=[condition("RNO2A", "STATUS_FALSE", "")])) == "RNO2A: Ready"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: int, titles: Row, rows: Sequence[Row], **more: Any
+) -> tuple[str, str]:
+    """What stdout and stderr show in a terminal of so many columns."""
+    with monkeypatch.context() as patched:
+        patched.setenv("COLUMNS", str(columns))
+        patched.setattr("sys.stdout", out := Terminal())
+        patched.setattr("sys.stderr", err := io.StringIO())
+        write_table(titles, rows, **more)
+    return out.getvalue(), err.getvalue()
+
+
+def twenty() -> list[Row]:
+    waiting = condition("US-WEST-04A", "STATUS_FALSE", "InsufficientCapacity")
+    return [
+        row(
+            claim(
+                f"training-{index:02}", status="STATUS_CREATING", allocatedInstances=0, conditions=[waiting]
+            ),
+            NOW,
+        )
+        for index in range(20)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown", "hidden"),
+    [
+        (160, "NAME ID TYPE ZONES ALLOCATED STATE AGE CONDITIONS", ""),
+        (120, "NAME TYPE ZONES ALLOCATED STATE AGE CONDITIONS", "ID"),
+        (100, "NAME TYPE ZONES ALLOCATED STATE AGE CONDITIONS", "ID"),
+        (80, "NAME TYPE ZONES ALLOCATED STATE AGE", "ID, CONDITIONS"),
+        (60, "NAME TYPE ALLOCATED STATE AGE", "ID, CONDITIONS, ZONES"),
+    ],
+)
+def test_a_terminal_gets_the_columns_that_fit_and_the_others_by_name(
+    monkeypatch: pytest.MonkeyPatch, columns: int, shown: str, hidden: str
+) -> None:
+    out, err = on_a_terminal(monkeypatch, columns, TITLES, twenty(), dropped=DROPPED)
+    assert out.splitlines()[0].split() == shown.split()
+    assert max(map(len, out.splitlines())) <= columns
+    assert out.count("training-") == 20
+    assert "US-WEST-04A" in out or "ZONES" in hidden, "no word is broken"
+    said = f"not shown, as the terminal is narrow: {hidden}; --wide shows all\n" if hidden else ""
+    assert err == said
+    whole, none = on_a_terminal(monkeypatch, columns, TITLES, twenty(), dropped=DROPPED, wide=True)
+    assert (whole, none) == (plain_table(TITLES, twenty()), "")
+
+
+def test_the_last_column_goes_on_below_and_an_empty_one_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    types = "a100-80gb-8x, gb200-4x, h100-80gb-sxm5, h200-141gb-8x, l40s-8x"
+    out, err = on_a_terminal(
+        monkeypatch, 50, ("ZONE", "INSTANCE TYPES"), [("US-EAST-04A", types), ("R", "x")]
+    )
+    assert out == snapshot("""\
+ZONE         INSTANCE TYPES
+US-EAST-04A  a100-80gb-8x, gb200-4x,
+             h100-80gb-sxm5, h200-141gb-8x,
+             l40s-8x
+R            x
+""")
+    out, err = on_a_terminal(monkeypatch, 160, TITLES, [row(claim(), NOW)], dropped=DROPPED)
+    assert (out.split("\n")[0].split()[-1], err) == ("AGE", "")
+
+
+@given(
+    st.lists(st.tuples(*[st.text(alphabet="ab -\x1b", max_size=40)] * 3), max_size=4),
+    st.integers(min_value=1, max_value=120),
+)
+def test_no_word_is_broken_in_a_terminal_of_any_width(rows: list[tuple[str, str, str]], columns: int) -> None:
+    text = plain_table(("A", "B", "C"), rows, columns)
+    assert text.split() == plain_table(("A", "B", "C"), rows).split()
 
 
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=5))
