@@ -31,7 +31,7 @@ REPEATS: Final = (60.0, 120.0, 300.0, 600.0)  # seconds after which a log says t
 _COARSE: Final = 120.0  # seconds from which a time left is shown in minutes
 _SOONEST: Final = 10.0  # seconds between two lines of a log, at first
 _LATEST: Final = 60.0  # and in the end
-_SETTING: Final = (
+SETTING: Final = (
     "(coreweave:wait)"  # only named: without a wait, a pending replacement releases the old claim
 )
 
@@ -88,7 +88,7 @@ def attended(environment: Mapping[str, str] = os.environ) -> bool:
 
 def display(say: Callable[[Lines], None], environment: Mapping[str, str] = os.environ) -> Display:
     """How to show waits in this run. `say` shows a line about all claims that stays."""
-    return Rows(say) if attended(environment) else Log(say)
+    return Rows(say) if attended(environment) else Log(say, SETTING)
 
 
 class Rows:
@@ -104,7 +104,8 @@ class Rows:
             news = progress(wait.seen, wait.goal, None, outage)  # the time left always changes
             before, at = self._shown.get(wait, ("", 0.0))
             if news != before or now - at >= EVERY:
-                wait.show(progress(wait.seen, wait.goal, wait.left(now), outage))
+                line = progress(wait.seen, wait.goal, wait.left(now), outage)
+                wait.show(in_lines(f"{line} {SETTING}"))
                 self._shown[wait] = news, now
 
     def ready(self, wait: Waiting, claim: CapacityClaim, now: float) -> None:
@@ -125,10 +126,11 @@ class Rows:
 
 
 class Log:
-    """Shows all claims in one line, seldom."""
+    """Shows all claims in one line, seldom. Each line ends with `setting`, which switches the wait off."""
 
-    def __init__(self, say: Callable[[Lines], None]) -> None:
+    def __init__(self, say: Callable[[Lines], None], setting: str = "") -> None:
         self._say = say
+        self._setting = setting
         self._reset()
 
     def _reset(self) -> None:
@@ -153,7 +155,7 @@ class Log:
             return
         self._repeats = self._repeats + 1 if news == self._said else 0
         self._said, self._said_at = news, now
-        self._say(in_lines(self._line(waits, outage, now)))
+        self._say(in_lines(f"{self._line(waits, outage, now)} {self._setting}".rstrip()))
         self._told = len(self._ready)
 
     def ready(self, wait: Waiting, claim: CapacityClaim, now: float) -> None:
@@ -188,7 +190,7 @@ class Log:
         ]
         if len(reasons) > REASONS:
             parts.append(f"and {len(reasons) - REASONS} more reasons")
-        return f"{'; '.join(parts)} {_SETTING}"
+        return "; ".join(parts)
 
 
 def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage: str = "") -> Lines:
@@ -202,8 +204,7 @@ def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage
         parts.append(outage)
     if claim is not None:
         parts += zone_reasons(claim, goal)
-    line = "; ".join(parts)
-    return in_lines(line if left is None else f"{line} {_SETTING}")
+    return in_lines("; ".join(parts))
 
 
 def zone_reasons(claim: CapacityClaim, goal: Goal) -> list[str]:

@@ -62,7 +62,8 @@ OUTPUTS_LOST: Final = (
     'If Pulumi lists outputs as removed ("- name"), nothing was released: the program ended before they were '
     "known."
 )
-_FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument, InvalidSetting, UntrustedCertificate)
+FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument, InvalidSetting, UntrustedCertificate)
+"""Errors that end a wait at once: looking again would not help."""
 
 
 @dataclass(frozen=True)
@@ -582,7 +583,7 @@ class Poller:
         now = self._clock()
         try:
             found = await self._read(reader, [wait.goal for wait in waits])
-        except _FATAL as error:
+        except FATAL as error:
             return "", error
         except CoreweaveError as error:
             for wait in waits:

@@ -45,6 +45,8 @@ def test_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         codes = {
             "list": run("list"),
             "list, unknown state": run("list", "--state", "x"),
+            "get, not found": run("get", "x"),
+            "wait, not found": run("wait", "x"),
             "zones": run("zones"),
             "zones, no zone offers the type": run("zones", "--type", "x"),
             "import, not found": run("import", "x"),
@@ -63,6 +65,8 @@ def test_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert codes == {
         "list": 0,
         "list, unknown state": 2,
+        "get, not found": 1,
+        "wait, not found": 1,
         "zones": 0,
         "zones, no zone offers the type": 1,
         "import, not found": 1,

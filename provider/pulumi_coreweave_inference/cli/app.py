@@ -17,12 +17,15 @@ from pulumi_coreweave_inference._version import __version__
 from pulumi_coreweave_inference.foreign_text import one_line
 
 from .console import EXIT_ERROR, EXIT_INTERNAL, note
+from .doctor import doctor
 from .emulator import emulator
+from .get import get
 from .import_ import import_
 from .list import list_
 from .orphans import orphans
 from .release import release
 from .review.command import review
+from .wait import wait
 from .zones import zones
 
 _MOST_FRAMES: Final = 4
@@ -95,7 +98,8 @@ app: typer.Typer = typer.Typer(
     name="capacity-claims",
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -120,9 +124,12 @@ def options(
 
 
 app.command("list")(list_)
+app.command()(get)
+app.command()(wait)
 app.command()(zones)
 app.command("import")(import_)
 app.command()(orphans)
 app.command()(release)
 app.command()(emulator)
 app.command()(review)
+app.command()(doctor)

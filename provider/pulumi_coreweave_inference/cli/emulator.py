@@ -61,6 +61,8 @@ def emulator(
     unless the environment variable COREWEAVE_EMULATOR_TOKEN sets one.
 
     Exit codes: 0 after Ctrl-C; 2 if the port is not available or a file cannot be read.
+
+    Example: capacity-claims emulator --port 8080 --allocation-delay 30 --state claims.db
     """
     given: dict[str, Any] = {}
     if token := os.environ.get(TOKEN_VARIABLE):

@@ -12,9 +12,10 @@ from typing import Annotated
 
 import typer
 
-from coreweave_inference import CapacityClaim, ClaimState, Client, InvalidArgument, NotFound
+from coreweave_inference import CapacityClaim, ClaimState, Client
 from pulumi_coreweave_inference.foreign_text import in_lines
 
+from .claims import claim_named, get_claim
 from .console import (
     EXIT_FINDINGS,
     CommandError,
@@ -83,6 +84,8 @@ def import_(
 
     Exit codes: 1 if nothing was written because claims are missing, already managed, or cannot be declared
     by a program; 2 if the API request fails or a file or stack cannot be read.
+
+    Example: capacity-claims import training-4a975a7 --stack prod
     """
     with report_errors():
         sources = [source for source, given in (("CLAIM", claim), ("--all", all_),
@@ -161,15 +164,10 @@ def refusals(candidates: Sequence[Candidate], stacks: Sequence[StackState]) -> d
 
 
 def _select_named(given: Sequence[str], known: Sequence[CapacityClaim], client: Client) -> Selection:
-    by_id = {claim.id: claim for claim in known}
     found: dict[str, Candidate] = {}
     missing = []
     for text in dict.fromkeys(given):
-        named = [claim for claim in known if claim.name == text]
-        if len(named) > 1 and text not in by_id:
-            ids = ", ".join(claim.id for claim in named)
-            raise CommandError(f"{len(named)} claims are named '{text}'; specify one of the ids: {ids}")
-        claim = by_id.get(text) or (named[0] if named else _get(client, text))
+        claim = claim_named(text, known, client)
         if claim is None:
             missing.append(text)
         else:
@@ -184,7 +182,7 @@ def _select_terraform(
     addresses: dict[str, str] = {}
     selection = Selection([])
     for one in listed:
-        claim = by_id.get(one.claim_id) or _get(client, one.claim_id)
+        claim = by_id.get(one.claim_id) or get_claim(client, one.claim_id)
         what = f"{one.address} ({one.claim_id}, named '{one.name}')"
         if one.deposed:
             if claim is not None:
@@ -203,14 +201,6 @@ def _select_terraform(
             if one.tainted:
                 note(f"{one.address} is tainted: Terraform was about to replace it")
     return selection
-
-
-def _get(client: Client, claim_id: str) -> CapacityClaim | None:
-    """A claim by id, in case it is newer than the list."""
-    try:
-        return client.capacity_claims.get(claim_id)
-    except (NotFound, InvalidArgument, UnicodeError):  # an argument need not be text
-        return None
 
 
 def _read_terraform(path: Path) -> list[TerraformClaim]:

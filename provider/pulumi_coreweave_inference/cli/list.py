@@ -62,6 +62,8 @@ def list_(
     message, zone, lastUpdateTime}], createdAt, updatedAt}]}.
 
     Exit codes: 0 on success, even if no claim matches; 2 if the API request fails.
+
+    Example: capacity-claims list --state CREATING --zone US-WEST-04A
     """
     with report_errors(), connected() as (client, _):
         found = all_claims(client)

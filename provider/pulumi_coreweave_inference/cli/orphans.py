@@ -52,6 +52,8 @@ def orphans(
     waitsForDeletion}]}], "gone": [{id, name, stack, urn, status}]}.
 
     Exit codes: 0 if nothing was found; 1 if something was found; 2 if the comparison failed.
+
+    Example: capacity-claims orphans --all-stacks
     """
     with report_errors():
         require_stacks(state, stack, all_stacks)

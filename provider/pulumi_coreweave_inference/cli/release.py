@@ -55,6 +55,8 @@ def release(
 
     Exit codes: 1 if a claim is managed or not confirmed; 2 if a claim cannot be released, the API request
     fails, or a stack cannot be read.
+
+    Example: capacity-claims release 4a975a7b-c6c3-5f7b-9a6f-1d2e3f405162 --all-stacks
     """
     with report_errors():
         if not unchecked:

@@ -40,6 +40,8 @@ def zones(
     JSON output: {"zones": {ZONE: [INSTANCE TYPE]}}.
 
     Exit codes: 1 if no zone offers the given --type; 2 if the API request fails.
+
+    Example: capacity-claims zones --type gb200-4x
     """
     with report_errors(), connected() as (client, _):
         with waiting_for(f"the zones and instance types of {client.endpoint}"):

@@ -13,7 +13,16 @@ import pytest
 from coreweave_inference import CapacityClaim
 from pulumi_coreweave_inference import Readiness
 from pulumi_coreweave_inference.foreign_text import Lines
-from pulumi_coreweave_inference.progress import EVERY, Log, Rows, Waiting, attended, display, progress
+from pulumi_coreweave_inference.progress import (
+    EVERY,
+    SETTING,
+    Log,
+    Rows,
+    Waiting,
+    attended,
+    display,
+    progress,
+)
 from pulumi_coreweave_inference.readiness import OUTPUTS_LOST, Goal, not_ready_together
 
 SHORTAGE = "no free instances"
@@ -67,14 +76,9 @@ def test_the_numbers_come_first_and_the_setting_last() -> None:
         "0/4, 44m left, CREATING; US-WEST-04A: no free instances (coreweave:wait)"
     ]
     assert progress(claim("a", 2), wait.goal, 61.4).startswith("2/4, 1m1s left, CREATING; ")
-    assert (
-        progress(None, wait.goal, 61.4, "no answer")
-        == "not readable yet, 1m1s left; no answer (coreweave:wait)"
-    )
+    assert progress(None, wait.goal, 61.4, "no answer") == "not readable yet, 1m1s left; no answer"
     secret = told.wait("b", secrets=frozenset({"instanceCount"}))
-    assert (
-        progress(claim("b", 2), secret.goal, 60.0) == "[secret]/[secret], 1m left, CREATING (coreweave:wait)"
-    )
+    assert progress(claim("b", 2), secret.goal, 60.0) == "[secret]/[secret], 1m left, CREATING"
 
 
 def test_a_row_is_shown_again_when_it_changes_and_now_and_then() -> None:
@@ -115,7 +119,7 @@ def test_many_claims_share_the_line_at_the_end() -> None:
 
 
 def run_in_a_log(told: Told, seconds: int, ready_at: dict[str, float], allocated: Any = None) -> None:
-    log = Log(told.say)
+    log = Log(told.say, SETTING)
     waits = {name: told.wait(name) for name in ready_at}
     for now in range(0, seconds, 5):
         for name in [name for name in waits if now >= ready_at[name]]:
@@ -162,7 +166,7 @@ def test_what_is_ready_at_once_and_secret_counts_are_not_told() -> None:
     told = Told()
     run_in_a_log(told, 30, {"training": 0.0})
     assert told.said == []
-    log = Log(told.say)
+    log = Log(told.say, SETTING)
     log.waiting([told.wait(name, secrets=frozenset({"instanceCount"})) for name in ("a", "b")], "down", 0.0)
     assert told.said == ["2 waiting, 45m left; down (coreweave:wait)"]
 
@@ -170,7 +174,7 @@ def test_what_is_ready_at_once_and_secret_counts_are_not_told() -> None:
 def test_a_claim_that_fails_is_told_at_once_in_both() -> None:
     told = Told()
     wait = told.wait("training")
-    Log(told.say).failed(wait, "it failed")
+    Log(told.say, SETTING).failed(wait, "it failed")
     Rows(told.say).failed(wait, "it failed")
     assert (told.said, told.rows["training"]) == (["it failed"], ["it failed"])
 

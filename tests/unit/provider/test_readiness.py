@@ -161,7 +161,7 @@ def test_a_timeout_is_given_in_seconds_as_text_or_as_a_timedelta() -> None:
 
 def test_progress_names_state_allocation_reasons_and_time_left() -> None:
     line = progress(claim("STATUS_CREATING", 2, conditions=SHORT), goal(), 2665)
-    assert line == snapshot("2/4, 44m left, CREATING; US-EAST-04A: 0 of 2 gb200-4x free (coreweave:wait)")
+    assert line == snapshot("2/4, 44m left, CREATING; US-EAST-04A: 0 of 2 gb200-4x free")
 
 
 def test_the_text_of_a_timeout() -> None:

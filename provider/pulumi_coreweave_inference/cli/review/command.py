@@ -61,6 +61,8 @@ def review(
 
     Exit codes: 0 if there is no objection; 1 if a rule is violated, the fingerprint differs, or the plan
     cannot be approved by one; 2 if the input cannot be read or the preview failed.
+
+    Example: pulumi preview --json | capacity-claims review --rules rules.toml
     """
     from .document import document
     from .preview import NotAPreview, parse

@@ -1,0 +1,114 @@
+"""`capacity-claims wait`: for scripts, until claims are ready."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated, Final
+
+import typer
+
+from coreweave_inference import CapacityClaim, ClaimState, Client, CoreweaveError, NotFound
+from pulumi_coreweave_inference.errors import InvalidReadiness
+from pulumi_coreweave_inference.progress import Log, Waiting
+from pulumi_coreweave_inference.readiness import FATAL, Goal, Readiness
+
+from .claims import find_claim
+from .console import EXIT_FINDINGS, CommandError, all_claims, connected, note, report_errors
+from .table import allocation
+
+PAUSES: Final = (1.0, 2.0, 3.0, 5.0, 10.0)  # seconds between looks; the last one repeats
+
+
+def wait(
+    claim: Annotated[list[str], typer.Argument(metavar="CLAIM...", help="Ids or names of claims.")],
+    timeout: Annotated[str, typer.Option(metavar="DURATION", help="How long to wait at most.")] = "45m",
+    min_instances: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Enough instances of each claim; default: all.")
+    ] = None,
+) -> None:
+    """Wait until claims are READY with their instances.
+
+    Prints a line when something changes. An outage of the API does not end the wait.
+
+    Exit codes: 0 if all are ready; 1 if one is not ready in time, has failed or is gone; 2 if a claim cannot
+    be looked up at first.
+
+    Example: capacity-claims wait training-4a975a7 --timeout 10m && ./start-training
+    """
+    with report_errors(), connected() as (client, _):
+        try:
+            readiness = Readiness(timeout=timeout, min_instances=min_instances)
+        except InvalidReadiness as error:
+            raise CommandError(f"--{error}") from None
+        known = all_claims(client)
+        found = {each.id: each for each in (find_claim(text, known, client) for text in claim)}
+        late = wait_for(client, list(found.values()), readiness)
+        if late:
+            raise CommandError(*late, code=EXIT_FINDINGS)
+
+
+def wait_for(
+    client: Client,
+    claims: Sequence[CapacityClaim],
+    readiness: Readiness,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[str]:
+    """Wait until all are ready; returns a line for each that is not."""
+    log, started = Log(note), clock()
+    waits = [
+        Waiting(
+            goal=Goal(each.name, each.id, each.resources, readiness),
+            show=note, say=note, started=started, timeout=readiness.seconds, seen=each,
+        )
+        for each in claims
+    ]  # fmt: skip
+    late, looks = list[str](), 0
+    while True:
+        for wait in list(waits):
+            seen = wait.seen
+            if seen is not None and _is_ready(seen, readiness):
+                log.ready(wait, seen, clock())
+                waits.remove(wait)
+            elif seen is None or seen.state in (ClaimState.FAILED, ClaimState.DELETING):
+                state = (
+                    "is gone" if seen is None else f"is {seen.state.short}, with {allocation(seen)} instances"
+                )
+                late.append(f"{wait.goal.resource_name} ({wait.goal.claim_id}) {state}")
+                waits.remove(wait)
+        if not waits:
+            log.ended(clock())
+            return late
+        left = min(wait.left(clock()) for wait in waits)
+        if left <= 0:
+            late += [_told(wait, "is not ready in time") for wait in waits]
+            return late
+        sleep(min(left, PAUSES[min(looks, len(PAUSES) - 1)]))
+        looks += 1
+        log.waiting(waits, _look(client, waits), clock())
+
+
+def _told(wait: Waiting, what: str) -> str:
+    seen = f": {wait.seen.state.short}, {allocation(wait.seen)} instances" if wait.seen is not None else ""
+    return f"{wait.goal.resource_name} ({wait.goal.claim_id}) {what}{seen}"
+
+
+def _look(client: Client, waits: Sequence[Waiting]) -> str:
+    """Read the claims again; returns an outage."""
+    for wait in waits:
+        try:
+            wait.seen = client.capacity_claims.get(wait.goal.claim_id)
+        except NotFound:
+            wait.seen = None
+        except FATAL:
+            raise
+        except CoreweaveError as error:
+            return f"the API does not respond at the moment ({error})"
+    return ""
+
+
+def _is_ready(claim: CapacityClaim, readiness: Readiness) -> bool:
+    enough = readiness.min_instances
+    wanted = claim.resources.instance_count if enough is None else enough
+    return claim.state == ClaimState.READY and claim.status.allocated_instances >= wanted
