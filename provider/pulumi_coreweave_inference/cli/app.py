@@ -26,6 +26,7 @@ from .orphans import orphans
 from .release import release
 from .review.command import review
 from .wait import wait
+from .watch import watch
 from .zones import zones
 
 _MOST_FRAMES: Final = 4
@@ -126,6 +127,7 @@ def options(
 app.command("list")(list_)
 app.command()(get)
 app.command()(wait)
+app.command()(watch)
 app.command()(zones)
 app.command("import")(import_)
 app.command()(orphans)

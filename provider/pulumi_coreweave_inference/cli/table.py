@@ -18,7 +18,7 @@ from .console import note
 
 WideOption = Annotated[bool, typer.Option("--wide", help="Show all columns, however narrow the terminal is.")]
 
-_RIGHT: Final = frozenset({"ALLOCATED", "AGE"})  # columns that are aligned to the right
+_RIGHT: Final = frozenset({"ALLOCATED", "AGE", "SINCE"})  # columns that are aligned to the right
 _GAP: Final = 2  # blanks between two columns
 _LEAST: Final = 20  # characters that the last column needs at least, to go on in further lines
 
@@ -35,19 +35,25 @@ def write_table(titles: Row, rows: Sequence[Row], *, dropped: Sequence[str] = ()
     if wide or not sys.stdout.isatty():
         sys.stdout.write(plain_table(titles, rows))
         return
+    text, hidden = fitted(titles, rows, dropped, shutil.get_terminal_size().columns)
+    sys.stdout.write(text)
+    if hidden:
+        sys.stdout.flush()
+        note(f"not shown, as the terminal is narrow: {', '.join(hidden)}; --wide shows all")
+
+
+def fitted(titles: Row, rows: Sequence[Row], dropped: Sequence[str], width: int) -> tuple[str, list[str]]:
+    """The table for a terminal of this width, and the columns with content that it leaves out."""
     empty = {title for index, title in enumerate(titles) if index and not any(row[index] for row in rows)}
     titles, rows = _without(empty & set(dropped), titles, rows)
-    width, hidden = shutil.get_terminal_size().columns, list[str]()
+    hidden = list[str]()
     while not _fits(titles, rows, width):
         title = next((title for title in dropped if title in titles), None)
         if title is None:
             break
         titles, rows = _without({title}, titles, rows)
         hidden.append(title)
-    sys.stdout.write(plain_table(titles, rows, width))
-    if hidden:
-        sys.stdout.flush()
-        note(f"not shown, as the terminal is narrow: {', '.join(hidden)}; --wide shows all")
+    return plain_table(titles, rows, width), hidden
 
 
 def plain_table(titles: Row, rows: Sequence[Row], width: int | None = None) -> str:
