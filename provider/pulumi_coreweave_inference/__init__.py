@@ -18,6 +18,7 @@ from .capacity_claim import (
     CapacityClaimCondition,
     CapacityClaimResources,
     CapacityClaimResourcesArgs,
+    CapacityClaimResourcesArgsDict,
     ClaimNamespace,
 )
 from .errors import ClaimError, InvalidReadiness, InvalidSetting
@@ -39,6 +40,7 @@ __all__ = [
     "CapacityClaimProvider",
     "CapacityClaimResources",
     "CapacityClaimResourcesArgs",
+    "CapacityClaimResourcesArgsDict",
     "ClaimError",
     "ClaimNamespace",
     "ClaimNamespaceProvider",

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NotRequired, TypedDict, cast
 
 import pulumi
 from pulumi.dynamic import Resource
@@ -47,6 +47,19 @@ from .settings import USER_AGENT, Settings, program_settings, unread_endpoint
 TYPE: Final = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
 _ONE_LOOK: Final = RetryPolicy(deadline=0)  # the poller repeats its reads; a preview reads once
 _DEFAULT_READINESS: Final = Readiness()
+
+
+class CapacityClaimResourcesArgsDict(TypedDict):
+    """`CapacityClaimResourcesArgs` as a dict, whose keys a type checker knows."""
+
+    instance_id: pulumi.Input[str]
+    """The instance type, such as `gb200-4x`."""
+    instance_count: pulumi.Input[int]
+    """How many instances."""
+    zones: pulumi.Input[Sequence[pulumi.Input[str]]]
+    """The zones in order of preference."""
+    capacity_type: NotRequired[pulumi.Input[str]]
+    """`CAPACITY_TYPE_MANAGED`, the default."""
 
 
 @pulumi.input_type
@@ -176,7 +189,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         resource_name: str,
         opts: pulumi.ResourceOptions | None = None,
         *,
-        resources: pulumi.Input[CapacityClaimResourcesArgs | Mapping[str, Any]],
+        resources: pulumi.Input[CapacityClaimResourcesArgs | CapacityClaimResourcesArgsDict],
         name: pulumi.Input[str] | None = None,
         readiness: Readiness | None = _DEFAULT_READINESS,
     ) -> None:
@@ -184,7 +197,8 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
 
         :param resource_name: The name of the resource in the stack. The claim's id depends on it.
         :param opts: Options that control the resource's behaviour.
-        :param resources: What to reserve, and where. A dict may use snake_case or camelCase names.
+        :param resources: What to reserve, and where: an object or a dict. At runtime a dict may also use the
+               API's camelCase names.
         :param name: The claim's name at the API, 1 to 100 lower-case letters, digits and dashes. The
                default is the resource's name plus seven digits of the id, so that the old and the new
                claim of a replacement have different names. A change replaces the claim.
@@ -203,14 +217,14 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         refuse_void_options(resource_name, opts)
         self._ignored = _ignored_fields(opts)
         program = _program()
-        problems = []
-        if isinstance(resources, Mapping):
-            problems = spelled_twice(resources)
-            resources = api_spelling(resources)
-        for problem in [*problems, *unsendable(resources, name)]:
+        problems, declared = [], cast("Any", resources)
+        if isinstance(declared, Mapping):
+            problems = spelled_twice(declared)
+            declared = api_spelling(declared)
+        for problem in [*problems, *unsendable(declared, name)]:
             raise ClaimError(f"{labelled(resource_name, None)}: {problem.property} {problem.reason}")
         outputs = (*KEPT, *mocks.REPORTED) if mocks.are_active() else KEPT
-        props: dict[str, Any] = {"resources": resources, "name": name, **dict.fromkeys(outputs)}
+        props: dict[str, Any] = {"resources": declared, "name": name, **dict.fromkeys(outputs)}
         self._word = None
         if opts.id is None:
             # The namespace's id as an input makes the claim depend on it, so a destroy deletes it last.
@@ -221,8 +235,8 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
             if not pulumi.runtime.is_dry_run() and not mocks.are_active() and not _ignores(opts, IDENTITY):
                 self._word = program.participants.word()
                 props[IDENTITY][RUN] = self._word
-            if not mocks.are_active() and may_hold_secrets(resources, name):
-                props[IDENTITY][SECRET] = secrets_among(resources, name)
+            if not mocks.are_active() and may_hold_secrets(declared, name):
+                props[IDENTITY][SECRET] = secrets_among(declared, name)
         else:
             opts = pulumi.ResourceOptions.merge(
                 opts, pulumi.ResourceOptions(id=_existing_id(resource_name, opts.id))
@@ -253,7 +267,7 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
         if id is None:
             raise _not_an_id(resource_name, id)
         reading = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(id=id))
-        return cls(resource_name, reading, resources={}, readiness=None)
+        return cls(resource_name, reading, resources=cast("Any", {}), readiness=None)
 
     def translate_input_property(self, prop: str) -> str:
         """The name of a property as the engine knows it. Raises `ClaimError` for a path to none.

@@ -23,7 +23,14 @@ claim = inference.CapacityClaim(
     name="training",
     readiness=inference.Readiness(timeout=timedelta(minutes=5), min_instances=1, on_timeout="warn"),
 )
-inference.CapacityClaim("dict", resources={"instance_id": "gb200-4x"}, readiness=None)
+as_dict: inference.CapacityClaimResourcesArgsDict = {
+    "instance_id": "gb200-4x",
+    "instance_count": pulumi.Output.from_input(4),
+    "zones": ["US-WEST-04A"],
+}
+inference.CapacityClaim("dict", resources=as_dict, readiness=None)
+inference.CapacityClaim("bogus", resources={"bogus": 1})  # type: ignore[arg-type]
+inference.CapacityClaim("part", resources={"instance_id": "x"})  # type: ignore[arg-type]
 found: inference.CapacityClaim = inference.CapacityClaim.get("found", "0f0e0d0c-0000-4000-8000-000000000000")
 id_: pulumi.Output[str] = claim.id
 name: pulumi.Output[str] = claim.name
