@@ -98,6 +98,13 @@ def test_a_host_that_is_not_the_emulators_own_is_refused(
     assert len(emulator.requests()) == (is_own and path == CLAIMS)
 
 
+def test_its_health_is_told_without_a_token_and_not_logged(emulator: Emulator) -> None:
+    answer = httpx.get(f"{emulator.url}/healthz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+    assert emulator.requests() == []
+    assert httpx.get(f"{emulator.url}/healthz", headers={"Host": "evil.example"}).status_code == 421
+
+
 def test_a_request_without_a_host_is_answered(emulator: Emulator) -> None:
     connection = http.client.HTTPConnection(*emulator.url[7:].split(":"))
     connection._http_vsn, connection._http_vsn_str = 10, "HTTP/1.0"

@@ -228,6 +228,9 @@ class _Server(uvicorn.Server):
             await _MISDIRECTED(scope, receive, send)
             return
         path: str = scope["path"]
+        if path == HEALTH_PATH:  # without a token, for what starts the emulator and waits for it
+            await _HEALTHY(scope, receive, send)
+            return
         controls = path == CONTROL_PREFIX or path.startswith(CONTROL_PREFIX + "/")
         await (self._control if controls else self._app)(scope, receive, send)
 
@@ -254,6 +257,8 @@ class _Server(uvicorn.Server):
             await asyncio.wait(self.server_state.tasks, timeout=0.3)
 
 
+HEALTH_PATH = "/healthz"
+_HEALTHY = JSONResponse({"status": "ok", "emulator": "coreweave-inference"})
 _MISDIRECTED = JSONResponse(
     {"code": "permission_denied", "message": "the Host header names another server than the emulator"},
     status_code=421,
