@@ -140,11 +140,14 @@ class Log:
         self._repeats = 0
         self._ready: list[tuple[Waiting, CapacityClaim]] = []
         self._told = 0  # of those that are ready
+        self._failed: list[str] = []
+        self._failures_told = 0
 
     def waiting(self, waits: Sequence[Waiting], outage: str, now: float) -> None:
         if not waits:
             return
-        news = ([progress(wait.seen, wait.goal, None) for wait in waits], outage, len(self._ready))
+        states = [progress(wait.seen, wait.goal, None) for wait in waits]
+        news = (states, outage, len(self._ready), len(self._failed))
         if self._said_at is None:
             self._began, due = now, 0.0
         elif news != self._said:
@@ -156,13 +159,13 @@ class Log:
         self._repeats = self._repeats + 1 if news == self._said else 0
         self._said, self._said_at = news, now
         self._say(in_lines(f"{self._line(waits, outage, now)} {self._setting}".rstrip()))
-        self._told = len(self._ready)
+        self._told, self._failures_told = len(self._ready), len(self._failed)
 
     def ready(self, wait: Waiting, claim: CapacityClaim, now: float) -> None:
         self._ready.append((wait, claim))
 
     def failed(self, wait: Waiting, headline: str) -> None:
-        self._say(in_lines(headline))
+        self._failed.append(wait.goal.resource_name)  # for the next line; in the end, the error tells it
 
     def ended(self, now: float) -> None:
         if self._said_at is not None and self._ready:
@@ -172,12 +175,14 @@ class Log:
         self._reset()
 
     def _line(self, waits: Sequence[Waiting], outage: str, now: float) -> str:
-        if len(waits) == 1 and not self._ready:
+        if len(waits) == 1 and not self._ready and not self._failed:
             (wait,) = waits
             return f"{wait.goal.resource_name}: {progress(wait.seen, wait.goal, wait.left(now), outage)}"
         left = max(wait.left(now) for wait in waits)
         instances = _instances([*((wait, wait.seen) for wait in waits), *self._ready])
         parts = [", ".join([f"{len(waits)} waiting", *instances, _left(left)])]
+        if failed := self._failed[self._failures_told :]:
+            parts.insert(0, f"failed: {_named(failed)}")
         if new := self._ready[self._told :]:
             parts.insert(0, f"ready: {_named([wait.goal.resource_name for wait, _ in new])}")
         if outage:

@@ -171,12 +171,21 @@ def test_what_is_ready_at_once_and_secret_counts_are_not_told() -> None:
     assert told.said == ["2 waiting, 45m left; down (coreweave:wait)"]
 
 
-def test_a_claim_that_fails_is_told_at_once_in_both() -> None:
+def test_a_claim_that_fails_is_told_beside_the_others_and_else_by_the_error() -> None:
     told = Told()
-    wait = told.wait("training")
-    Log(told.say, SETTING).failed(wait, "it failed")
-    Rows(told.say).failed(wait, "it failed")
-    assert (told.said, told.rows["training"]) == (["it failed"], ["it failed"])
+    a, b = told.wait("a"), told.wait("b")
+    rows, log = Rows(told.say), Log(told.say)
+    rows.failed(a, "it failed")
+    assert told.rows["a"] == ["it failed"]
+    log.waiting([a, b], "", 0.0)
+    log.failed(a, "it failed")
+    log.waiting([b], "", 60.0)
+    assert told.said[1:] == [
+        "failed: a; 1 waiting, 0/4 instances, 44m left; US-WEST-04A: no free instances (1 claim)"
+    ]
+    log.failed(b, "it failed")
+    log.ended(70.0)
+    assert len(told.said) == 2
 
 
 def test_many_claims_that_are_not_ready_in_time_share_one_text() -> None:

@@ -696,7 +696,7 @@ def test_previewed_claims_share_one_read_and_survive_an_outage() -> None:
 def test_an_interrupt_says_which_claims_are_still_reserved() -> None:
     seen = claim("STATUS_CREATING", 2)
     assert interrupted([(seen, goal("c1")), (None, goal("c2"))]) == snapshot("""\
-interrupted while waiting for 2 capacity claims.
+interrupted (by Ctrl-C, or as another resource failed) while waiting for 2 capacity claims.
   capacity claim 'training' (id c1): CREATING, 2 of 4 gb200-4x
   capacity claim 'training' (id c2): not read yet
   Still reserved: all of them, and the claims that they replace; they stay in the state. If Pulumi lists outputs as removed ("- name"), nothing was released: the program ended before they were known.
@@ -768,7 +768,9 @@ def test_ctrl_c_ends_every_wait_with_what_is_held() -> None:
 
     for ended in asyncio.run(main()):
         assert isinstance(ended, pulumi.RunError)
-        assert str(ended).startswith("interrupted while waiting for 2 capacity claims.")
+        assert str(ended).startswith(
+            "interrupted (by Ctrl-C, or as another resource failed) while waiting for 2 capacity claims."
+        )
 
 
 @pytest.mark.parametrize("kind", ["signal", "loop", "ignored"])
