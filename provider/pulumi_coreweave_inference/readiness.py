@@ -361,7 +361,8 @@ def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]]) -> Lines:
     ]
     more = [f"and {len(held) - _NAMED} more"] if len(held) > _NAMED else []
     return text(
-        f"interrupted (by Ctrl-C, or as another resource failed) while waiting for {len(held)} capacity claim{'s' if len(held) != 1 else ''}.",
+        "interrupted (by Ctrl-C, or as another resource failed) while waiting for "
+        f"{len(held)} capacity claim{'s' if len(held) != 1 else ''}.",
         said=[*held[:_NAMED], *more],
         held="all of them, and the claims that they replace; they stay in the state. " + OUTPUTS_LOST,
         then=["run `pulumi up` to keep waiting; nothing is created twice"],
