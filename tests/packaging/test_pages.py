@@ -20,6 +20,7 @@ import coreweave_inference
 import coreweave_inference.emulator
 import pulumi_coreweave_inference
 from pulumi_coreweave_inference.cli.app import app
+from pulumi_coreweave_inference.errors import MEANINGS
 from pulumi_coreweave_inference.settings import settings_from
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -183,3 +184,20 @@ def test_the_pages_build_strictly_and_load_nothing_external(tmp_path: Path) -> N
         loads = _Loads()
         loads.feed(page.read_text(encoding="utf-8"))
         assert [url for url in loads.found if "//" in url] == [], page.name
+
+
+def test_troubleshooting_lists_what_errors_say() -> None:
+    """Each text of the page stands in the code, and each meaning of an API error on the page."""
+    page = (ROOT / "docs" / "how-to" / "troubleshooting.md").read_text(encoding="utf-8")
+    texts = [row.split("|")[1].strip() for row in page.splitlines() if row.startswith("| ")]
+    texts = [text for text in texts if text != "the text says"]
+    assert len(texts) > 30
+    package = ROOT / "provider" / "pulumi_coreweave_inference"
+    code = "".join(path.read_text(encoding="utf-8") for path in package.glob("*.py"))
+    code = re.sub(r'"\s*\n\s*f?"', "", code)  # a text may go on in the next line
+    for text in texts:
+        for part in re.split(r"…|STATUS_FAILED", text):
+            assert part.strip(" '") in code, text
+    for meaning in MEANINGS:
+        known = ("the API does not know the claim", "the API responded with an error")  # say it all
+        assert meaning.summary in page or meaning.summary in known, meaning.summary
