@@ -21,7 +21,7 @@ def _decimal(value: object) -> object:
 
 
 _MOST: Final = 10**12  # more than anything costs; far larger numbers cannot be computed or printed
-_Price = Annotated[Decimal, Field(ge=0, le=_MOST), BeforeValidator(_decimal)]
+Price = Annotated[Decimal, Field(ge=0, le=_MOST), BeforeValidator(_decimal)]
 _Gpus = Annotated[NonNegativeInt, Field(le=_MOST)]
 
 
@@ -29,7 +29,7 @@ class PriceBook(TomlModel):
     """Prices per instance and hour, and GPUs per instance, by instance type."""
 
     currency: str = ""
-    per_hour: dict[str, _Price] = Field(default_factory=dict)
+    per_hour: dict[str, Price] = Field(default_factory=dict)
     gpus: dict[str, _Gpus] = Field(default_factory=dict)
 
 

@@ -39,7 +39,8 @@ def review(
     """
     sums = totals(plan)
     digits = fingerprint(plan)
-    found = violations(rules, plan, sums) if rules else []
+    costs = cost(plan, prices) if prices else None
+    found = violations(rules, plan, sums, costs) if rules else []
     if expected is not None:
         found += [
             Violation("expect-fingerprint", change.name, f"{field} is {value}", "a value that is shown")
@@ -53,5 +54,5 @@ def review(
         fingerprint=digits,
         has_rules=rules is not None or expected is not None,
         violations=tuple(found),
-        cost=cost(plan, prices) if prices else None,
+        cost=costs,
     )

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Literal
 
 from pydantic import Field, NonNegativeInt
 
 from .plan import Amount, Change, InstanceType, Kind, Order, Plan, Spec, Total, Unknown, amount_of, sum_of
+from .prices import Cost, Price
 from .toml_model import TomlModel
 
 
@@ -29,6 +31,15 @@ class InstanceLimits(PeakLimits):
     claim: NonNegativeInt | None = None
 
 
+class CostLimits(TomlModel):
+    """The most that all claims may cost per hour, in the currency of the prices."""
+
+    after: Price | None = None
+    peak: Price | None = None
+    increase: Price | None = None
+    increase_percent: Price | None = None
+
+
 class Rules(TomlModel):
     """A file of rules. A rule that is not set does not apply."""
 
@@ -40,6 +51,7 @@ class Rules(TomlModel):
     replace: Literal["allow", "create-first", "forbid"] = "allow"
     max_instances: InstanceLimits = InstanceLimits()
     max_peak: PeakLimits = PeakLimits()
+    max_cost: CostLimits = CostLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +64,15 @@ class Violation:
     limit: str
 
 
-def violations(rules: Rules, plan: Plan, sums: Mapping[InstanceType, Total]) -> list[Violation]:
+def violations(
+    rules: Rules, plan: Plan, sums: Mapping[InstanceType, Total], cost: Cost | None
+) -> list[Violation]:
     """Where a plan violates the rules: claim by claim, then all claims together."""
     found: list[Violation] = []
     for change in plan.changes:
         found += _of_claim(rules, change)
     found += _of_stack(rules, plan, sums)
+    found += _of_cost(rules.max_cost, cost)
     return found
 
 
@@ -134,6 +149,34 @@ def _of_stack(rules: Rules, plan: Plan, sums: Mapping[InstanceType, Total]) -> I
                 yield Violation(
                     f"{rule}.type", None, f"{_instances(total)} of {kind}{when}", f"at most {most}"
                 )
+
+
+def _of_cost(limits: CostLimits, cost: Cost | None) -> Iterator[Violation]:
+    if limits == CostLimits():
+        return
+    if cost is None:
+        yield Violation("max_cost", None, "no prices are given", "a cost: pass --prices")
+        return
+    hour = cost.per_hour
+    if hour.partial:
+        what = f"no price for {', '.join(cost.unpriced)}" if cost.unpriced else "a number that is not shown"
+        yield Violation("max_cost", None, what, "a cost that is known")
+    more = max(hour.after - hour.before, Decimal(0))
+    for rule, value, most in (
+        ("after", hour.after, limits.after),
+        ("peak", hour.peak, limits.peak),
+        ("increase", more, limits.increase),
+    ):
+        if most is not None and value > most:
+            yield Violation(f"max_cost.{rule}", None, _money(value, cost), f"at most {_money(most, cost)}")
+    most = limits.increase_percent
+    if most is not None and more * 100 > hour.before * most:
+        percent = f"{more * 100 / hour.before:.4g} % more" if hour.before else "more than nothing"
+        yield Violation("max_cost.increase_percent", None, percent, f"at most {most:f} % more")
+
+
+def _money(value: Decimal, cost: Cost) -> str:
+    return f"{value:f} {cost.currency}".strip() + " per hour"
 
 
 def _not_shown(plan: Plan) -> tuple[str, str]:

@@ -253,6 +253,43 @@ def test_a_rule_passes_and_fails_with_claim_value_and_limit(
 
 
 @pytest.mark.parametrize(
+    ("rule", "limit", "passing", "failing", "value", "said"),
+    [
+        ("after", "40", steps("create", new=resources(4)), steps("create", new=resources(5)),
+         "50 EUR per hour", "at most 40 EUR per hour"),
+        ("peak", "70", steps("update", old=resources(4), new=resources(7)), REPLACED,
+         "80 EUR per hour", "at most 70 EUR per hour"),
+        ("increase", "20.5", steps("update", old=resources(4), new=resources(6)),
+         steps("update", old=resources(4), new=resources(7)), "30 EUR per hour", "at most 20.5 EUR per hour"),
+        ("increase_percent", "50", steps("update", old=resources(4), new=resources(6)),
+         steps("update", old=resources(4), new=resources(7)), "75 % more", "at most 50 % more"),
+        ("increase_percent", "50", steps("update", old=resources(4), new=resources(1)),
+         steps("create", new=resources(1)), "more than nothing", "at most 50 % more"),
+    ],
+)  # fmt: skip
+def test_a_cost_has_limits(
+    rule: str, limit: str, passing: list[Step], failing: list[Step], value: str, said: str
+) -> None:
+    loaded = load_toml(Rules, f"[max_cost]\n{rule} = {limit}")
+    prices = load_toml(PriceBook, 'currency = "EUR"\n[per_hour]\n"gb200-4x" = 10')
+    assert review(plan(passing), loaded, prices).exit_code == 0
+    (row,) = review(plan(failing), loaded, prices).violations
+    assert (row.rule, row.claim, row.value, row.limit) == (f"max_cost.{rule}", None, value, said)
+
+
+def test_a_cost_that_is_not_known_violates_its_limit() -> None:
+    rules = load_toml(Rules, "[max_cost]\nafter = 1000")
+    unpriced = load_toml(PriceBook, '[per_hour]\n"h100" = 1')
+    found = plan(steps("create", new=resources(4)))
+    values = [review(found, rules, prices).violations[0].value for prices in (None, unpriced)]
+    assert values == ["no prices are given", "no price for gb200-4x"]
+    secret = plan(steps("create", new=resources("[secret]")))
+    prices = load_toml(PriceBook, '[per_hour]\n"gb200-4x" = 1')
+    assert review(secret, rules, prices).violations[0].value == "a number that is not shown"
+    assert review(found, load_toml(Rules, "min_zones = 1"), None).violations == ()
+
+
+@pytest.mark.parametrize(
     "rules",
     [
         'instance_types = ["gb200-4x"]', f'zones = ["{WEST}"]', "min_zones = 1", "[max_instances]\nclaim = 9",
