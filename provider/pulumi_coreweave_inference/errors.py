@@ -255,10 +255,10 @@ def api_failure(
     return ClaimError(text(headline, said=_said(error), held=held, then=[_advice(error)]))
 
 
-def lookup_failure(doing: str, error: CoreweaveError, *ways_out: str) -> ClaimError:
+def lookup_failure(doing: str, error: CoreweaveError, *ways_out: str, held: str = "") -> ClaimError:
     """The error for a failed lookup. `doing` describes it, such as "looking up capacity claims"."""
     headline = f"{doing} failed: {meaning(error).summary}."
-    return ClaimError(text(headline, said=_said(error), then=[_advice(error), *ways_out]))
+    return ClaimError(text(headline, said=_said(error), held=held or (), then=[_advice(error), *ways_out]))
 
 
 def _advice(error: CoreweaveError) -> str:

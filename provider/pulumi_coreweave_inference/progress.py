@@ -111,6 +111,7 @@ class Rows:
     def ready(self, wait: Waiting, claim: CapacityClaim, now: float) -> None:
         if wait in self._shown:
             self._ready.append((wait, claim, now - wait.started))
+            wait.show(_ready_line(wait, claim, now - wait.started))
 
     def failed(self, wait: Waiting, headline: str) -> None:
         wait.show(in_lines(headline))
@@ -118,8 +119,7 @@ class Rows:
     def ended(self, now: float) -> None:
         if len(self._ready) <= FEW:
             for wait, claim, seconds in self._ready:
-                allocated = allocation_of(claim, wait.goal.secrets)
-                wait.say(in_lines(f"{claim.state.short} after {_duration(seconds)}, {allocated} instances"))
+                wait.say(_ready_line(wait, claim, seconds))
         else:
             self._say(in_lines(_all_ready([(wait, claim) for wait, claim, _ in self._ready], now)))
         self._shown, self._ready = {}, []
@@ -170,7 +170,7 @@ class Log:
     def ended(self, now: float) -> None:
         if self._said_at is not None and self._ready:
             new = [wait.goal.resource_name for wait, _ in self._ready[self._told :]]
-            last = f"; the last: {_named(new)}" if 0 < len(new) < len(self._ready) else ""
+            last = f"; the last: {named(new)}" if 0 < len(new) < len(self._ready) else ""
             self._say(in_lines(_all_ready(self._ready, now) + last))
         self._reset()
 
@@ -182,9 +182,9 @@ class Log:
         instances = _instances([*((wait, wait.seen) for wait in waits), *self._ready])
         parts = [", ".join([f"{len(waits)} waiting", *instances, _left(left)])]
         if failed := self._failed[self._failures_told :]:
-            parts.insert(0, f"failed: {_named(failed)}")
+            parts.insert(0, f"failed: {named(failed)}")
         if new := self._ready[self._told :]:
-            parts.insert(0, f"ready: {_named([wait.goal.resource_name for wait, _ in new])}")
+            parts.insert(0, f"ready: {named([wait.goal.resource_name for wait, _ in new])}")
         if outage:
             parts.append(outage)
         reasons = Counter(
@@ -215,9 +215,9 @@ def progress(claim: CapacityClaim | None, goal: Goal, left: float | None, outage
 def zone_reasons(claim: CapacityClaim, goal: Goal) -> list[str]:
     """What the API says about each zone that has a problem, in order of preference.
 
-    Nothing if a resource of the claim is secret: the API's sentences are free text and may say it.
+    Nothing if the claim has a secret: the API's sentences are free text and may say it.
     """
-    if goal.secrets - {"name"}:
+    if goal.secrets:
         return []
     order = {zone: index for index, zone in enumerate(claim.resources.zones)}
     pending = [c for c in claim.status.conditions if c.status != api.ConditionStatus.TRUE]
@@ -247,13 +247,19 @@ def _instances(claims: Sequence[tuple[Waiting, CapacityClaim | None]]) -> list[s
     return [f"{total} instances"] if total else []
 
 
+def _ready_line(wait: Waiting, claim: CapacityClaim, seconds: float) -> Lines:
+    allocated = allocation_of(claim, wait.goal.secrets)
+    return in_lines(f"{claim.state.short} after {_duration(seconds)}, {allocated} instances")
+
+
 def _all_ready(ready: Sequence[tuple[Waiting, CapacityClaim]], now: float) -> str:
     seconds = now - min(wait.started for wait, _ in ready)
     who = f"{len(ready)} claims are" if len(ready) != 1 else f"{ready[0][0].goal.resource_name} is"
     return ", ".join([f"{who} ready after {_duration(seconds)}", *_instances(ready)])
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """The first of the names, and how many more there are."""
     more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
     return ", ".join(names[:FEW]) + more
 

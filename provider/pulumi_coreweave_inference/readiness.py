@@ -42,14 +42,14 @@ from coreweave_inference.errors import (
 )
 from coreweave_inference.settings import format_duration, parse_duration
 
-from .errors import SLOW_API, ClaimError, InvalidReadiness, api_failure, labelled, text
+from .errors import SLOW_API, ClaimError, InvalidReadiness, api_failure, labelled, lookup_failure, text
 from .foreign_text import Lines, paragraphs, shown
 from .identity import Declaration, has_default_name, is_made_by, key_of
 from .inputs import differing
-from .progress import Display, Rows, Waiting, counts_of, instances_of, zone_reasons
+from .progress import Display, Rows, Waiting, counts_of, instances_of, named, zone_reasons
 from .reads import MAXIMUM_AGE, reaching_back_to
 from .rounds import FIRST_LOOK, Rounds
-from .secrecy import allocation_of, described, held_resources, unless_secret, unsaid
+from .secrecy import allocation_of, described, held_resources, unless_secret, without_words
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -254,10 +254,15 @@ def not_ready(
 
 
 def not_ready_together(
-    failed: Sequence[tuple[CapacityClaim, Goal, float]], others: Sequence[CapacityClaim] | None = ()
+    failed: Sequence[tuple[CapacityClaim, Goal, float]],
+    others: Sequence[CapacityClaim] | None = (),
+    outage: str = "",
 ) -> Lines:
     """The text for many claims that did not become ready in time: what they have in common is said once."""
-    waited = max(seconds for _, _, seconds in failed)
+    times = [seconds for _, _, seconds in failed]
+    after = f"after {format_duration(round(max(times)))}"
+    if round(min(times)) != round(max(times)):
+        after = f"after {format_duration(round(min(times)))} to {format_duration(round(max(times)))}"
     total = instances_of([(goal, claim) for claim, goal, _ in failed])
     rows = [
         [goal.resource_name, counts_of(claim, goal), claim.state.short, f"id {claim.id}"]
@@ -277,11 +282,11 @@ def not_ready_together(
     if others is None:
         held.append("The claims that they replace, if any, too: the list of claims cannot be read.")
     return text(
-        f"{len(failed)} capacity claims are not ready after {format_duration(round(waited))}: "
-        f"{total or 'not all'} instances allocated.",
+        f"{len(failed)} capacity claims are not ready {after}: {total or 'not all'} instances allocated.",
         said=[
             *("  ".join([*map(str.ljust, row, widths), row[3]]) for row in rows),
             *(f"{reason} ({count} of them)" for reason, count in reasons.most_common(_NAMED)),
+            *([outage] if outage else []),
         ],
         held=held,
         then=[
@@ -356,7 +361,7 @@ def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]]) -> Lines:
     """The text for a wait that Ctrl-C has ended: which claims are still reserved."""
     held = [
         f"{labelled(goal.resource_name, goal.claim_id)}: "
-        + (f"{claim.state.short}, {allocation_of(claim, goal.secrets)}" if claim else "not read yet")
+        + (f"{claim.state.short}, {allocation_of(claim, goal.secrets)}" if claim else "not readable yet")
         for claim, goal in waits
     ]
     more = [f"and {len(held) - _NAMED} more"] if len(held) > _NAMED else []
@@ -380,7 +385,9 @@ class Reader(Protocol):
 class _Wait(Waiting):
     warn: Callable[[Lines], None]
     result: asyncio.Future[CapacityClaim]
-    timed_out: float = 0.0  # the seconds after which it was given up, if nothing else was wrong
+    timed_out: float = 0.0  # the seconds after which it was given up, if that is what ended it
+    outage: str = ""  # at that time
+    fatal: CoreweaveError | None = None
     failure: Callable[[Sequence[CapacityClaim] | None], Lines] | None = None
     unexpected_since: float | None = None
 
@@ -529,15 +536,26 @@ class Poller:
             self._end(error)
 
     def _failures(self, others: list[CapacityClaim] | None) -> Lines:
-        together = [wait for wait in self._waits if wait.timed_out and wait.seen is not None]
-        if len(together) <= _APART:
-            together = []
-        texts = [
-            wait.failure(others) for wait in self._waits if wait.failure is not None and wait not in together
-        ]
-        if together:
-            found = [(wait.seen, wait.goal, wait.timed_out) for wait in together if wait.seen is not None]
-            texts.insert(0, not_ready_together(found, others))
+        """What the failures of many claims have in common is said once."""
+        late = [wait for wait in self._waits if wait.timed_out and wait.seen is not None]
+        fatal = [wait for wait in self._waits if wait.fatal is not None]
+        texts = []
+        if len(late) > _APART:
+            found = [(wait.seen, wait.goal, wait.timed_out) for wait in late if wait.seen is not None]
+            texts.append(not_ready_together(found, others, late[0].outage))
+        else:
+            late = []
+        if len(fatal) > _APART and fatal[0].fatal is not None:
+            held = "all of them, as far as we know; they stay in the state."
+            names = named([wait.goal.resource_name for wait in fatal])
+            doing = f"reading {len(fatal)} capacity claims ({names})"
+            are_secret = any(wait.goal.secrets for wait in fatal)
+            told = without_words(fatal[0].fatal) if are_secret else fatal[0].fatal
+            texts.append(lookup_failure(doing, told, held=held).text)
+        else:
+            fatal = []
+        apart = [wait for wait in self._waits if wait not in late and wait not in fatal]
+        texts += [wait.failure(others) for wait in apart if wait.failure is not None]
         return paragraphs([*texts, OUTPUTS_LOST])
 
     async def _others(self, reader: Reader) -> list[CapacityClaim] | None:
@@ -569,7 +587,9 @@ class Poller:
             await self._pause(self._joined, seconds)
 
     def _interrupted(self) -> None:
-        self._end(ClaimError(interrupted((wait.seen, wait.goal) for wait in self._waits)))
+        failures = [wait.failure(None) for wait in self._waits if wait.failure is not None]
+        waiting = interrupted((wait.seen, wait.goal) for wait in self._pending())
+        self._end(ClaimError(paragraphs([*failures, waiting])))
         if self._task is not None:
             self._task.cancel()
 
@@ -589,7 +609,7 @@ class Poller:
         except CoreweaveError as error:
             for wait in waits:
                 wait.unexpected_since = None  # unknown for how long, until the next read
-            return _outage(error), None
+            return _outage(error, quoted=not any(wait.goal.secrets for wait in waits)), None
         for wait in waits:
             claim = found.get(wait.goal.claim_id)
             wait.seen = claim
@@ -620,7 +640,8 @@ class Poller:
         failure = partial(not_ready, wait.seen, wait.goal, now - wait.started, outage)
         if fatal:
             held = "the claim, as far as we know; it stays in the state."
-            told = unsaid(fatal, goal.secrets, goal.resources, None)
+            told = without_words(fatal) if goal.secrets else fatal
+            wait.fatal = told
             failed = api_failure("reading", goal.resource_name, goal.claim_id, told, held=held).text
             self._keep_failure(wait, lambda _: failed)
             return
@@ -638,7 +659,7 @@ class Poller:
                 wait.warn(failure())
                 self._done(wait, claim)
             else:
-                wait.timed_out = 0.0 if outage else now - wait.started
+                wait.timed_out, wait.outage = now - wait.started, outage
                 self._keep_failure(wait, failure)
 
     def _is_unexpected_for_long(self, wait: _Wait, now: float) -> bool:
@@ -709,9 +730,11 @@ def _same_resources(returned: CapacityClaimResources, declared: CapacityClaimRes
     return not differing(returned.to_wire(), declared.to_wire())
 
 
-def _outage(error: CoreweaveError) -> str:
+def _outage(error: CoreweaveError, *, quoted: bool) -> str:
+    """An outage in words; without those of the API, which may say a secret, unless it may be quoted."""
     if isinstance(error, RequestTimedOut):
         return f"the API does not respond at the moment ({error.message}; {SLOW_API} to allow more)"
     if isinstance(error, ApiError):
-        return f"the API does not respond at the moment ({error.code}: {error.message})"
+        reason = f"{error.code}: {error.message}" if quoted else error.code
+        return f"the API does not respond at the moment ({reason})"
     return f"the API does not respond at the moment ({error})"

@@ -114,6 +114,15 @@ def unsaid(error: _Error, secrets: Secrets, resources: CapacityClaimResources, n
     return without_values(error, values)
 
 
+def without_words(error: _Error) -> _Error:
+    """An error without the API's own words, which may say any secret."""
+    if not isinstance(error, ApiError):
+        return error
+    told = copy.copy(error)
+    told.message, told.violations = "", ()
+    return told
+
+
 def without_values(error: _Error, values: Collection[str]) -> _Error:
     """An error of the API whose texts do not quote these values."""
     values = [value for value in values if value]

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import chain
 from typing import Final
 
 import typer
@@ -59,7 +60,7 @@ def doctor() -> None:
     Example: capacity-claims doctor
     """
     checks = []
-    for check in [*local_checks(), *api_checks()]:
+    for check in chain(local_checks(), api_checks()):
         checks.append(check)
         lines = [f"{'✓' if check.is_good else '✗'} {check.subject}: {check.found}"]
         typer.echo(in_lines(*lines, *([f"  Next: {check.advice}"] if check.advice else [])))
@@ -77,7 +78,9 @@ def local_checks(run: Callable[[list[str]], str] | None = None) -> Iterator[Chec
 
 
 def _output(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SLOW)  # noqa: S603  # fixed words
+    done = subprocess.run(  # noqa: S603  # fixed words
+        command, capture_output=True, text=True, errors="replace", check=False, timeout=_SLOW
+    )
     return done.stdout.strip()
 
 

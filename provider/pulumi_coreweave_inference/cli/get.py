@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from datetime import UTC, datetime
 from typing import Annotated
@@ -33,11 +34,12 @@ def get(
         if format_ is OutputFormat.JSON:
             write_json(claim_json(found))
         else:
-            sys.stdout.write(describe(found, datetime.now(UTC)))
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+            sys.stdout.write(describe(found, datetime.now(UTC), width))
 
 
-def describe(claim: CapacityClaim, now: datetime) -> str:
-    """The claim as lines of names and values, then a table of its conditions."""
+def describe(claim: CapacityClaim, now: datetime, width: int | None = None) -> str:
+    """The claim as lines of names and values, then a table of its conditions, for a terminal so wide."""
     resources, status = claim.resources, claim.status
     values = {
         "Name": claim.name,
@@ -58,7 +60,7 @@ def describe(claim: CapacityClaim, now: datetime) -> str:
             (each.zone or "", each.type or "", str(each.status), each.reason or "", each.message or "")
             for each in status.conditions
         ]
-        lines += ["\n", plain_table(titles, rows)]
+        lines += ["\n", plain_table(titles, rows, width)]
     return "".join(lines)
 
 

@@ -83,9 +83,11 @@ def _cells(titles: Row, rows: Sequence[Row]) -> list[list[str]]:
 
 
 def _fits(titles: Row, rows: Sequence[Row], width: int) -> bool:
-    widths = [max(map(len, column)) for column in zip(*_cells(titles, rows), strict=True)]
+    cells = _cells(titles, rows)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     before = sum(widths[:-1]) + _GAP * (len(widths) - 1)
-    return before + min(widths[-1], _LEAST) <= width
+    word = max(len(word) for *_, cell in cells for word in cell.split())
+    return before + min(widths[-1], max(_LEAST, word)) <= width
 
 
 def _without(dropped: set[str], titles: Row, rows: Sequence[Row]) -> tuple[Row, Sequence[Row]]:

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from coreweave_inference import CapacityClaim, ClaimState, Client, CoreweaveError, NotFound
+from coreweave_inference import CapacityClaim, ClaimState, Client, CoreweaveError, NotFound, RetryPolicy
 from pulumi_coreweave_inference.errors import InvalidReadiness
 from pulumi_coreweave_inference.progress import Log, Waiting
 from pulumi_coreweave_inference.readiness import FATAL, Goal, Readiness
@@ -17,6 +17,7 @@ from .claims import find_claim
 from .console import EXIT_FINDINGS, CommandError, all_claims, connected, note, report_errors
 from .table import allocation
 
+ONE_LOOK: Final = RetryPolicy(deadline=0)  # the loop looks again
 PAUSES: Final = (1.0, 2.0, 3.0, 5.0, 10.0)  # seconds between looks; the last one repeats
 
 
@@ -31,8 +32,8 @@ def wait(
 
     Prints a line when something changes. An outage of the API does not end the wait.
 
-    Exit codes: 0 if all are ready; 1 if one is not ready in time, has failed or is gone; 2 if a claim cannot
-    be looked up at first.
+    Exit codes: 0 if all are ready; 1 if one is not ready in time, has failed or is gone; 2 if the claims
+    cannot be looked up at first, or the API refuses the token.
 
     Example: capacity-claims wait training-4a975a7 --timeout 10m && ./start-training
     """
@@ -64,41 +65,47 @@ def wait_for(
         )
         for each in claims
     ]  # fmt: skip
-    late, looks = list[str](), 0
-    while True:
-        for wait in list(waits):
-            seen = wait.seen
-            if seen is not None and _is_ready(seen, readiness):
-                log.ready(wait, seen, clock())
-                waits.remove(wait)
-            elif seen is None or seen.state in (ClaimState.FAILED, ClaimState.DELETING):
-                state = (
-                    "is gone" if seen is None else f"is {seen.state.short}, with {allocation(seen)} instances"
-                )
-                late.append(f"{wait.goal.resource_name} ({wait.goal.claim_id}) {state}")
-                waits.remove(wait)
-        if not waits:
-            log.ended(clock())
-            return late
-        left = min(wait.left(clock()) for wait in waits)
-        if left <= 0:
-            late += [_told(wait, "is not ready in time") for wait in waits]
-            return late
-        sleep(min(left, PAUSES[min(looks, len(PAUSES) - 1)]))
-        looks += 1
-        log.waiting(waits, _look(client, waits), clock())
+    late, looks, outage = list[str](), 0, ""
+    try:
+        while True:
+            for wait in list(waits):
+                seen = wait.seen
+                if seen is not None and _is_ready(seen, readiness):
+                    log.ready(wait, seen, clock())
+                    waits.remove(wait)
+                elif seen is None or seen.state in (ClaimState.FAILED, ClaimState.DELETING):
+                    late.append(_told(wait, "is gone" if seen is None else "has ended"))
+                    log.failed(wait, late[-1])
+                    waits.remove(wait)
+            if not waits:
+                log.ended(clock())
+                return late
+            if looks:
+                log.waiting(waits, outage, clock())
+            left = min(wait.left(clock()) for wait in waits)
+            if left <= 0:
+                return late + [_told(wait, "is not ready in time", outage) for wait in waits]
+            sleep(min(left, PAUSES[min(looks, len(PAUSES) - 1)]))
+            looks += 1
+            outage = _look(client, waits)
+    except FATAL:
+        for line in late:
+            note(line)
+        raise
 
 
-def _told(wait: Waiting, what: str) -> str:
-    seen = f": {wait.seen.state.short}, {allocation(wait.seen)} instances" if wait.seen is not None else ""
-    return f"{wait.goal.resource_name} ({wait.goal.claim_id}) {what}{seen}"
+def _told(wait: Waiting, what: str, outage: str = "") -> str:
+    parts = [f"{wait.goal.resource_name} ({wait.goal.claim_id}) {what}"]
+    if wait.seen is not None:
+        parts.append(f"{wait.seen.state.short}, {allocation(wait.seen)} instances")
+    return ": ".join([*parts, *([outage] if outage else [])])
 
 
 def _look(client: Client, waits: Sequence[Waiting]) -> str:
     """Read the claims again; returns an outage."""
     for wait in waits:
         try:
-            wait.seen = client.capacity_claims.get(wait.goal.claim_id)
+            wait.seen = client.capacity_claims.get(wait.goal.claim_id, retry=ONE_LOOK)
         except NotFound:
             wait.seen = None
         except FATAL:

@@ -21,9 +21,13 @@ from .console import CommandError, connected, plural, report_errors
 from .list import select
 from .pulumi_state import AllStacks, StackNames, StateFiles, read_stacks
 from .table import age, allocation, failing_conditions, fitted
+from .wait import ONE_LOOK
 
 TITLES: Final = ("NAME", "ALLOCATED", "TIMELINE", "STATE", "SINCE", "TYPE", "CONDITIONS")
 DROPPED: Final = ("CONDITIONS", "TYPE", "SINCE", "TIMELINE")  # in a narrow terminal, in this order
+NO_TERMINAL: Final = (
+    "watch needs a terminal that can move its cursor; `capacity-claims wait` and `list` work without"
+)
 _LEVELS: Final = "▁▂▃▄▅▆▇█"
 _LOOKS: Final = 20  # that a timeline shows
 
@@ -36,7 +40,9 @@ def watch(
     state: StateFiles = None,
     stack: StackNames = None,
     all_stacks: AllStacks = False,
-    every: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Time between two looks.")] = 5,
+    every: Annotated[
+        float, typer.Option(min=1, max=86_400, metavar="SECONDS", help="Time between two looks.")
+    ] = 5,
 ) -> None:
     """Watch claims on one screen, until Ctrl-C.
 
@@ -49,7 +55,7 @@ def watch(
     """
     with report_errors():
         if not sys.stdout.isatty():
-            raise CommandError("watch needs a terminal; `capacity-claims wait` and `list` work in scripts")
+            raise CommandError(NO_TERMINAL)
         stacks = read_stacks(state or (), stack or (), all_stacks)
         ids = {entry.claim_id for one in stacks for entry in one.entries} if stacks else None
         with connected() as (client, _):
@@ -100,13 +106,14 @@ def looks(client: Client, names: Sequence[str], ids: Collection[str] | None) -> 
     chosen: list[CapacityClaim] = []
     while True:
         try:
-            claims = sorted(client.capacity_claims.list(), key=lambda claim: (claim.name, claim.id))
+            listed = client.capacity_claims.list(retry=ONE_LOOK)
         except FATAL:
             raise
         except CoreweaveError as error:
             yield Look(chosen, f"the API does not respond at the moment: {error}")
             continue
-        claims = [claim for claim in claims if ids is None or claim.id in ids]
+        claims = [claim for claim in listed if ids is None or claim.id in ids]
+        claims.sort(key=lambda claim: (claim.name, claim.id))
         chosen = select(claims, states=(), types=(), zones=(), names=names)
         yield Look(chosen)
 
@@ -121,6 +128,8 @@ def show_forever(
 
     history = History()
     console = Console()
+    if console.is_dumb_terminal:
+        raise CommandError(NO_TERMINAL)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         for look in all_looks:
             now = datetime.now(UTC)

@@ -100,6 +100,7 @@ def test_at_the_end_it_is_plain_what_is_ready_and_after_how_long() -> None:
         rows.ready(wait, claim(wait.goal.resource_name, 4, state="STATUS_READY"), now)
     rows.ready(told.wait("at once"), claim("at once", 4, state="STATUS_READY"), 192.0)
     assert told.said == []
+    assert told.rows["a"][-1] == "READY after 1m, 4 of 4 gb200-4x instances"
     rows.ended(192.0)
     assert told.said == [
         "a: READY after 1m, 4 of 4 gb200-4x instances",

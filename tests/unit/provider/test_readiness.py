@@ -508,6 +508,46 @@ def test_an_outage_does_not_end_the_wait_and_is_shown() -> None:
     assert any("no backend" in line for line in shown.lines)
 
 
+@pytest.mark.parametrize("secrets", [frozenset({"name"}), frozenset({"instanceCount"})])
+@pytest.mark.parametrize("error", [Unavailable("hush-name wants 37"), Unauthenticated("hush-name wants 37")])
+def test_no_outage_and_no_reason_says_a_secret(secrets: frozenset[str], error: CoreweaveError) -> None:
+    told = {
+        "type": "Ready",
+        "status": "STATUS_FALSE",
+        "message": "no room for hush-name",
+        "zone": "US-EAST-04A",
+    }
+
+    def at(now: float) -> list[CapacityClaim] | CoreweaveError:
+        return error if now > 30 else [claim("STATUS_CREATING", 1, conditions=[told])]
+
+    hidden = replace(goal(readiness=Readiness(timeout="2m")), secrets=secrets)
+    (failure,), _, shown, _ = wait_for(at, hidden)
+    for text in (str(failure), *shown.lines):
+        assert "hush-name" not in text
+        assert " 37" not in text
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Unauthenticated("token expired"), "reading 20 capacity claims (a0, a1, "),
+        (Unavailable("down"), "20 capacity claims are not ready after 45m: 20/80 instances allocated."),
+    ],
+)
+def test_one_cause_of_many_failures_is_told_once(error: CoreweaveError, said: str) -> None:
+    goals = [replace(goal(f"c{index}"), resource_name=f"a{index}") for index in range(20)]
+
+    def at(now: float) -> list[CapacityClaim] | CoreweaveError:
+        return error if now > 60 else [claim("STATUS_CREATING", 1, id=each.claim_id) for each in goals]
+
+    failures, _, _, _ = wait_for(at, *goals)
+    text = str(failures[0])
+    assert text.startswith(said)
+    assert text.count(str(error.args[0])) == 1
+    assert text.count("Next: ") == 1
+
+
 def test_a_refused_token_ends_the_wait_at_once() -> None:
     (error,), script, _, _ = wait_for(lambda _: Unauthenticated("token expired"), goal())
     assert isinstance(error, pulumi.RunError)
@@ -698,7 +738,7 @@ def test_an_interrupt_says_which_claims_are_still_reserved() -> None:
     assert interrupted([(seen, goal("c1")), (None, goal("c2"))]) == snapshot("""\
 interrupted (by Ctrl-C, or as another resource failed) while waiting for 2 capacity claims.
   capacity claim 'training' (id c1): CREATING, 2 of 4 gb200-4x
-  capacity claim 'training' (id c2): not read yet
+  capacity claim 'training' (id c2): not readable yet
   Still reserved: all of them, and the claims that they replace; they stay in the state. If Pulumi lists outputs as removed ("- name"), nothing was released: the program ended before they were known.
   Next: run `pulumi up` to keep waiting; nothing is created twice\
 """)

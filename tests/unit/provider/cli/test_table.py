@@ -144,6 +144,16 @@ def test_a_terminal_gets_the_columns_that_fit_and_the_others_by_name(
     assert (whole, none) == (plain_table(TITLES, twenty()), "")
 
 
+@pytest.mark.parametrize("columns", range(70, 180, 7))
+def test_no_line_is_longer_than_a_terminal_with_a_long_reason(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    long = condition("US-WEST-04A", "STATUS_FALSE", "InsufficientCapacityForThisInstanceType")
+    rows = [row(claim(status="STATUS_CREATING", conditions=[long]), NOW)]
+    out, _ = on_a_terminal(monkeypatch, columns, TITLES, rows, dropped=DROPPED)
+    assert max(map(len, out.splitlines())) <= columns
+
+
 def test_the_last_column_goes_on_below_and_an_empty_one_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

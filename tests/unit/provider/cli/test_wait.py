@@ -120,7 +120,28 @@ def test_a_claim_that_is_gone_or_failed_ends_the_wait_with_1(emulator: Emulator,
     ended = run("wait", "gone", "failed", "--timeout", "30s")
     assert ended.exit_code == 1
     assert f"gone ({ids['gone']}) is gone" in ended.stderr
-    assert f"failed ({ids['failed']}) is FAILED, with 0/2 instances" in ended.stderr
+    assert f"failed ({ids['failed']}) has ended: FAILED, 0/2 instances" in ended.stderr
+
+
+def test_an_outage_neither_ends_nor_prolongs_a_wait_and_is_told(
+    emulator: Emulator, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COREWEAVE_RETRY_DEADLINE", "5m")
+    client.capacity_claims.create("training", RESOURCES)
+    emulator.set_faults([{"path": "get", "fail": {"code": "unavailable", "message": "down"}}])
+    late = run("wait", "training", "--timeout", "0.3s")
+    assert late.exit_code == 1
+    assert "is not ready in time: CREATING, 0/2 instances: the API does not respond" in late.stderr
+
+
+def test_a_failure_is_told_even_if_a_refused_token_ends_the_wait(emulator: Emulator, client: Client) -> None:
+    for name in ("failed", "waiting"):
+        client.capacity_claims.create(name, RESOURCES)
+    (failed, _) = emulator.claims()
+    emulator.edit_claim(failed.id, status={"status": "STATUS_FAILED"})
+    emulator.set_faults([{"path": "get", "nth": 2, "fail": {"code": "unauthenticated"}}])
+    ended = run("wait", "failed", "waiting", "--timeout", "30s")
+    assert (ended.exit_code, f"failed ({failed.id}) has ended: FAILED" in ended.stderr) == (2, True)
 
 
 def test_a_refused_token_ends_the_wait_with_2(emulator: Emulator, client: Client) -> None:
@@ -162,6 +183,17 @@ def test_the_doctor_knows_which_engines_work(printed: str, is_good: bool) -> Non
     *_, engine = doctor.local_checks(lambda command: printed)
     assert engine.is_good == is_good
     assert engine.found.isprintable()
+
+
+def test_the_doctor_survives_a_program_that_prints_no_text(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    odd = tmp_path / "pulumi"
+    odd.write_text("#!/bin/sh\nprintf 'v3.\\377'\n")
+    odd.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    *_, engine = doctor.local_checks()
+    assert not engine.is_good
 
 
 def test_the_doctor_says_what_to_do_and_exits_with_1(

@@ -106,6 +106,11 @@ def test_a_refused_token_ends_it(client: tuple[Client, Emulator]) -> None:
         next(looks(stranger, [], None))
 
 
+def test_a_time_between_looks_that_is_no_time_is_refused() -> None:
+    for value in ("inf", "1e12", "0", "nan"):
+        assert CliRunner().invoke(app, ["watch", "--every", value]).exit_code == 2
+
+
 def test_it_needs_a_terminal(client: tuple[Client, Emulator]) -> None:
     result = CliRunner().invoke(app, ["watch"])
     assert (result.exit_code, "watch needs a terminal" in result.stderr) == (2, True)
