@@ -48,6 +48,7 @@ def import_claims(stack: Stack, *arguments: str) -> str:
     return result.stdout
 
 
+@pytest.mark.thorough
 def test_ten_claims_are_imported_unchanged_and_then_scaled_in_place(start: Start) -> None:
     stack = start()
     ids = {post(stack, f"team-{index}", FORWARD if index % 2 else BACKWARD) for index in range(8)}

@@ -138,7 +138,7 @@ _DIFFERENT: Final = {
 }
 
 
-_IN_EVERY_RUN = ("create-kill", "delete-kill", "replace-interrupt")
+_IN_EVERY_RUN = ("create-kill", "replace-interrupt")
 
 
 def cases() -> list[Any]:

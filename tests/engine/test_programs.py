@@ -57,6 +57,7 @@ inference.CapacityClaim("own", resources=resources, readiness=None)
 """
 
 
+@pytest.mark.thorough
 def test_components_of_a_package_have_claims_of_their_own(start: Start) -> None:
     stack = start(allocation_delay=1.5)
     plugin = stack.folder.parent / "plugin"

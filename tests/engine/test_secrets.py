@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import pytest
 from support.stack import Stack
 
 Start = Callable[..., Stack]
@@ -55,6 +56,7 @@ inference.CapacityClaim(
 """
 
 
+@pytest.mark.thorough
 def test_a_secret_count_and_name_are_said_in_no_text(start: Start) -> None:
     stack = start()
     (stack.folder / "__main__.py").write_text(WAITING, encoding="utf-8")
