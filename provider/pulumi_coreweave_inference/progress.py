@@ -31,9 +31,8 @@ REPEATS: Final = (60.0, 120.0, 300.0, 600.0)  # seconds after which a log says t
 _COARSE: Final = 120.0  # seconds from which a time left is shown in minutes
 _SOONEST: Final = 10.0  # seconds between two lines of a log, at first
 _LATEST: Final = 60.0  # and in the end
-SETTING: Final = (
-    "(coreweave:wait)"  # only named: without a wait, a pending replacement releases the old claim
-)
+SETTING: Final = "(coreweave:wait)"
+"""Only named, and not recommended: without a wait, a pending replacement releases the old claim."""
 
 
 @dataclass(eq=False, kw_only=True)

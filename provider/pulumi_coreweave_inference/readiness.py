@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 _INSTANT: Final = 0.001  # seconds; shorter pauses are skipped
 _NAMED: Final = 10  # claims that a text names; it counts the others
+_ROWS: Final = 40  # claims that the table of such a text has
 _APART: Final = 3  # claims that are not ready in time and have a text each; more share one
 OUTPUTS_LOST: Final = (
     'If Pulumi lists outputs as removed ("- name"), nothing was released: the program ended before they were '
@@ -284,7 +285,8 @@ def not_ready_together(
     return text(
         f"{len(failed)} capacity claims are not ready {after}: {total or 'not all'} instances allocated.",
         said=[
-            *("  ".join([*map(str.ljust, row, widths), row[3]]) for row in rows),
+            *("  ".join([*map(str.ljust, row, widths), row[3]]) for row in rows[:_ROWS]),
+            *([f"and {len(rows) - _ROWS} more"] if len(rows) > _ROWS else []),
             *(f"{reason} ({count} of them)" for reason, count in reasons.most_common(_NAMED)),
             *([outage] if outage else []),
         ],

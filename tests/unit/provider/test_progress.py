@@ -207,6 +207,9 @@ def test_many_claims_that_are_not_ready_in_time_share_one_text() -> None:
         assert "or set coreweave:wait to false" not in kept
         assert "but keep coreweave:wait at true" in kept
     assert "'other' (id id-other), which this run has not looked at: 4 of 4 gb200-4x" in kept
+    many = not_ready_together(failed * 25, [])
+    assert len(many.splitlines()) <= 60
+    assert "  and 460 more" in many.splitlines()
     assert "nothing was released" in OUTPUTS_LOST
 
 
