@@ -269,4 +269,5 @@ def _duration(seconds: float) -> str:
 
 def _left(seconds: float) -> str:
     """A time left: in minutes as long as seconds say nothing."""
-    return f"{_duration(seconds - seconds % 60 if seconds >= _COARSE else seconds)} left"
+    whole = round(seconds)
+    return f"{_duration(whole - whole % 60 if whole >= _COARSE else whole)} left"

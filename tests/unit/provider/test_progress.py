@@ -75,6 +75,7 @@ def test_the_numbers_come_first_and_the_setting_last() -> None:
     assert told.rows["training"] == [
         "0/4, 44m left, CREATING; US-WEST-04A: no free instances (coreweave:wait)"
     ]
+    assert progress(claim("a", 2), wait.goal, 2699.9).startswith("2/4, 45m left, CREATING; ")
     assert progress(claim("a", 2), wait.goal, 61.4).startswith("2/4, 1m1s left, CREATING; ")
     assert progress(None, wait.goal, 61.4, "no answer") == "not readable yet, 1m1s left; no answer"
     secret = told.wait("b", secrets=frozenset({"instanceCount"}))

@@ -109,7 +109,7 @@ def test_a_wait_says_what_it_waits_for(client: Client, capsys: pytest.CaptureFix
     late = wait_command.wait_for(client, [claim], Readiness(timeout="10m"), lambda: now[0], sleep)
     assert late == [f"training ({claim.id}) is not ready in time: CREATING, 0/2 instances"]
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("training: 0/2, 9m left, CREATING; US-WEST-04A: ")
+    assert lines[0].startswith("training: 0/2, 10m left, CREATING; US-WEST-04A: ")
     assert 4 <= len(lines) <= 6
 
 
