@@ -8,16 +8,18 @@ from typing import Annotated, Final
 
 import typer
 
-from coreweave_inference import CapacityClaim, ClaimState, Client, CoreweaveError, NotFound, RetryPolicy
+from coreweave_inference import CapacityClaim, Client, CoreweaveError, NotFound, RetryPolicy
 from pulumi_coreweave_inference.errors import InvalidReadiness
+from pulumi_coreweave_inference.inputs import RESOURCE_FIELDS, program_spelling
 from pulumi_coreweave_inference.progress import Log, Waiting
-from pulumi_coreweave_inference.readiness import FATAL, Goal, Readiness
+from pulumi_coreweave_inference.readiness import FATAL, Goal, Readiness, Verdict, judge
 
 from .claims import find_claim
 from .console import EXIT_FINDINGS, CommandError, all_claims, connected, note, report_errors
 from .table import allocation
 
 ONE_LOOK: Final = RetryPolicy(deadline=0)  # the loop looks again
+_ANY: Final = frozenset(map(program_spelling, RESOURCE_FIELDS))  # nothing is declared here
 PAUSES: Final = (1.0, 2.0, 3.0, 5.0, 10.0)  # seconds between looks; the last one repeats
 
 
@@ -60,7 +62,7 @@ def wait_for(
     log, started = Log(note), clock()
     waits = [
         Waiting(
-            goal=Goal(each.name, each.id, each.resources, readiness),
+            goal=Goal(each.name, each.id, each.resources, readiness, ignored=_ANY),
             show=note, say=note, started=started, timeout=readiness.seconds, seen=each,
         )
         for each in claims
@@ -70,10 +72,11 @@ def wait_for(
         while True:
             for wait in list(waits):
                 seen = wait.seen
-                if seen is not None and _is_ready(seen, readiness):
+                verdict = Verdict.FAILED if seen is None else judge(seen, wait.goal)
+                if seen is not None and verdict is Verdict.READY:
                     log.ready(wait, seen, clock())
                     waits.remove(wait)
-                elif seen is None or seen.state in (ClaimState.FAILED, ClaimState.DELETING):
+                elif verdict is Verdict.FAILED:
                     late.append(_told(wait, "is gone" if seen is None else "has ended"))
                     log.failed(wait, late[-1])
                     waits.remove(wait)
@@ -113,9 +116,3 @@ def _look(client: Client, waits: Sequence[Waiting]) -> str:
         except CoreweaveError as error:
             return f"the API does not respond at the moment ({error})"
     return ""
-
-
-def _is_ready(claim: CapacityClaim, readiness: Readiness) -> bool:
-    enough = readiness.min_instances
-    wanted = claim.resources.instance_count if enough is None else enough
-    return claim.state == ClaimState.READY and claim.status.allocated_instances >= wanted
