@@ -110,8 +110,8 @@ def api_checks() -> Iterator[Check]:
     try:
         with settings.client() as client:
             yield from _answers(client)
-    except MissingToken:
-        yield Check("token", "none", "set COREWEAVE_API_TOKEN (or CW_API_TOKEN) in the environment")
+    except MissingToken as error:
+        yield Check("token", "none", advice(error))
     except CoreweaveError as error:
         yield Check("API", str(error), advice(error) or "try again later")
 

@@ -62,8 +62,8 @@ def plain_table(titles: Row, rows: Sequence[Row], width: int | None = None) -> s
     Each row is one line, unless it is longer than `width`; then the last column goes on below.
     """
     lines = _cells(titles, rows)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    last, before = len(titles) - 1, sum(widths[:-1]) + _GAP * (len(titles) - 1)
+    widths, before = _measured(lines)
+    last = len(titles) - 1
     text = []
     for line in lines:
         cells = [
@@ -82,10 +82,15 @@ def _cells(titles: Row, rows: Sequence[Row]) -> list[list[str]]:
     return [list(titles), *([one_line(cell) or "-" for cell in row] for row in rows)]
 
 
+def _measured(lines: Sequence[Row]) -> tuple[list[int], int]:
+    """The width of each column, and where the last one begins."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return widths, sum(widths[:-1]) + _GAP * (len(widths) - 1)
+
+
 def _fits(titles: Row, rows: Sequence[Row], width: int) -> bool:
     cells = _cells(titles, rows)
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    before = sum(widths[:-1]) + _GAP * (len(widths) - 1)
+    widths, before = _measured(cells)
     word = max(len(word) for *_, cell in cells for word in cell.split())
     return before + min(widths[-1], max(_LEAST, word)) <= width
 
