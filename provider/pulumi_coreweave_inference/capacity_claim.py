@@ -13,7 +13,7 @@ from typing import Any, Final, NotRequired, TypedDict, cast
 
 import pulumi
 from pulumi.dynamic import Resource
-from pulumi.output import UNKNOWN
+from pulumi.output import UNKNOWN, contains_unknowns
 from pulumi.resource import DependencyResource
 
 import coreweave_inference as api
@@ -350,6 +350,8 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
                 asyncio.ensure_future(output.is_secret()),
             )
             value = output.future(with_unknowns=True)  # if it fails, the SDK awaits neither of the others
+            if mocks.are_active():
+                value = self._never_none(name, value)
             outputs[name] = pulumi.Output({self._registered}, value, known, secret)
         return outputs[name]
 
@@ -453,6 +455,14 @@ class CapacityClaim(Resource, module="capacityClaim", name="CapacityClaim"):
                 )
             )
 
+    async def _never_none(self, name: str, value: Coroutine[Any, Any, Any]) -> Any:
+        known = await value
+        if contains_unknowns(known):
+            return known
+        if name == "resources":
+            return CapacityClaimResources(**mocks.whole(known))
+        return mocks.stand_in(name, self._resource_name) if known is None else known
+
     async def _mocked(self) -> _Observed | None:
         state = {name: self.__dict__[name] for name in ("id", "resources", *KEPT, *mocks.REPORTED)}
         if not all([await output.is_known() for output in state.values()]):
@@ -494,6 +504,7 @@ class _Program:
     def __init__(self) -> None:
         self._client: api.AsyncClient | None = None
         self._namespaces: dict[object, ClaimNamespace] = {}
+        self._declared: set[tuple[str, str, str]] = set()  # under mocks
 
     @cached_property
     def settings(self) -> Settings:
@@ -523,6 +534,8 @@ class _Program:
         """
         place: object = None
         name = "claims"
+        if mocks.are_active():
+            self._begin_again_where_repeated(resource_name, parent)
         if _is_served():
             # Its URN is as unique as that of the component, or of the claim if that has no parent.
             place = resource_name if parent is None else parent
@@ -531,6 +544,14 @@ class _Program:
             opts = None if place is None else pulumi.ResourceOptions(parent=parent)
             self._namespaces[place] = ClaimNamespace(name, opts)
         return self._namespaces[place]
+
+    def _begin_again_where_repeated(self, resource_name: str, parent: pulumi.Resource | None) -> None:
+        """Tests may share mocks. A program declares a name once, so a repeated one is of the next test."""
+        place = (parent.pulumi_resource_type, parent.pulumi_resource_name) if parent else ("", "")
+        if (*place, resource_name) in self._declared:
+            self._declared.clear()
+            self._namespaces.clear()
+        self._declared.add((*place, resource_name))
 
     def _reader(self) -> api.AsyncCapacityClaims:
         """The operations of the client that all claims of the program share."""
@@ -557,8 +578,10 @@ _PROGRAM: Final = "_coreweave_inference_program"
 
 def _program() -> _Program:
     """What the claims of the running program share; created with the first claim."""
-    # Under `set_mocks` there is no root resource; the mocks take its place.
-    anchor: Any = pulumi.runtime.get_root_resource() or pulumi.runtime.settings.get_monitor()
+    # The root resource under `set_mocks` is that of the first test. A served component has none.
+    anchor: Any = (
+        mocks.monitor() or pulumi.runtime.get_root_resource() or pulumi.runtime.settings.get_monitor()
+    )
     program: _Program | None = getattr(anchor, _PROGRAM, None)
     if program is None:
         program = _Program()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -182,6 +183,64 @@ def test_each_run_in_one_process_has_a_namespace_of_its_own(run: Callable[..., d
         recorder = Recorder()
         run(lambda: {"id": claim().id}, recorder)
         assert set(recorder.seen) == {"claims", "training"}
+
+
+def under_test(program: Callable[[], pulumi.Output[Any]]) -> Any:
+    """What the program's output is in a test as users write it: nothing of the last one is cleared."""
+    seen: list[Any] = []
+    pulumi.runtime.test(lambda: program().apply(seen.append))()
+    return seen[0]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["mocks of its own", "shared mocks"])
+def test_each_test_under_mocks_sees_its_own_namespace(shared: bool) -> None:
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    recorder = Recorder()
+    mocks.set_mocks(recorder, preview=False)
+    try:
+        for _ in range(3):
+            recorder.seen.clear()
+            if not shared:
+                mocks.set_mocks(recorder, preview=False)
+            assert under_test(lambda: pulumi.Output.all(claim().id, claim("b").id)) == ["training-id", "b-id"]
+            assert set(recorder.seen) == {"claims", "training", "b"}
+    finally:
+        asyncio.get_event_loop().close()
+        asyncio.set_event_loop(None)
+        settings.reset_options()
+
+
+OUTPUTS = [
+    name
+    for name, member in vars(inference.CapacityClaim).items()
+    if isinstance(member, property) and name != "ready"
+]
+
+
+@pytest.mark.parametrize("returned", ["nothing", "None", "inputs"])
+def test_no_output_under_mocks_is_none(run: Callable[..., dict[str, Any]], returned: str) -> None:
+    class Forgetful(Recorder):
+        def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+            given = {"nothing": {}, "None": dict.fromkeys(args.inputs), "inputs": dict(args.inputs)}
+            return f"{args.name}-id", given[returned]
+
+    def program() -> dict[str, pulumi.Output[Any]]:
+        claims = {
+            "declared": claim(),
+            "found": inference.CapacityClaim.get("found", "5f0a9d38-9c1d-4e53-8a55-7b6f0e1d2c3b"),
+        }
+        fields = inspect.get_annotations(inference.CapacityClaimResources)
+        return {f"{kind}.{name}": getattr(one, name) for kind, one in claims.items() for name in OUTPUTS} | {
+            f"{kind}.resources.{field}": getattr(one.resources, field)
+            for kind, one in claims.items()
+            for field in fields
+        }
+
+    values = run(program, Forgetful())
+    assert len(values) == 2 * (10 + 4)
+    assert [name for name, value in values.items() if value is None] == []
+    assert values["declared.name"] == "training-0000000"
+    assert values["declared.resources.instance_count"] == 4  # the SDK falls back to the inputs
 
 
 def test_a_preview_under_mocks_reads_nothing(run: Callable[..., dict[str, Any]]) -> None:
