@@ -31,6 +31,7 @@ from .lookups import (
     get_capacity_claims,
     get_capacity_claims_output,
 )
+from .progress import Progress
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Readiness
 
@@ -47,6 +48,7 @@ __all__ = [
     "GetCapacityClaimResult",
     "InvalidReadiness",
     "InvalidSetting",
+    "Progress",
     "Readiness",
     "__version__",
     "get_capacity_claim",

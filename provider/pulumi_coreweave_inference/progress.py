@@ -10,8 +10,8 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import coreweave_inference as api
 from coreweave_inference.settings import format_duration
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from .readiness import Goal
 
+Outcome = Literal["waiting", "ready", "timed_out", "failed"]
+
 EVERY: Final = 15.0  # seconds after which a row is shown again even if nothing changed
 FEW: Final = 10  # claims that have a line each at the end, or are named in one line
 REASONS: Final = 3  # reasons that one line for all claims names
@@ -33,6 +35,35 @@ _SOONEST: Final = 10.0  # seconds between two lines of a log, at first
 _LATEST: Final = 60.0  # and in the end
 SETTING: Final = "(coreweave:wait)"
 """Only named, and not recommended: without a wait, a pending replacement releases the old claim."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a claim is, for `Readiness(on_progress=…)`. Two are equal if only the times differ."""
+
+    outcome: Outcome
+    """"waiting" until the wait ends; then "ready", "failed", or "timed_out"."""
+    resource_name: str
+    """The name of the resource in the stack."""
+    urn: str
+    """The resource's URN, which also names the stack."""
+    claim_id: str
+    """The claim's id at the API."""
+    state: str
+    """The claim's state, such as `STATUS_CREATING`; empty while the claim is not readable."""
+    allocated: int | None
+    """Allocated instances; None while the claim is not readable, and if the program declares it secret."""
+    requested: int | None
+    """Requested instances; None as above."""
+    reasons: tuple[str, ...] = ()
+    """What the API says about zones with a problem; empty if the claim has a secret. May have control
+    characters, as any text of the API."""
+    outage: str = ""
+    """Why the API cannot be read at the moment."""
+    waited: float = field(compare=False)
+    """Seconds since the wait began."""
+    left: float = field(compare=False)
+    """Seconds until it is given up."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -47,10 +78,45 @@ class Waiting:
     started: float
     timeout: float
     seen: CapacityClaim | None = None
+    warn: Callable[[Lines], None] = lambda _: None
+    """Shows a warning."""
+    reported: Progress | None = None
+    """What the program's own callback has seen last."""
+    callback_failed: bool = False
 
     def left(self, now: float) -> float:
         """The seconds until the wait is given up."""
         return self.started + self.timeout - now
+
+
+def report(wait: Waiting, outcome: Outcome, now: float, outage: str = "") -> None:
+    """Call the program's own callback if there is news; an error of its ends the calls, not the wait."""
+    goal, claim = wait.goal, wait.seen
+    callback = goal.readiness.on_progress if goal.readiness else None
+    if callback is None or wait.callback_failed:
+        return
+    shows_counts = claim is not None and "instanceCount" not in goal.secrets
+    news = Progress(
+        outcome=outcome,
+        resource_name=goal.resource_name,
+        urn=goal.urn or "",
+        claim_id=goal.claim_id,
+        state=str(claim.state) if claim else "",
+        allocated=claim.status.allocated_instances if claim and shows_counts else None,
+        requested=claim.resources.instance_count if claim and shows_counts else None,
+        reasons=tuple(zone_reasons(claim, goal)) if claim else (),
+        outage=outage,
+        waited=now - wait.started,
+        left=wait.left(now),
+    )
+    if news == wait.reported:
+        return
+    wait.reported = news
+    try:
+        callback(news)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the claims must be waited for
+        wait.callback_failed = True
+        wait.warn(in_lines(f"on_progress failed and is not called again: {type(error).__name__}: {error}"))
 
 
 class Display(Protocol):

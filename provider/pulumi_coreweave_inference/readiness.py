@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import inspect
 import shlex
 import signal
 from collections import Counter
@@ -46,7 +47,7 @@ from .errors import SLOW_API, ClaimError, InvalidReadiness, api_failure, labelle
 from .foreign_text import Lines, paragraphs, shown
 from .identity import Declaration, has_default_name, is_made_by, key_of
 from .inputs import differing
-from .progress import Display, Rows, Waiting, counts_of, instances_of, named, zone_reasons
+from .progress import Display, Progress, Rows, Waiting, counts_of, instances_of, named, report, zone_reasons
 from .reads import MAXIMUM_AGE, reaching_back_to
 from .rounds import FIRST_LOOK, Rounds
 from .secrecy import allocation_of, described, held_resources, unless_secret, without_words
@@ -75,12 +76,15 @@ class Readiness:
     The default is 45 minutes, as long as CoreWeave's own provider waits. It starts again in each `pulumi up`.
     `min_instances`: how many instances must be allocated once the API says READY; by default all that are
     declared. `on_timeout`: after the timeout, "fail" (default) ends the update with an error and keeps the
-    claim in the state, "warn" continues with what is allocated. Raises `InvalidReadiness`.
+    claim in the state, "warn" continues with what is allocated. `on_progress`: a function of the program that
+    is called in its event loop when something about the wait changes, other than the time, and when it ends.
+    Raises `InvalidReadiness`.
     """
 
     timeout: float | str | timedelta = "45m"
     min_instances: int | None = None
     on_timeout: Literal["fail", "warn"] = "fail"
+    on_progress: Callable[[Progress], object] | None = None
 
     def __post_init__(self) -> None:
         _ = self.seconds
@@ -91,6 +95,9 @@ class Readiness:
             raise InvalidReadiness(f"min_instances must not be negative, but is {minimum}")
         if self.on_timeout not in ("fail", "warn"):
             raise InvalidReadiness(f'on_timeout must be "fail" or "warn", not {self.on_timeout!r}')
+        called: object = self.on_progress
+        if called is not None and (not callable(called) or inspect.iscoroutinefunction(called)):
+            raise InvalidReadiness(f"on_progress must be a plain function of one argument, not {called!r}")
 
     @property
     def seconds(self) -> float:
@@ -385,7 +392,6 @@ class Reader(Protocol):
 
 @dataclass(eq=False, kw_only=True)
 class _Wait(Waiting):
-    warn: Callable[[Lines], None]
     result: asyncio.Future[CapacityClaim]
     timed_out: float = 0.0  # the seconds after which it was given up, if that is what ended it
     outage: str = ""  # at that time
@@ -439,9 +445,6 @@ class Poller:
         `show` shows a line on the claim's row until the next one; what `say` and `warn` show stays.
         """
         self._ids.add(goal.claim_id)
-        known = self._from_list(goal)
-        if known is not None and judge(known, goal) is Verdict.READY:
-            return known
         loop = asyncio.get_running_loop()
         timeout = goal.readiness.seconds if goal.readiness else self._settings.retry_deadline
         wait = _Wait(
@@ -453,6 +456,11 @@ class Poller:
             timeout=timeout,
             result=loop.create_future(),
         )
+        known = self._from_list(goal)
+        if known is not None and judge(known, goal) is Verdict.READY:
+            wait.seen = known
+            report(wait, "ready", wait.started)
+            return known
         self._waits.append(wait)
         self._rounds.join(wait.started)
         self._joined.set()
@@ -646,15 +654,18 @@ class Poller:
             wait.fatal = told
             failed = api_failure("reading", goal.resource_name, goal.claim_id, told, held=held).text
             self._keep_failure(wait, lambda _: failed)
+            report(wait, "failed", now)
             return
         verdict = judge(claim, goal) if claim is not None and not outage else Verdict.WAITING
         if verdict is Verdict.READY and claim is not None:
             self._display.ready(wait, claim, now)
             self._done(wait, claim)
+            report(wait, "ready", now)
         elif claim is None and not goal.takes_part and self._is_unexpected_for_long(wait, now):
             self._done(wait, _gone(goal))
         elif verdict is Verdict.FAILED or self._is_unexpected_for_long(wait, now):
             self._keep_failure(wait, failure)
+            report(wait, "failed", now)
         elif wait.left(now) <= 0:
             lenient = goal.readiness is None or goal.readiness.on_timeout == "warn"
             if lenient and claim is not None:
@@ -663,6 +674,9 @@ class Poller:
             else:
                 wait.timed_out, wait.outage = now - wait.started, outage
                 self._keep_failure(wait, failure)
+            report(wait, "timed_out", now, outage)
+        else:
+            report(wait, "waiting", now, outage)
 
     def _is_unexpected_for_long(self, wait: _Wait, now: float) -> bool:
         since = wait.unexpected_since

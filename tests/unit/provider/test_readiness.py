@@ -31,7 +31,7 @@ from coreweave_inference import (
 )
 from coreweave_inference import InvalidSetting as UnusableSetting
 from coreweave_inference.emulator import Emulator
-from pulumi_coreweave_inference import InvalidReadiness, InvalidSetting, Readiness
+from pulumi_coreweave_inference import InvalidReadiness, InvalidSetting, Progress, Readiness
 from pulumi_coreweave_inference.capacity_claim import _Program
 from pulumi_coreweave_inference.identity import Declaration, key_of
 from pulumi_coreweave_inference.progress import progress
@@ -145,6 +145,8 @@ def test_without_a_wait_one_look_suffices() -> None:
         {"min_instances": 2.5},
         {"min_instances": True},
         {"on_timeout": "ignore"},
+        {"on_progress": "print"},
+        {"on_progress": asyncio.sleep},
     ],
 )
 def test_a_readiness_that_cannot_be_is_refused(arguments: dict[str, Any]) -> None:
@@ -580,6 +582,74 @@ def test_progress_is_shown_on_change_and_at_least_every_fifteen_seconds() -> Non
     assert clock.now < 310
 
 
+def progress_of(
+    at: Callable[[float], list[CapacityClaim] | CoreweaveError], secrets: str = "", **readiness: Any
+) -> list[Progress]:
+    """What the program's own callback sees of a wait."""
+    seen: list[Progress] = []
+    watched = goal(readiness=Readiness(on_progress=seen.append, **readiness))
+    wait_for(at, replace(watched, secrets=frozenset(secrets.split())))
+    return seen
+
+
+def test_the_programs_callback_sees_each_change_and_the_end() -> None:
+    def at(now: float) -> list[CapacityClaim] | CoreweaveError:
+        if 100 <= now < 200:
+            return Unavailable("down")
+        return [claim() if now >= 300 else claim("STATUS_CREATING", 1 + (now > 50), conditions=SHORT)]
+
+    seen = progress_of(at)
+    short = ("US-EAST-04A: 0 of 2 gb200-4x free",)
+    assert [(p.outcome, p.state, p.allocated, p.requested, p.reasons, bool(p.outage)) for p in seen] == [
+        ("waiting", "STATUS_CREATING", 1, 4, short, False),
+        ("waiting", "STATUS_CREATING", 2, 4, short, False),
+        ("waiting", "STATUS_CREATING", 2, 4, short, True),
+        ("waiting", "STATUS_CREATING", 2, 4, short, False),
+        ("ready", "STATUS_READY", 4, 4, (), False),
+    ]
+    assert {(p.resource_name, p.claim_id, p.urn, round(p.waited + p.left)) for p in seen} == {
+        ("training", "c1", "urn:…::a$b::training", 2700)
+    }
+    assert seen[-1].waited >= 300
+
+
+@pytest.mark.parametrize(
+    ("at", "readiness", "outcome"),
+    [
+        (creating_until(0, "c1"), {}, "ready"),
+        (creating_until(90, "c1"), {"timeout": 30}, "timed_out"),
+        (creating_until(90, "c1"), {"timeout": 30, "on_timeout": "warn"}, "timed_out"),
+        (lambda _: [claim("STATUS_FAILED", 0)], {}, "failed"),
+        (lambda _: [], {}, "failed"),
+        (lambda _: Unauthenticated("expired"), {}, "failed"),
+    ],
+)
+def test_the_last_call_says_how_the_wait_ended(at: Any, readiness: dict[str, Any], outcome: str) -> None:
+    outcomes = [progress.outcome for progress in progress_of(at, **readiness)]
+    assert outcomes == ["waiting"] * (len(outcomes) - 1) + [outcome]
+
+
+def test_the_callback_does_not_see_a_secret() -> None:
+    at = lambda now: [claim() if now > 9 else claim("STATUS_CREATING", 1, conditions=SHORT)]  # noqa: E731
+    for seen in progress_of(at, "instanceCount"):
+        assert (seen.allocated, seen.requested, seen.reasons) == (None, None, ())
+
+
+def test_a_callback_that_fails_is_named_once_and_the_wait_goes_on() -> None:
+    calls = []
+
+    def fail(seen: Progress) -> None:
+        calls.append(seen)
+        raise OSError("no \x1b[31mroom")
+
+    (found,), _, shown, _ = wait_for(creating_until(60, "c1"), goal(readiness=Readiness(on_progress=fail)))
+    assert found.state == ClaimState.READY
+    assert len(calls) == 1
+    (warning,) = shown.warnings
+    assert warning.startswith("on_progress failed and is not called again: OSError: no ")
+    assert "\x1b" not in warning
+
+
 def test_a_timeout_fails_with_all_that_is_known() -> None:
     at = lambda _: [claim("STATUS_CREATING", 2, conditions=SHORT)]  # noqa: E731
     (error,), _, _, clock = wait_for(at, goal(readiness=Readiness(timeout="2m")))
@@ -753,10 +823,13 @@ def test_a_claim_that_a_list_has_shown_ready_needs_no_read_of_its_own() -> None:
         poller = Poller(lambda: script, clock, clock.pause)
         ignore = Shown().lines.append
         first = await asyncio.gather(*(poller.wait(goal(name), ignore, ignore) for name in ("c1", "c2")))
-        later = await poller.wait(goal("c3"), ignore, ignore)
+        told = Readiness(on_progress=outcomes.append)
+        later = await poller.wait(goal("c3", told), ignore, ignore)
         return [*first, later], script.calls
 
+    outcomes: list[Progress] = []
     seen, calls = asyncio.run(main())
+    assert [progress.outcome for progress in outcomes] == ["ready"]
     assert [found.id for found in seen] == ["c1", "c2", "c3"]
     assert [call for call, _ in calls] == ["LIST"]
 
