@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NotRequired, TypedDict, cast
 
@@ -19,8 +21,8 @@ from pulumi.resource import DependencyResource
 import coreweave_inference as api
 from coreweave_inference.retry import RetryPolicy
 
-from . import mocks
-from .errors import ClaimError, InvalidReadiness, labelled, text
+from . import mocks, provider_python
+from .errors import MISSING_TOKEN, ClaimError, InvalidReadiness, labelled, text
 from .identity import key_of
 from .inputs import (
     DECLARATION,
@@ -584,9 +586,29 @@ def _program() -> _Program:
     )
     program: _Program | None = getattr(anchor, _PROGRAM, None)
     if program is None:
+        if not mocks.are_active() and not _is_served():
+            _check_environment()
         program = _Program()
         setattr(anchor, _PROGRAM, program)
     return program
+
+
+def _check_environment() -> None:
+    """Say what the engine's error will not say. Raises `ClaimError` if an inline program has no token."""
+    root: str | None = pulumi.runtime.get_root_directory()  # None for an inline program
+    if root is None and not program_settings().token:
+        raise ClaimError(
+            text(
+                "the program has no API token.",
+                then=[
+                    MISSING_TOKEN.partition(": ")[2],
+                    "with the Automation API, set the variable in the environment of this process: the "
+                    "workspace's env_vars reach the engine only",
+                ],
+            )
+        )
+    if warning := provider_python.warning(Path(root) if root else None, Path.cwd(), os.environ):
+        pulumi.log.warn(warning)
 
 
 def _is_served() -> bool:

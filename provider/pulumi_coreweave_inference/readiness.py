@@ -35,6 +35,7 @@ from coreweave_inference.errors import (
     CoreweaveError,
     InvalidArgument,
     InvalidSetting,
+    MissingToken,
     NotFound,
     PermissionDenied,
     RequestTimedOut,
@@ -64,7 +65,14 @@ OUTPUTS_LOST: Final = (
     'If Pulumi lists outputs as removed ("- name"), nothing was released: the program ended before they were '
     "known."
 )
-FATAL: Final = (Unauthenticated, PermissionDenied, InvalidArgument, InvalidSetting, UntrustedCertificate)
+FATAL: Final = (
+    MissingToken,
+    Unauthenticated,
+    PermissionDenied,
+    InvalidArgument,
+    InvalidSetting,
+    UntrustedCertificate,
+)
 """Errors that end a wait at once: looking again would not help."""
 
 

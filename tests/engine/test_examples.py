@@ -114,6 +114,33 @@ def test_the_unit_tests_of_the_example_pass_without_an_api() -> None:
     assert "3 passed" in done.stdout
 
 
+def test_the_automation_example_reserves_scales_and_releases(tmp_path: Path, emulator: Emulator) -> None:
+    (tmp_path / "state").mkdir()
+    environment = os.environ | {
+        "PULUMI_HOME": str(tmp_path / "home"),
+        "PULUMI_BACKEND_URL": (tmp_path / "state").as_uri(),
+        "PULUMI_CONFIG_PASSPHRASE": "test",
+        "PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK": "true",
+        **emulator.environment(),
+    }
+
+    def reserve(*arguments: str) -> str:
+        script = [sys.executable, str(EXAMPLES / "automation" / "reserve.py"), *arguments]
+        done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    created = reserve("2").splitlines()
+    assert created[0] == "training: waiting, 0/2"
+    assert created[-2] == "training: ready, 2/2"
+    (claim,) = emulator.claims()
+    assert created[-1] == f"claim {claim.id}: 2 instances are ready"
+    scaled = reserve("3")
+    assert scaled.endswith(f"training: ready, 3/3\nclaim {claim.id}: 3 instances are ready\n")
+    assert reserve("--release") == ""
+    assert emulator.claims() == []
+
+
 def test_every_example_has_a_readme_and_is_run_here() -> None:
     folders = {path.parent.name for path in EXAMPLES.glob("*/Pulumi.yaml")} - {
         "ci-review"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 
 import pytest
-from support.stack import CommandFailed, Stack
+from support.stack import ROOT, CommandFailed, Stack, claim
 
 Start = Callable[..., Stack]
 
@@ -131,3 +132,31 @@ def test_a_claim_inside_an_apply_is_warned_of_and_depends_on_is_safe(start: Star
         stack.up("--continue-on-error")
     # The engine releases what the program did not declare in this run, as the warning says.
     assert sorted(claim.name[:-8] for claim in stack.emulator.claims()) == ["after", "first"]
+
+
+def test_main_with_a_relative_environment_says_what_to_change(start: Start) -> None:
+    stack = start()
+    program = stack.folder / "app"
+    program.mkdir()
+    for name in ("__main__.py", "claims.json"):
+        (stack.folder / name).rename(program / name)
+    (program / "claims.json").write_text(json.dumps({"training": claim()}), encoding="utf-8")
+    (stack.folder / ".venv").symlink_to(ROOT / ".venv")
+    project = stack.folder / "Pulumi.yaml"
+    runtime = "runtime: {name: python, options: {virtualenv: .venv}}\n"
+    project.write_text(f"name: claims\n{runtime}main: app\n", encoding="utf-8")
+    with pytest.raises(CommandFailed):
+        stack.up()
+    assert (
+        f"the engine starts the provider with {program}/.venv/bin/python, which does not exist"
+        in stack.output
+    )
+    assert "Put Pulumi.yaml into the program's folder instead, and omit `main`." in stack.output
+    assert stack.emulator.claims() == []
+
+    project.unlink()
+    runtime = runtime.replace(".venv", "../.venv")
+    (program / "Pulumi.yaml").write_text(f"name: claims\n{runtime}", encoding="utf-8")
+    stack.folder = program
+    assert stack.up()["create"] == 2  # the stack itself exists
+    assert "the engine starts" not in stack.output
