@@ -12,6 +12,15 @@ import pulumi_coreweave_inference as inference
 
 # -- a Pulumi program ----------------------------------------------------------------------------
 
+
+def on_progress(progress: inference.Progress) -> None:
+    known: tuple[int | None, bool] = (
+        progress.allocated,
+        progress.outcome in ("ready", "timed_out", "failed"),
+    )
+    assert known
+
+
 count: pulumi.Output[int] = pulumi.Output.from_input(4)
 arguments = inference.CapacityClaimResourcesArgs(
     instance_id="gb200-4x", instance_count=count, zones=["RNO2A"], capacity_type="CAPACITY_TYPE_MANAGED"
@@ -21,7 +30,9 @@ claim = inference.CapacityClaim(
     pulumi.ResourceOptions(protect=True),
     resources=arguments,
     name="training",
-    readiness=inference.Readiness(timeout=timedelta(minutes=5), min_instances=1, on_timeout="warn"),
+    readiness=inference.Readiness(
+        timeout=timedelta(minutes=5), min_instances=1, on_timeout="warn", on_progress=on_progress
+    ),
 )
 as_dict: inference.CapacityClaimResourcesArgsDict = {
     "instance_id": "gb200-4x",
