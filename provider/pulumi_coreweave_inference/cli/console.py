@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -143,12 +144,18 @@ class _RetryNotes(logging.Handler):
 
 
 def all_claims(client: Client) -> list[CapacityClaim]:
-    """All claims of the organization, sorted by name and then id."""
+    """All claims of the organization, in the order of their names."""
     with waiting_for(f"all claims from {client.endpoint}"):
         claims = client.capacity_claims.list()
     if len(claims) >= _MANY:
         note(f"{len(claims):,} claims")
-    return sorted(claims, key=lambda claim: (claim.name, claim.id))
+    return sorted(claims, key=by_name)
+
+
+def by_name(claim: CapacityClaim) -> tuple[list[str | tuple[int, str]], str]:
+    """A key to sort by: `training-2` before `training-10`, and equal names by id."""
+    parts = re.split("0*([0-9]+)", claim.name)  # every second one is a number
+    return [(len(part), part) if index % 2 else part for index, part in enumerate(parts)], claim.id
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from coreweave_inference import CapacityClaim, Client, CoreweaveError, parse_tim
 from pulumi_coreweave_inference.foreign_text import Lines, in_lines
 from pulumi_coreweave_inference.readiness import FATAL
 
-from .console import CommandError, connected, plural, report_errors
+from .console import CommandError, by_name, connected, plural, report_errors
 from .list import select
 from .pulumi_state import AllStacks, StackNames, StateFiles, read_stacks
 from .table import age, allocation, failing_conditions, fitted
@@ -113,7 +113,7 @@ def looks(client: Client, names: Sequence[str], ids: Collection[str] | None) -> 
             yield Look(chosen, f"the API does not respond at the moment: {error}")
             continue
         claims = [claim for claim in listed if ids is None or claim.id in ids]
-        claims.sort(key=lambda claim: (claim.name, claim.id))
+        claims.sort(key=by_name)
         chosen = select(claims, states=(), types=(), zones=(), names=names)
         yield Look(chosen)
 

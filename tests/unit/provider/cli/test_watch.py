@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from coreweave_inference import CapacityClaim, Client, RetryPolicy, Unauthenticated
 from coreweave_inference.emulator import Emulator, EmulatorSettings
 from pulumi_coreweave_inference.cli.app import app
+from pulumi_coreweave_inference.cli.console import by_name
 from pulumi_coreweave_inference.cli.watch import History, Look, looks, screen
 
 NOW = datetime(2026, 11, 27, 22, 0, 0, tzinfo=UTC)
@@ -142,3 +143,11 @@ def test_ctrl_c_ends_it_and_leaves_the_terminal_as_it_was() -> None:
     assert b"0 claims, 0/0 instances allocated" in said
     assert said.rstrip().endswith(b"\x1b[?25h") or b"\x1b[?1049l" in said, "the screen before is back"
     assert b"Traceback" not in said
+
+
+def test_claims_are_in_the_order_that_people_number_them_in() -> None:
+    names = ["training", "training-2", "training-010", "training-10", "training-1000", "training-x", "9", "b"]
+    ordered = sorted([claim(name, 0) for name in names[::-1]], key=by_name)
+    assert [found.name for found in ordered] == [
+        *("9", "b", "training", "training-2", "training-010", "training-10", "training-1000", "training-x")
+    ]
