@@ -520,7 +520,7 @@ class _Program:
     def poller(self) -> Poller:
         """Waits for all claims. Raises `InvalidSetting`."""
         clock = asyncio.get_event_loop().time
-        told = display(lambda line: pulumi.log.info(line))
+        told = display(pulumi.log.info, lambda line: pulumi.log.info(line, ephemeral=True))
         return Poller(self._reader, clock, settings=self.settings, close=self._close, display=told)
 
     @cached_property

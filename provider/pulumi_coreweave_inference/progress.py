@@ -31,8 +31,8 @@ FEW: Final = 10  # claims that have a line each at the end, or are named in one 
 REASONS: Final = 3  # reasons that one line for all claims names
 REPEATS: Final = (60.0, 120.0, 300.0, 600.0)  # seconds after which a log says that nothing has changed
 _COARSE: Final = 120.0  # seconds from which a time left is shown in minutes
-_SOONEST: Final = 10.0  # seconds between two lines of a log, at first
-_LATEST: Final = 60.0  # and in the end
+_SOONEST: Final = 15.0  # seconds between two lines of a log, at first
+_LATEST: Final = 120.0  # and in the end
 SETTING: Final = "(coreweave:wait)"
 """Only named, and not recommended: without a wait, a pending replacement releases the old claim."""
 
@@ -151,9 +151,13 @@ def attended(environment: Mapping[str, str] = os.environ) -> bool:
     return True
 
 
-def display(say: Callable[[Lines], None], environment: Mapping[str, str] = os.environ) -> Display:
-    """How to show waits in this run. `say` shows a line about all claims that stays."""
-    return Rows(say) if attended(environment) else Log(say, SETTING)
+def display(
+    say: Callable[[Lines], None],
+    show: Callable[[Lines], None],
+    environment: Mapping[str, str] = os.environ,
+) -> Display:
+    """How to show waits in this run. Both show a line about all claims; the engine repeats that of `say`."""
+    return Rows(say) if attended(environment) else Log(say, SETTING, show)
 
 
 class Rows:
@@ -193,8 +197,11 @@ class Rows:
 class Log:
     """Shows all claims in one line, seldom. Each line ends with `setting`, which switches the wait off."""
 
-    def __init__(self, say: Callable[[Lines], None], setting: str = "") -> None:
+    def __init__(
+        self, say: Callable[[Lines], None], setting: str = "", show: Callable[[Lines], None] | None = None
+    ) -> None:
         self._say = say
+        self._show = show or say
         self._setting = setting
         self._reset()
 
@@ -216,14 +223,14 @@ class Log:
         if self._said_at is None:
             self._began, due = now, 0.0
         elif news != self._said:
-            due = self._said_at + min(max(_SOONEST, (now - self._began) / 5), _LATEST)
+            due = self._said_at + min(max(_SOONEST, (now - self._began) / 3), _LATEST)
         else:
             due = self._said_at + REPEATS[min(self._repeats, len(REPEATS) - 1)]
         if now < due:
             return
         self._repeats = self._repeats + 1 if news == self._said else 0
         self._said, self._said_at = news, now
-        self._say(in_lines(f"{self._line(waits, outage, now)} {self._setting}".rstrip()))
+        self._show(in_lines(f"{self._line(waits, outage, now)} {self._setting}".rstrip()))
         self._told, self._failures_told = len(self._ready), len(self._failed)
 
     def ready(self, wait: Waiting, claim: CapacityClaim, now: float) -> None:

@@ -145,7 +145,7 @@ def test_twenty_claims_in_ten_minutes_are_a_few_lines_that_miss_nothing() -> Non
     for name in ready_at:
         assert sum(f" {name}" in line for line in told.said) == 1
     assert any(line.startswith("ready: claim-00; 19 waiting, ") for line in told.said)
-    assert len(told.said) <= 25
+    assert len(told.said) <= 16
 
 
 def test_where_nothing_changes_a_log_says_so_ever_more_rarely() -> None:
@@ -218,7 +218,17 @@ def test_many_claims_that_are_not_ready_in_time_share_one_text() -> None:
 def test_nobody_watches_in_ci(value: str, expected: bool | None) -> None:
     known = attended({})
     assert attended({"CI": value}) == (known if expected is None else expected)
-    assert isinstance(display(lambda line: None, {"CI": "true"}), Log)
+
+
+def test_a_log_repeats_only_its_last_line_at_the_end() -> None:
+    shown, said = [], []
+    log = display(said.append, shown.append, {"CI": "true"})
+    assert isinstance(log, Log)
+    waiting = Told().wait("a")
+    log.waiting([waiting], "", 0.0)
+    log.ready(waiting, claim("a", 4, state="STATUS_READY"), 20.0)
+    log.ended(20.0)
+    assert (len(shown), said) == (1, ["a is ready after 20s, 4/4 instances"])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no sessions")
