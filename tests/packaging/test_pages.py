@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final
 
 import pytest
@@ -74,13 +76,54 @@ def test_the_example_on_the_promises_page_prints_what_it_says(capsys: pytest.Cap
 
 
 def test_every_fact_about_the_api_has_a_source_and_a_test() -> None:
-    text = (DOCS / "explanation" / "api.md").read_text(encoding="utf-8")
-    rows = [row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("| ")][1:]
-    assert len(rows) > 20
-    for row in rows:
-        assert len(row) == 3, row
-        assert row[1] in ("documented", "schema", "assumed", "verified"), row
-        assert "::test_" in row[2], row
+    facts = rows(DOCS / "explanation" / "api.md")
+    assert len(facts) > 20
+    assert {kind for _, kind in facts} <= {"documented", "schema", "assumed", "verified"}
+    tested = rows(DOCS / "reference" / "tests.md", "## Facts about the API\n")
+    assert [fact for fact, _ in facts] == [fact for fact, _ in tested]
+
+
+def test_every_row_of_the_page_of_tests_names_one() -> None:
+    statements = rows(DOCS / "reference" / "tests.md")
+    assert [test for _, test in statements if not re.fullmatch(r"`tests/[\w/]+\.py::test_\w+`", test)] == []
+
+
+def rows(page: Path, after: str = "") -> list[list[str]]:
+    """The cells of each row of the page's tables, without their headings."""
+    found: list[list[str]] = []
+    for line in page.read_text(encoding="utf-8").rpartition(after or "\n# ")[2].splitlines():
+        if line.startswith("|---"):
+            found.pop()
+        elif line.startswith("|"):
+            found.append(line.strip("| ").split(" | "))
+    return found
+
+
+def test_the_menu_shows_the_titles_of_the_pages() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2].partition("\n\n")[0]
+    entries = re.findall(r"^ +- (?:(.+): )?(\S+\.md)$", menu, re.MULTILINE)
+    assert len(entries) > 20
+    assert [page for title, page in entries if title] == ["index.md"]  # "Home"
+    files = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert {page for _, page in entries} == files - {"images/review-comment.md"}
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("", "a job (`examples/ci-review/rules.toml`)"),
+        (
+            "https://git.example/o/r/",
+            "[a job](https://git.example/o/r/blob/HEAD/examples/ci-review/rules.toml)",
+        ),
+    ],
+)
+def test_links_lead_to_the_repository_where_its_address_is_known(address: str, expected: str) -> None:
+    hook = runpy.run_path(str(ROOT / "tools" / "docs" / "repository_links.py"))["on_page_markdown"]
+    config = SimpleNamespace(docs_dir=str(DOCS), repo_url=address)
+    page = SimpleNamespace(file=SimpleNamespace(abs_src_path=str(DOCS / "how-to" / "ci.md")))
+    link = "[a job](../../examples/ci-review/rules.toml)"
+    assert hook(f"{link}, [b](drift.md)", page, config, None) == f"{expected}, [b](drift.md)"
 
 
 @pytest.mark.parametrize(
