@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import runpy
@@ -243,3 +244,44 @@ def test_troubleshooting_lists_what_errors_say() -> None:
     for meaning in MEANINGS:
         known = ("the API does not know the claim", "the API responded with an error")  # say it all
         assert meaning.summary in page or meaning.summary in known, meaning.summary
+
+
+# What a program or an operator cannot cause, or what only joins texts that have a row of their own.
+_UNLISTED: Final = (
+    "the provider was called before it was configured",
+    "this capacity claim has no namespace and key",
+    "get_capacity_claim takes either id= or name=",
+    "names …, which",
+    "a resource option names",
+)
+
+
+def test_troubleshooting_lists_every_error_of_a_claim() -> None:
+    page = (DOCS / "how-to" / "troubleshooting.md").read_text(encoding="utf-8")
+    listed = [re.split(r"…|STATUS_FAILED", row.split("|")[1]) for row in page.splitlines() if row[:2] == "| "]
+    missing = []
+    for text in headlines():
+        known = any(all(part.strip(" '") in text for part in parts) for parts in listed)
+        if not known and not any(each in text for each in _UNLISTED):
+            missing.append(text)
+    assert missing == []
+
+
+def headlines() -> set[str]:
+    """The first line of each error, with "…" for what is filled in."""
+    found = set()
+    for path in (ROOT / "provider" / "pulumi_coreweave_inference").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = node.func if isinstance(node, ast.Call) and node.args else None
+            if isinstance(called, ast.Name) and called.id in ("ClaimError", "text"):
+                found.add(written(node.args[0]))  # type: ignore[attr-defined]
+    return {text for text in found if re.search("[a-z]", text)}
+
+
+def written(node: ast.expr) -> str:
+    """A text in the code, with "…" for what is not written there."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(written, node.values))
+    return "…"
