@@ -17,11 +17,13 @@ from types import SimpleNamespace
 from typing import Final
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import coreweave_inference
 import coreweave_inference.emulator
 import pulumi_coreweave_inference
+from coreweave_inference.settings import parse_duration
 from pulumi_coreweave_inference.cli.app import app
 from pulumi_coreweave_inference.errors import MEANINGS
 from pulumi_coreweave_inference.settings import settings_from
@@ -107,6 +109,17 @@ def test_the_menu_shows_the_titles_of_the_pages() -> None:
     assert [page for title, page in entries if title] == ["index.md"]  # "Home"
     files = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
     assert {page for _, page in entries} == files - {"images/review-comment.md"}
+
+
+def test_the_job_that_applies_outlasts_the_default_wait_and_runs_alone() -> None:
+    text = (DOCS / "how-to" / "ci.md").read_text(encoding="utf-8")
+    (shell, _) = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    (job,) = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])["jobs"].values()
+    wait = pulumi_coreweave_inference.Readiness().timeout
+    assert job["timeout-minutes"] * 60 > parse_duration(str(wait))
+    assert job["concurrency"]["cancel-in-progress"] is False
+    assert job["steps"][-1]["run"] == shell
+    assert shell.splitlines()[-1].startswith("exec pulumi up ")
 
 
 @pytest.mark.parametrize(
