@@ -63,7 +63,7 @@ def main() -> None:
         subprocess.run(["pulumi", "stack", "init", "demo"], **quiet)  # noqa: S607
         terminal = Terminal([*COMMAND.split(), *stack], environment)
         terminal.until(lambda: "2/4" in terminal.text, 60)
-        time.sleep(2)
+        time.sleep(2)  # the display has then drawn the whole row
         terminal.until(lambda: "2/4" in terminal.text, 60)
         waiting = terminal.lines()
         emulator.set_inventory(ENOUGH)

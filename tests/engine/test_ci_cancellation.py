@@ -45,7 +45,7 @@ def test_the_first_signal_of_a_ci_system_ends_a_wait_in_time(start: Start, first
 
 
 @pytest.mark.thorough
-def test_a_cancelled_job_that_is_killed_in_a_create_is_repaired_by_the_next_up(start: Start) -> None:
+def test_a_job_killed_in_a_create_is_repaired_by_the_next_up(start: Start) -> None:
     stack = start(environment={"COREWEAVE_HTTP_TIMEOUT": "120s"})
     declared = {"a": claim(1)}
     stack.declare(**declared)

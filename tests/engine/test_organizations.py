@@ -27,17 +27,12 @@ def test_two_stacks_of_one_program_hold_claims_in_two_organizations(start: Start
             configure(stack, emulator)
             stack.declare(training=claim(count))
             stack.up()
-        held = {name: s.resources()["training"]["outputs"] for name, s in (("1", first), ("2", second))}
-        assert {name: outputs["organizationId"] for name, outputs in held.items()} == {
-            "1": "cw1111",
-            "2": "cw2222",
-        }
+        held = [stack.resources()["training"]["outputs"]["organizationId"] for stack in (first, second)]
+        assert held == ["cw1111", "cw2222"]
         assert [each.instance_count for each in first.emulator.claims()] == [1]
         assert [each.instance_count for each in other.claims()] == [2]
 
-        stolen = second.environment | {"COREWEAVE_API_TOKEN": first.emulator.token}
-        stolen["COREWEAVE_API_ENDPOINT"] = first.emulator.url
-        second.environment = stolen
+        second.environment |= first.emulator.environment()  # which comes before the stack's config
         refused = second.pulumi("refresh", "--yes", "--skip-preview", check=False)
         assert refused.returncode != 0
         assert "the token belongs to another organization" in second.output
