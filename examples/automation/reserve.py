@@ -17,7 +17,8 @@ import pulumi_coreweave_inference as inference
 def show(progress: inference.Progress) -> None:
     """Called when something about the wait changes, and when it ends."""
     print(
-        f"{progress.resource_name}: {progress.outcome}, {progress.allocated}/{progress.requested}", flush=True
+        f"{progress.resource_name}: {progress.outcome}, {progress.allocated}/{progress.requested}",
+        flush=True,
     )
 
 
@@ -27,7 +28,11 @@ def reservation(instances: int) -> automation.PulumiFn:
     def program() -> None:
         training = inference.CapacityClaim(
             "training",
-            resources={"instance_id": "gb200-4x", "instance_count": instances, "zones": ["US-WEST-04A"]},
+            resources={
+                "instance_id": "gb200-4x",
+                "instance_count": instances,
+                "zones": ["US-WEST-04A"],
+            },
             readiness=inference.Readiness(timeout="45m", on_progress=show),
         )
         pulumi.export("claim_id", training.id)
@@ -46,7 +51,9 @@ def main() -> None:
     # The engine starts the provider with this Python too. Its environment is the one of this process, which
     # also has COREWEAVE_API_TOKEN.
     os.environ.setdefault("PULUMI_PYTHON_CMD", sys.executable)
-    stack = automation.create_or_select_stack("example", "reservations", program=reservation(given.instances))
+    stack = automation.create_or_select_stack(
+        "example", "reservations", program=reservation(given.instances)
+    )
     if given.release:
         stack.destroy()
         return

@@ -1,6 +1,7 @@
 """Ten instances for one training run, two thirds of them in the west."""
 
 import pulumi
+
 from fleet import Fleet, Share
 
 run = Fleet(

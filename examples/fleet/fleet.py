@@ -38,8 +38,8 @@ def split(total: int, weights: Mapping[str, int]) -> dict[str, int]:
 class Fleet(pulumi.ComponentResource):
     """Several claims that are declared together. `allocated` and `ready` cover all of them.
 
-    A share of 0 instances declares no claim. The fleet is the parent of its claims, so two fleets in one
-    stack can use the same names for their shares.
+    A share of 0 instances declares no claim. The fleet is the parent of its claims, so two fleets
+    in one stack can use the same names for their shares.
     """
 
     def __init__(
@@ -68,6 +68,8 @@ class Fleet(pulumi.ComponentResource):
             if count
         }
         each = self.claims.values()
-        self.allocated = pulumi.Output.all(*(claim.allocated_instances for claim in each)).apply(sum)
+        self.allocated = pulumi.Output.all(*(claim.allocated_instances for claim in each)).apply(
+            sum
+        )
         self.ready = pulumi.Output.all(*(claim.ready for claim in each)).apply(lambda _: self)
         self.register_outputs({"allocated": self.allocated})

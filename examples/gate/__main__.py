@@ -12,7 +12,8 @@ serving = inference.CapacityClaim(
         instance_count=4,
         zones=["US-EAST-04A", "US-WEST-04A"],
     ),
-    # Two of four are enough once the API reports READY. After an hour the stack continues with what it has.
+    # Two of four are enough once the API reports READY. After an hour the stack continues with
+    # what it has.
     readiness=inference.Readiness(timeout="1h", min_instances=2, on_timeout="warn"),
 )
 

@@ -1,4 +1,4 @@
-"""Stands in for a Kubernetes deployment, so that the example needs no cluster. It deploys nothing."""
+"""Stands in for a Kubernetes deployment, so that the example needs no cluster."""
 
 from typing import Any
 
@@ -21,5 +21,7 @@ class Deployment(Resource, module="example", name="Deployment"):
 
     replicas: pulumi.Output[int]
 
-    def __init__(self, name: str, *, replicas: pulumi.Input[int], opts: pulumi.ResourceOptions) -> None:
+    def __init__(
+        self, name: str, *, replicas: pulumi.Input[int], opts: pulumi.ResourceOptions
+    ) -> None:
         super().__init__(_Nothing(), name, {"replicas": replicas}, opts)

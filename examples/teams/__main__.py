@@ -6,7 +6,7 @@ import pulumi_coreweave_inference as inference
 
 
 class Team(pulumi.ComponentResource):
-    """The claims of one team. The API has no labels, so a claim's name shows which team it belongs to."""
+    """The claims of one team. The API has no labels, so a claim's name shows its team."""
 
     def __init__(self, team: str, workloads: dict[str, int]) -> None:
         super().__init__("examples:index:Team", team)
@@ -35,5 +35,8 @@ teams = {name: Team(name, workloads) for name, workloads in needs.items()}
 pulumi.export("allocated", {name: team.allocated for name, team in teams.items()})
 pulumi.export(
     "claims",
-    {name: {workload: claim.id for workload, claim in team.claims.items()} for name, team in teams.items()},
+    {
+        name: {workload: claim.id for workload, claim in team.claims.items()}
+        for name, team in teams.items()
+    },
 )

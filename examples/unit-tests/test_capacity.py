@@ -1,6 +1,7 @@
 """Unit tests under `set_mocks`: no engine, no API, no token.
 
-Under mocks a claim is ready at once, with all of its instances, unless the mock returns something else.
+Under mocks a claim is ready at once, with all of its instances, unless the mock returns something
+else.
 """
 
 from typing import Any

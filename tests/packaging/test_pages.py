@@ -5,20 +5,25 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import coreweave_inference
 import coreweave_inference.emulator
 import pulumi_coreweave_inference
+from coreweave_inference.settings import parse_duration
 from pulumi_coreweave_inference.cli.app import app
 from pulumi_coreweave_inference.errors import MEANINGS
 from pulumi_coreweave_inference.settings import settings_from
@@ -74,13 +79,65 @@ def test_the_example_on_the_promises_page_prints_what_it_says(capsys: pytest.Cap
 
 
 def test_every_fact_about_the_api_has_a_source_and_a_test() -> None:
-    text = (DOCS / "explanation" / "api.md").read_text(encoding="utf-8")
-    rows = [row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("| ")][1:]
-    assert len(rows) > 20
-    for row in rows:
-        assert len(row) == 3, row
-        assert row[1] in ("documented", "schema", "assumed", "verified"), row
-        assert "::test_" in row[2], row
+    facts = rows(DOCS / "explanation" / "api.md")
+    assert len(facts) > 20
+    assert {kind for _, kind in facts} <= {"documented", "schema", "assumed", "verified"}
+    tested = rows(DOCS / "reference" / "tests.md", "## Facts about the API\n")
+    assert [fact for fact, _ in facts] == [fact for fact, _ in tested]
+
+
+def test_every_row_of_the_page_of_tests_names_one() -> None:
+    statements = rows(DOCS / "reference" / "tests.md")
+    assert [test for _, test in statements if not re.fullmatch(r"`tests/[\w/]+\.py::test_\w+`", test)] == []
+
+
+def rows(page: Path, after: str = "") -> list[list[str]]:
+    """The cells of each row of the page's tables, without their headings."""
+    found: list[list[str]] = []
+    for line in page.read_text(encoding="utf-8").rpartition(after or "\n# ")[2].splitlines():
+        if line.startswith("|---"):
+            found.pop()
+        elif line.startswith("|"):
+            found.append(line.strip("| ").split(" | "))
+    return found
+
+
+def test_the_menu_shows_the_titles_of_the_pages() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2].partition("\n\n")[0]
+    entries = re.findall(r"^ +- (?:(.+): )?(\S+\.md)$", menu, re.MULTILINE)
+    assert len(entries) > 20
+    assert [page for title, page in entries if title] == ["index.md"]  # "Home"
+    files = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert {page for _, page in entries} == files - {"images/review-comment.md"}
+
+
+def test_the_job_that_applies_outlasts_the_default_wait_and_runs_alone() -> None:
+    text = (DOCS / "how-to" / "ci.md").read_text(encoding="utf-8")
+    (shell, _) = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    (job,) = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])["jobs"].values()
+    wait = pulumi_coreweave_inference.Readiness().timeout
+    assert job["timeout-minutes"] * 60 > parse_duration(str(wait))
+    assert job["concurrency"]["cancel-in-progress"] is False
+    assert job["steps"][-1]["run"] == shell
+    assert shell.splitlines()[-1].startswith("exec pulumi up ")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("", "a job (`examples/ci-review/rules.toml`)"),
+        (
+            "https://git.example/o/r/",
+            "[a job](https://git.example/o/r/blob/HEAD/examples/ci-review/rules.toml)",
+        ),
+    ],
+)
+def test_links_lead_to_the_repository_where_its_address_is_known(address: str, expected: str) -> None:
+    hook = runpy.run_path(str(ROOT / "tools" / "docs" / "repository_links.py"))["on_page_markdown"]
+    config = SimpleNamespace(docs_dir=str(DOCS), repo_url=address)
+    page = SimpleNamespace(file=SimpleNamespace(abs_src_path=str(DOCS / "how-to" / "ci.md")))
+    link = "[a job](../../examples/ci-review/rules.toml)"
+    assert hook(f"{link}, [b](drift.md)", page, config, None) == f"{expected}, [b](drift.md)"
 
 
 @pytest.mark.parametrize(
@@ -119,8 +176,7 @@ def test_the_typed_program_passes_strict_type_checking() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/reference/settings.md"])
-def test_the_settings_table_matches_the_code(page: str) -> None:
+def test_the_settings_table_matches_the_code() -> None:
     asked: list[str] = []
 
     class Environment(dict[str, str]):
@@ -132,7 +188,7 @@ def test_the_settings_table_matches_the_code(page: str) -> None:
         asked.append(f"coreweave:{key}")
 
     settings_from(config, Environment())
-    text = (ROOT / page).read_text(encoding="utf-8")
+    text = (DOCS / "reference" / "settings.md").read_text(encoding="utf-8")
     table = [line for line in text.splitlines() if line.startswith("|") and "coreweave:" in line]
     written = set(re.findall(r"`(COREWEAVE_\w+|CW_\w+|coreweave:\w+)`", "\n".join(table)))
     assert written == set(asked)
@@ -201,3 +257,44 @@ def test_troubleshooting_lists_what_errors_say() -> None:
     for meaning in MEANINGS:
         known = ("the API does not know the claim", "the API responded with an error")  # say it all
         assert meaning.summary in page or meaning.summary in known, meaning.summary
+
+
+# What a program or an operator cannot cause, or what only joins texts that have a row of their own.
+_UNLISTED: Final = (
+    "the provider was called before it was configured",
+    "this capacity claim has no namespace and key",
+    "get_capacity_claim takes either id= or name=",
+    "names …, which",
+    "a resource option names",
+)
+
+
+def test_troubleshooting_lists_every_error_of_a_claim() -> None:
+    page = (DOCS / "how-to" / "troubleshooting.md").read_text(encoding="utf-8")
+    listed = [re.split(r"…|STATUS_FAILED", row.split("|")[1]) for row in page.splitlines() if row[:2] == "| "]
+    missing = []
+    for text in headlines():
+        known = any(all(part.strip(" '") in text for part in parts) for parts in listed)
+        if not known and not any(each in text for each in _UNLISTED):
+            missing.append(text)
+    assert missing == []
+
+
+def headlines() -> set[str]:
+    """The first line of each error, with "…" for what is filled in."""
+    found = set()
+    for path in (ROOT / "provider" / "pulumi_coreweave_inference").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = node.func if isinstance(node, ast.Call) and node.args else None
+            if isinstance(called, ast.Name) and called.id in ("ClaimError", "text"):
+                found.add(written(node.args[0]))  # type: ignore[attr-defined]
+    return {text for text in found if re.search("[a-z]", text)}
+
+
+def written(node: ast.expr) -> str:
+    """A text in the code, with "…" for what is not written there."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(written, node.values))
+    return "…"

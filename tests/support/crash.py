@@ -94,6 +94,10 @@ class Operation:
         """Stop the CLI: from now on it reads no answer and writes no state."""
         self._cli.send_signal(signal.SIGSTOP)
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the CLI alone, as a CI system does."""
+        self._cli.send_signal(number)
+
     def interrupt(self) -> None:
         """Ctrl-C as a terminal sends it; returns when the CLI has noticed."""
         os.killpg(self._cli.pid, signal.SIGINT)

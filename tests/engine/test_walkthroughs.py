@@ -1,4 +1,4 @@
-"""Runs every command of the tutorial in one shell, and checks that the output is what the page shows."""
+"""Runs every command of a page in one shell, and checks that the output is what the page shows."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Final
 import pytest
 from support.stack import ROOT
 
-PAGE: Final = ROOT / "docs" / "tutorial.md"
+DOCS: Final = ROOT / "docs"
 _FENCE = re.compile(
-    r'(?P<fails><!-- fails -->\n)?```(?P<kind>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)```\n',
+    r'(?:<!-- (?P<mark>fails|not run) -->\n)?```(?P<kind>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)```\n',
     re.DOTALL,
 )
 _MARK: Final = "#=#=#"
@@ -30,16 +30,18 @@ class Step:
     shows: list[str] = field(default_factory=list)
 
 
-def steps() -> list[Step]:
-    """The blocks of the page, in order. A block with a title becomes a command that writes the file."""
+def steps(pages: list[str]) -> list[Step]:
+    """The blocks of the pages, in order. A block with a title becomes a command that writes the file."""
     found: list[Step] = []
-    for block in _FENCE.finditer(PAGE.read_text(encoding="utf-8")):
+    for block in _FENCE.finditer("".join((DOCS / page).read_text(encoding="utf-8") for page in pages)):
+        if block["mark"] == "not run":
+            continue
         if block["title"]:
             found.append(Step(f"cat > {block['title']} <<'END'\n{block['text']}END\n", fails=False))
         elif block["kind"] == "sh":
-            found.append(Step(block["text"], fails=bool(block["fails"])))
+            found.append(Step(block["text"], fails=bool(block["mark"])))
         else:
-            assert block["kind"] == "text", block[0]
+            assert block["kind"] in ("text", "python"), block[0]
             found[-1].shows += block["text"].splitlines()
     return found
 
@@ -51,7 +53,10 @@ def shows(output: str, line: str) -> bool:
 
 
 @pytest.mark.thorough
-def test_every_command_of_the_tutorial_does_what_the_page_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "pages", [["tutorial.md"], ["how-to/import.md", "how-to/orphans.md"]], ids=["tutorial", "import"]
+)
+def test_every_command_of_a_page_does_what_the_page_says(pages: list[str], tmp_path: Path) -> None:
     current = subprocess.run(
         ["make", "--question", ".venv/.installed"], cwd=ROOT, capture_output=True, check=False
     )
@@ -62,13 +67,14 @@ def test_every_command_of_the_tutorial_does_what_the_page_says(tmp_path: Path) -
     for path in ROOT.iterdir():
         if path.name not in (".git", ".demo"):
             (clone / path.name).symlink_to(path)
-    done = steps()
+    done = steps(pages)
     script = "".join(f"echo '{_MARK}'\n{step.commands}echo \"status $?\"\n" for step in done)
+    script += "kill $(jobs -p) 2>/dev/null\n"
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("COREWEAVE_", "CW_", "PULUMI_", "PYTEST_", "MAKE"))
-    } | {"PULUMI_SKIP_UPDATE_CHECK": "true", "COLUMNS": "200", "NO_COLOR": "1"}
+    } | {"PULUMI_SKIP_UPDATE_CHECK": "true", "COLUMNS": "200", "NO_COLOR": "1", "TMPDIR": str(tmp_path)}
     (tmp_path / "tutorial.sh").write_text(f"exec 2>&1\n{script}", encoding="utf-8")
     ran = subprocess.run(
         [shutil.which("bash") or "bash", str(tmp_path / "tutorial.sh")],
