@@ -52,6 +52,8 @@ def test_the_inputs_of_a_claim_are_those_of_the_code() -> None:
 
     defaults = {field.name: field.default for field in dataclasses.fields(inference.Readiness)}
     assert list(readiness) == list(defaults)
+    assert defaults.pop("on_progress") is None
+    assert readiness.pop("on_progress")[1] == "none"
     shown = {name: cells[1] for name, cells in readiness.items()}
     assert shown == {
         name: "all that are declared" if value is None else f'`"{value}"`' for name, value in defaults.items()
