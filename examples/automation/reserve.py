@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--release", action="store_true", help="release the instances")
     given = parser.parse_args()
 
-    # The engine starts the provider with this Python too. COREWEAVE_API_TOKEN is in its environment.
+    # The engine starts the provider with this Python too, which has COREWEAVE_API_TOKEN.
     os.environ.setdefault("PULUMI_PYTHON_CMD", sys.executable)
     stack = automation.create_or_select_stack(
         "example", "reservations", program=reservation(given.instances)
