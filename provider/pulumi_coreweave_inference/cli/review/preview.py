@@ -49,10 +49,12 @@ _LOGICAL: Final = ("same", "create", "import", "update", "replace", "delete")
 _IGNORED: Final = (
     "read", "read-replacement", "discard", "discard-replaced", "remove-pending-replace", "diff",
 )  # fmt: skip
+_STEP_KEYS: Final = ("op", "urn", "replaceReasons", "detailedDiff")
 _STATE_KEYS: Final = ("id", "protect", "delete", "retainOnDelete", "deletedWith")
 _PROPERTIES: Final = ("resources", "name", IDENTITY)
 _START: Final = re.compile(r"^[{\[]", re.MULTILINE)  # of a document: lines within one are indented
 _ANOTHER: Final = re.compile(r"(\A\s*|^)\{", re.MULTILINE)
+_SIGNS: Final = {"add": "+", "delete": "-"}
 _ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
 
 
@@ -326,6 +328,7 @@ class _Reading:
             protected=_new(step).get("protect") is True,
             retained=kind is not Kind.TAKEOVER and self._is_kept(_old(step)),
             takes_over=existing,
+            diff=_diff(step),
         )
 
     def _taken_over(self, urn: str, step: _Step, claim: _Claim, declared: Spec) -> Existing | None:
@@ -381,6 +384,16 @@ def _reasons(step: Mapping[str, Any]) -> tuple[str, ...]:
         for reason in step.get("replaceReasons") or ()
         if isinstance(reason, str) and reason.split(".")[0] != IDENTITY
     )
+
+
+def _diff(step: Mapping[str, Any]) -> tuple[str, ...]:
+    """The changed properties as Pulumi's row names them: the top level only, each with its sign."""
+    changed: dict[str, str] = {}
+    for path, detail in _object(step, "detailedDiff").items():
+        name = re.split(r"[.\[]", path, maxsplit=1)[0]
+        kind = str(detail.get("kind")) if isinstance(detail, dict) and name == path else ""
+        changed[name] = _SIGNS.get(kind.removesuffix("-replace"), "~")
+    return tuple(sign + name for name, sign in sorted(changed.items(), key=lambda each: (each[1], each[0])))
 
 
 def _in_place(before: Spec, after: Spec) -> Kind:
@@ -459,7 +472,7 @@ def _cut(decoded: dict[str, Any]) -> dict[str, Any]:
     """A step reduced to what a review reads; any other object unchanged."""
     if "op" not in decoded or "urn" not in decoded:
         return decoded
-    kept: dict[str, Any] = {key: decoded[key] for key in ("op", "urn", "replaceReasons") if key in decoded}
+    kept: dict[str, Any] = {key: decoded[key] for key in _STEP_KEYS if key in decoded}
     is_claim = isinstance(decoded["urn"], str) and _parts(decoded["urn"])[2] == CLAIM_TYPE
     for side in ("oldState", "newState"):
         state = decoded.get(side)

@@ -95,8 +95,47 @@ def test_the_identity_of_a_claim_is_never_shown() -> None:
         found = review(parse(preview(each)))
         assert found.plan.changes[0].reasons == reasons
         shown = markdown(document(found)) + shown_on_a_terminal(document(found)) + json_report(found)
-        assert "identity" not in shown
+        assert "Claim::trainer" not in shown
     assert "change only the state" in comment(renamed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"resources": {"instanceCount": 6}}, "update [`diff: ~resources`]: instance_count `4` → `6`"),
+        (
+            {"resources": {"zones": ["US-EAST-04A", "US-WEST-04A"]}},
+            "update [`diff: ~resources`]: zones `US-WEST-04A, US-EAST-04A` → `US-EAST-04A, US-WEST-04A`",
+        ),
+        ({"name": "b"}, "update [`diff: +name`]: name `a` → `b`"),
+        (
+            {"name": "b", "resources": {"capacityType": "CAPACITY_TYPE_CUSTOMER"}},
+            "update [`diff: +name~resources`]: capacity_type `CAPACITY_TYPE_MANAGED` → "
+            "`CAPACITY_TYPE_CUSTOMER`, name `a` → `b`",
+        ),
+        (
+            {"identity": {"declaration": "x"}},
+            "update [`diff: ~identity`]: the claim's entry in the state, for its new resource name",
+        ),
+    ],
+)
+def test_a_line_says_what_a_row_of_pulumi_hides(changed: dict[str, Any], line: str) -> None:
+    old, new = state(), state(resources() | changed.get("resources", {}))
+    old["outputs"]["name"] = "a"
+    new["inputs"] |= {key: value for key, value in changed.items() if key != "resources"}
+    paths = {f"resources.{key}": {"kind": "update"} for key in changed.get("resources", {})}
+    paths |= {"name": {"kind": "add-replace"}} if "name" in changed else {}
+    paths |= {"identity.declaration": {"kind": "update"}} if "identity" in changed else {}
+    assert f"- `training` {line}\n" in comment(step("update", old, new, detailedDiff=paths)) + "\n"
+
+
+def test_zones_beyond_the_shown_ones_still_have_a_line() -> None:
+    many = [f"Z{number}" for number in range(9)]
+    old, new = state(resources(zones=many)), state(resources(zones=[*many[:-1], "Z"]))
+    paths = {"resources.zones[8]": {"kind": "update"}}
+    assert "zones `Z0, Z1, Z2, Z3, Z4, Z5 and 3 more` → " in comment(
+        step("update", old, new, detailedDiff=paths)
+    )
 
 
 def test_a_replacement_that_retains_the_old_claim_holds_both_forever() -> None:

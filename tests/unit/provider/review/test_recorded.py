@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -298,6 +299,22 @@ def test_the_options_in_the_state_decide_whether_a_claim_stays(name: str, kept: 
     assert {change.name: change.retained for change in found.plan.altered} == kept
     shown = markdown(document(found))
     assert ("claim stays at CoreWeave, in no state" in shown) == any(kept.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_row_that_pulumi_shows_as_changed_is_explained(name: str) -> None:
+    """Pulumi's row shows the `diffReasons` of a step, which the engine keeps in the preview."""
+    rows = {
+        (step["urn"].split("::")[-1], step["op"], reason)
+        for step in json.loads(text_of(name))["steps"]
+        if step["urn"].split("::")[2] == TYPE and step["op"] in ("update", "replace")
+        for reason in step.get("diffReasons") or ()
+    }
+    if plan_of(name).refresh:  # shows the state beside the API, under "Drift"
+        return
+    shown = markdown(document(reviewed(name)))
+    lines = re.findall(r"^- `([^`]+)` (update|replace) \[`diff: ~([\w,]+)`\]: \S", shown, re.MULTILINE)
+    assert {(name, op, each) for name, op, listed in lines for each in listed.split(",")} == rows
 
 
 def test_a_wrong_instance_type_shows_the_suggestion_of_the_preview() -> None:
