@@ -514,3 +514,30 @@ def test_the_note_can_be_switched_off() -> None:
     assert component(stack="prod", comment="false")["capacity-note"]["rules"][0]["if"].startswith(
         '"false" == "true" &&'
     )
+
+
+def test_the_examples_use_inputs_and_outputs_that_exist() -> None:
+    folder = ROOT / "examples" / "ci-review"
+    workflow = yaml.safe_load((folder / ".github" / "workflows" / "review.yml").read_text(encoding="utf-8"))
+    used = [
+        step
+        for job in workflow["jobs"].values()
+        for step in job["steps"]
+        if step.get("uses", "").startswith("OWNER/pulumi-coreweave-inference@")
+    ]
+    assert len(used) == 2
+    for step in used:
+        assert set(step["with"]) <= set(ACTION["inputs"])
+    (output,) = workflow["jobs"]["preview"]["outputs"].values()
+    assert output == "${{ steps.review.outputs.review }}"
+    assert "review" in ACTION["outputs"]
+    (include,) = yaml.safe_load((folder / ".gitlab-ci.yml").read_text(encoding="utf-8"))["include"]
+    assert component(**include["inputs"])["capacity-review"]["variables"]["STACK"] == "prod"
+
+
+def test_every_other_action_in_the_workflows_is_pinned_by_a_commit() -> None:
+    files = [*ROOT.glob(".github/workflows/*.yml"), *ROOT.glob("examples/ci-review/.github/workflows/*.yml")]
+    assert len(files) >= 4
+    for file in files:
+        for used in re.findall(r"uses: (\S+)", file.read_text(encoding="utf-8")):
+            assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}|OWNER/[\w-]+@COMMIT", used), f"{file.name}: {used}"
