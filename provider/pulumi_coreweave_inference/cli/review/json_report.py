@@ -1,15 +1,12 @@
-"""The writer for programs: JSON as described by `review.schema.json`.
+"""The writer for programs: JSON as described by `docs/schemas/report.json`.
 
 `version` goes up when a field is removed or changes its meaning; new fields do not change it. The schema is
-generated from the classes below:
-
-    python -m pulumi_coreweave_inference.cli.review.json_report > review.schema.json
+generated from the classes below, by `tools/docs/schemas.py`.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -257,7 +254,7 @@ def json_report(review: Review) -> str:
 
 
 def schema() -> str:
-    """The JSON schema of the report, as `review.schema.json` holds it."""
+    """The JSON schema of the report, as `docs/schemas/report.json` holds it."""
     generated = _adapter().json_schema(mode="serialization", schema_generator=_WithoutFieldTitles)
     head = {
         "$schema": GenerateJsonSchema.schema_dialect,
@@ -381,7 +378,3 @@ def _amount(amount: Amount) -> AmountJson:
 
 def _sum(sums: Sum) -> SumJson:
     return SumJson(sums.before, sums.after, sums.peak, sums.partial, sums.partial_before)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(schema())
