@@ -15,7 +15,7 @@ import textwrap
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
@@ -24,7 +24,7 @@ from coreweave_inference.emulator.claim import ClaimEdit
 from coreweave_inference.emulator.errors import CODES
 from coreweave_inference.emulator.settings import _INVENTORY as INVENTORY
 from pulumi_coreweave_inference.cli.review import rules
-from pulumi_coreweave_inference.cli.review.json_report import schema as report_schema
+from pulumi_coreweave_inference.cli.review.json_report import ReportJson
 from pulumi_coreweave_inference.cli.review.prices import PriceBook
 from pulumi_coreweave_inference.cli.review.rules import Rules
 
@@ -48,7 +48,7 @@ def schemas() -> dict[str, str]:
         "prices.json": _text("The prices of capacity-claims review --prices", _of_toml(PriceBook)),
         "inventory.json": _text("The inventory of capacity-claims emulator --inventory", _inventory()),
         "faults.json": _text("The fault rules of capacity-claims emulator --faults", _faults()),
-        "report.json": report_schema(),
+        "report.json": _text("capacity-claims review --format json, version 1", _report()),
     }
 
 
@@ -75,12 +75,16 @@ class _Toml(_WithoutTitles):
 
 
 def _of_toml(model: type[BaseModel]) -> Schema:
-    return _described(model.model_json_schema(schema_generator=_Toml))
+    return _with_schema_key(_described(model.model_json_schema(schema_generator=_Toml)))
+
+
+def _report() -> Schema:
+    return TypeAdapter(ReportJson).json_schema(mode="serialization", schema_generator=_WithoutTitles)
 
 
 def _inventory() -> Schema:
     schema = INVENTORY.json_schema(schema_generator=_WithoutTitles)
-    return {"description": "Instances that exist, by zone and instance type.", **schema}
+    return _with_schema_key({"description": "Instances that exist, by zone and instance type.", **schema})
 
 
 def _faults() -> Schema:
@@ -149,7 +153,6 @@ def _with_schema_key(schema: Schema) -> Schema:
 
 
 def _text(title: str, schema: Schema) -> str:
-    schema = schema if "anyOf" in schema else _with_schema_key(schema)
     head = {"$schema": GenerateJsonSchema.schema_dialect, "title": title}
     return json.dumps(head | {key: schema[key] for key in schema if key != "title"}, indent=2) + "\n"
 

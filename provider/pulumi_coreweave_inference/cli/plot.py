@@ -157,15 +157,11 @@ def _colours(theme: int) -> str:
 
 def _cut(text: str, columns: int) -> str:
     """The beginning of a text that takes at most so many columns; East Asian signs take two."""
-    text = one_line(text)
-    widths = [2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text]
-    if sum(widths) <= columns:
-        return text
-    used = 0
-    for index, width in enumerate(widths):
-        used += width
-        if used >= columns:
-            return text[:index] + "…"
+    text, used = one_line(text), 0
+    for index, sign in enumerate(text):
+        used += 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+        if used > columns:
+            return f"{text[: index - 1]}…"
     return text
 
 

@@ -297,11 +297,11 @@ def _what(change: Change) -> Cell:
 
 def _behind_rows(plan: Plan) -> list[Block]:
     """What each `diff: …` in Pulumi's preview stands for: a row there names only the top-level property."""
-    rows = [(change, _changed_values(change)) for change in plan.altered if change.diff]
     items = tuple(
         (Quoted(change.name), f" {_PLANNED[change.kind]} [", Quoted(_row_diff(change)), "]: ", *values)
-        for change, values in rows
-        if values
+        for change in plan.altered
+        if change.diff and change.kind in _PLANNED and change.before and change.after
+        if (values := _changed_values(change.before, change.after, change.diff))
     )
     return [Paragraph((Strong("Behind the rows of Pulumi's preview:"),)), Bullets(items)] if items else []
 
@@ -315,11 +315,8 @@ def _row_diff(change: Change) -> str:
     return f"diff: {''.join(groups)}"
 
 
-def _changed_values(change: Change) -> Cell:
+def _changed_values(old: Spec, new: Spec, diff: tuple[str, ...]) -> Cell:
     """Each changed value before and after, with the names that the program uses."""
-    old, new = change.before, change.after
-    if old is None or new is None or change.kind not in _PLANNED:
-        return ()
     values = (
         ("instance_id", old.instance_type, new.instance_type),
         ("instance_count", old.count, new.count),
@@ -332,7 +329,7 @@ def _changed_values(change: Change) -> Cell:
         for name, before, after in values
         if before != after
     ]
-    if any(each[1:] == IDENTITY for each in change.diff):
+    if any(each[1:] == IDENTITY for each in diff):
         changed.append(("the claim's entry in the state, for its new resource name",))
     return _listed(changed, most=len(changed))
 

@@ -10,11 +10,10 @@ import json
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter, WithJsonSchema
 from pydantic.alias_generators import to_camel
-from pydantic.json_schema import GenerateJsonSchema
 
 from .plan import Amount, Change, Existing, Kind, Order, Spec, Unknown, counts, sum_of
 from .prices import Cost, Sum
@@ -251,21 +250,6 @@ def json_report(review: Review) -> str:
     """A review as JSON text. Names are not escaped for any other format."""
     document = _adapter().dump_python(_report(review), by_alias=True)
     return json.dumps(document, indent=2, default=_plain) + "\n"
-
-
-def schema() -> str:
-    """The JSON schema of the report, as `docs/schemas/report.json` holds it."""
-    generated = _adapter().json_schema(mode="serialization", schema_generator=_WithoutFieldTitles)
-    head = {
-        "$schema": GenerateJsonSchema.schema_dialect,
-        "title": "capacity-claims review --format json, version 1",
-    }
-    return json.dumps(head | {key: generated[key] for key in generated if key != "title"}, indent=2) + "\n"
-
-
-class _WithoutFieldTitles(GenerateJsonSchema):
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
 
 
 @cache
