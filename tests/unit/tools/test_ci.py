@@ -435,6 +435,14 @@ def test_no_script_of_the_action_holds_an_expression() -> None:
     assert [step["uses"] for step in ACTION["runs"]["steps"] if "uses" in step] == []
 
 
+def test_the_reference_lists_the_inputs_and_outputs_of_the_action() -> None:
+    page = (ROOT / "docs" / "reference" / "review.md").read_text(encoding="utf-8")
+    inputs, outputs = page.partition("## GitHub action")[2].partition("## Size")[0].split("| output |")
+    for names, table in ((ACTION["inputs"], inputs), (ACTION["outputs"], outputs)):
+        first = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+        assert sorted(re.findall("`([^`]+)`", "".join(first))) == sorted(names)
+
+
 def component(**inputs: str) -> dict[str, Any]:
     """The jobs of the component, with its inputs filled in as GitLab does."""
     head, _, body = TEMPLATE.read_text(encoding="utf-8").partition("\n---\n")

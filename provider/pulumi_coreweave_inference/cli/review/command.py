@@ -68,7 +68,7 @@ def review(
     shows drift, values that are unknown until apply, and a fingerprint of the plan.
 
     Exit codes: 0 if there is no objection; 1 if a rule is violated, the fingerprint differs, or the plan
-    cannot be approved by one; 2 if the input cannot be read or the preview failed.
+    cannot be approved by one; 2 if the preview failed, the input cannot be read or a file cannot be written.
 
     A file is replaced as a whole. Only the file that GITHUB_STEP_SUMMARY names is appended to.
 

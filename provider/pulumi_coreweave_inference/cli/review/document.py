@@ -303,7 +303,8 @@ def _behind_rows(plan: Plan) -> list[Block]:
         if change.diff and change.kind in _PLANNED and change.before and change.after
         if (values := _changed_values(change.before, change.after, change.diff))
     )
-    return [Paragraph((Strong("Behind the rows of Pulumi's preview:"),)), Bullets(items)] if items else []
+    title = "What [diff: …] in Pulumi's preview stands for:"
+    return [Paragraph((Strong(title),)), Bullets(items)] if items else []
 
 
 def _row_diff(change: Change) -> str:
