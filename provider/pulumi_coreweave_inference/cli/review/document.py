@@ -331,7 +331,7 @@ def _changed_values(old: Spec, new: Spec, diff: tuple[str, ...]) -> Cell:
         if before != after
     ]
     if any(each[1:] == IDENTITY for each in diff):
-        changed.append(("the claim's entry in the state, for its new resource name",))
+        changed.append(("the claim's new resource name, in the state only",))
     return _listed(changed, most=len(changed))
 
 

@@ -39,7 +39,7 @@ def show(document: Document, console: Console) -> None:
 
 
 def _table(block: Table) -> RichTable:
-    table = RichTable(box=SIMPLE_HEAD, pad_edge=False)
+    table = RichTable(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, column in enumerate(block.columns):
         table.add_column(column, justify="right" if index in block.numbers else "left", overflow="fold")
     for row in block.rows[:_MOST_ROWS]:

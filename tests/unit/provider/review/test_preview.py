@@ -115,7 +115,7 @@ def test_the_identity_of_a_claim_is_never_shown() -> None:
         ),
         (
             {"identity": {"declaration": "x"}},
-            "update [`diff: ~identity`]: the claim's entry in the state, for its new resource name",
+            "update [`diff: ~identity`]: the claim's new resource name, in the state only",
         ),
     ],
 )
@@ -382,18 +382,18 @@ Capacity claims of claims/prod
 • Requested first in: US-EAST-04A 4 × gb200-4x
 • Capacity released before new capacity is granted: no
 
-                                                        Zones (preferred      If no capacity is
- Claim      Change                Instances      Peak   first)                found
+                                                      Zones (preferred       If no capacity is
+ Claim     Change                 Instances     Peak  first)                 found
  ──────────────────────────────────────────────────────────────────────────────────────────────────
- training   replace, new claim    4 × gb200-4x      8   US-WEST-04A,          keeps the old 4 ×
-            created first: zone                         US-EAST-04A →         gb200-4x
-            order                                       US-EAST-04A,
-                                                        US-WEST-04A
+ training  replace, new claim     4 × gb200-4x     8  US-WEST-04A,           keeps the old 4 ×
+           created first: zone                        US-EAST-04A →          gb200-4x
+           order                                      US-EAST-04A,
+                                                      US-WEST-04A
 
 
- Instance type   Before   After   Peak   If no capacity is found
- ───────────────────────────────────────────────────────────────
- gb200-4x             4       4      8                         4
+ Instance type  Before  After  Peak  If no capacity is found
+ ───────────────────────────────────────────────────────────
+ gb200-4x            4      4     8                        4
 
 Warnings of the preview:
 │ look here
