@@ -7,6 +7,7 @@ writes as. Only a comment of that author is updated: anyone can write one that b
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -44,8 +45,12 @@ def main() -> None:
         (on_gitlab if os.environ.get("GITLAB_CI") else on_github)(review, found[0])
     except urllib.error.HTTPError as error:
         fail(f"the review was not written: {error.url} responded with {error.code} {reason(error)}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         fail(f"the review was not written: {error}")
+    except KeyError as error:
+        fail(
+            f"the review was not written: {error} is missing; this runs in GitHub Actions and GitLab CI only"
+        )
 
 
 def read_file(path: str) -> str:
@@ -65,7 +70,7 @@ def on_github(review: str, marker: str) -> None:
     author = os.environ.get("COMMENT_AUTHOR") or "github-actions[bot]"
     try:
         for each in pages(f"{comments}/{pull['number']}/comments"):
-            if each["user"]["login"] == author and (each["body"] or "").startswith(marker):
+            if (each["user"] or {}).get("login") == author and (each["body"] or "").startswith(marker):
                 call("PATCH", f"{comments}/comments/{each['id']}", {"body": review})
                 print("Updated the comment.")
                 return
@@ -97,7 +102,7 @@ def on_gitlab(review: str, marker: str) -> None:
     notes = f"{api}/projects/{os.environ['CI_PROJECT_ID']}/{merge_request}/notes"
     author = call("GET", f"{api}/user")["id"]
     for each in pages(f"{notes}?sort=asc"):
-        if each["author"]["id"] == author and each["body"].startswith(marker):
+        if (each["author"] or {}).get("id") == author and each["body"].startswith(marker):
             call("PUT", f"{notes}/{each['id']}", {"body": review})
             print("Updated the note.")
             return

@@ -341,12 +341,14 @@ def test_the_review_of_another_job_is_commented_on_without_a_preview(machine: Ma
 
 def test_a_comment_of_somebody_else_is_never_updated(machine: Machine) -> None:
     machine.api.add(f"{MARKER}\nmine", login="mallory")
+    machine.api.add(f"{MARKER}\nof a deleted account")
+    machine.api.comments[-1]["user"] = None
     for number in range(150):
         machine.api.add(f"comment {number}")
     machine.action(stack="prod")
     machine.action(stack="prod")
     assert machine.api.comments[0]["body"] == f"{MARKER}\nmine"
-    assert [each["body"].startswith(MARKER) for each in machine.api.comments].count(True) == 2
+    assert [each["body"].startswith(MARKER) for each in machine.api.comments].count(True) == 3
     assert machine.api.calls[-1].startswith("PATCH ")
 
 
@@ -403,6 +405,20 @@ def test_an_api_that_is_not_there_is_one_error(machine: Machine) -> None:
     assert done.code == 1
     assert "the review was not written: " in done.output
     assert "Traceback" not in done.output
+
+
+def test_a_comment_outside_of_ci_is_one_error(machine: Machine) -> None:
+    script = f"python3 -I {SCRIPTS / 'comment.py'}"
+    for more, error in (
+        ({"REVIEW": f"{MARKER}\n", "REVIEW_TOKEN": TOKEN}, "'GITHUB_EVENT_PATH' is missing"),
+        ({"REVIEW": f"{MARKER}\n"}, "there is no token to comment with"),
+        ({"REVIEW": "hello", "REVIEW_TOKEN": TOKEN}, "the text is not a review"),
+    ):
+        done = machine.run(script, machine.folder, more)
+        assert done.code == 1
+        assert done.output.startswith("error: ")
+        assert error in done.output
+        assert done.output.count("\n") == 1
 
 
 def test_a_redirect_does_not_take_the_token_elsewhere(machine: Machine) -> None:

@@ -49,7 +49,7 @@ _LOGICAL: Final = ("same", "create", "import", "update", "replace", "delete")
 _IGNORED: Final = (
     "read", "read-replacement", "discard", "discard-replaced", "remove-pending-replace", "diff",
 )  # fmt: skip
-_STEP_KEYS: Final = ("op", "urn", "replaceReasons", "detailedDiff")
+_STEP_KEYS: Final = ("op", "urn", "replaceReasons")
 _STATE_KEYS: Final = ("id", "protect", "delete", "retainOnDelete", "deletedWith")
 _PROPERTIES: Final = ("resources", "name", IDENTITY)
 _START: Final = re.compile(r"^[{\[]", re.MULTILINE)  # of a document: lines within one are indented
@@ -474,6 +474,8 @@ def _cut(decoded: dict[str, Any]) -> dict[str, Any]:
         return decoded
     kept: dict[str, Any] = {key: decoded[key] for key in _STEP_KEYS if key in decoded}
     is_claim = isinstance(decoded["urn"], str) and _parts(decoded["urn"])[2] == CLAIM_TYPE
+    if is_claim and "detailedDiff" in decoded:
+        kept["detailedDiff"] = decoded["detailedDiff"]
     for side in ("oldState", "newState"):
         state = decoded.get(side)
         if isinstance(state, dict):

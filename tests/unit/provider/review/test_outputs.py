@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import threading
 from pathlib import Path
@@ -14,8 +15,9 @@ from typer.testing import CliRunner
 
 from pulumi_coreweave_inference.cli.app import app
 
-CREATE = str(Path(__file__).parent / "data" / "create.json")
-REPLACE = str(Path(__file__).parent / "data" / "reorder-zones.json")
+DATA = Path(__file__).parent / "data"
+CREATE = str(DATA / "create.json")
+REPLACE = str(DATA / "reorder-zones.json")
 
 
 def run(*arguments: str, preview: str = CREATE) -> Result:
@@ -74,14 +76,16 @@ def test_the_exit_code_is_that_of_the_review_whatever_the_outputs() -> None:
         (["table", "json=-"], "two formats cannot both go to standard output"),
         (["json=a", "markdown=./a"], "two formats cannot both go to a"),
         (["json=link", "markdown=a"], "two formats cannot both go to a"),
-        ([f"json={CREATE}"], f"{CREATE} is read by this review"),
+        (["json=preview.json"], "preview.json is read by this review"),
         (["json=rules.toml"], "rules.toml is read by this review"),
     ],
 )
 def test_outputs_that_overwrite_something_are_refused(formats: list[str], message: str) -> None:
     Path("link").symlink_to("a")
     Path("rules.toml").write_text("", encoding="utf-8")
-    done = run("--rules", "rules.toml", *(part for each in formats for part in ("--format", each)))
+    shutil.copy(CREATE, "preview.json")
+    options = [part for each in formats for part in ("--format", each)]
+    done = run("--rules", "rules.toml", *options, preview="preview.json")
     assert (done.exit_code, done.stdout) == (2, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
