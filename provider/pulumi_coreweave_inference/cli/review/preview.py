@@ -148,6 +148,7 @@ class _Reading:
         self.shown_same = self.refresh_steps = 0
         self.replaced: set[str] = set()
         self.deleted: set[str] = set()  # URNs, also of replacements that delete last
+        self.failed = False  # whether the preview ended before all steps were planned
         self.shows_halves = False  # whether there are separate steps for the two halves of a replacement
         self.holders: dict[str, set[str]] = {}  # the URNs of each claim's id
         self.refreshes: dict[str | None, _Step] = {}  # of current claims, by id
@@ -205,7 +206,8 @@ class _Reading:
             raise NotAPreview(f"step {index} of the preview is {op!r}, which this version does not support")
 
     def plan(self, same: int, errors: tuple[str, ...], warnings: tuple[str, ...]) -> Plan:
-        refresh = self.root_steps == {"refresh"} and not errors
+        self.failed = bool(errors)
+        refresh = self.root_steps == {"refresh"} and not self.failed
         # A claim that was renamed by an alias is refreshed under its old URN.
         self.followed |= {
             step["urn"] for claim_id, step in self.refreshes.items() if claim_id in self.accounted
@@ -265,8 +267,8 @@ class _Reading:
             self._account_for(change.takes_over.claim_id if change.takes_over else None)
             live = _before(step)
             refreshed = refreshed or (self.refreshes.get(_id(step)) if _id(step) else None)
-        elif refreshed is None or _id(refreshed) in self.accounted:
-            return  # only claims that are left, or a claim that has another URN now
+        elif refreshed is None or self.failed or _id(refreshed) in self.accounted:
+            return  # only claims that are left, not planned before a failure, or with another URN now
         else:
             self._account_for(_id(refreshed))
             live = None if gone else _before(refreshed)
@@ -285,7 +287,7 @@ class _Reading:
                 self.changes.append(self._release(urn, deletion, left=True))
                 self._account_for(claim_id)
         for claim_id, refreshed in claim.left.items():
-            if claim_id in self.accounted:
+            if claim_id in self.accounted or self.failed:
                 continue
             if self.shows_halves:
                 self._compare(urn, refreshed, None)

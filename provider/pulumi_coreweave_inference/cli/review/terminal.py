@@ -32,7 +32,8 @@ def show(document: Document, console: Console) -> None:
         else:
             for message in block.texts[:_MOST_ROWS]:
                 for quoted in visible(message, keep="\n").split("\n"):
-                    console.print(Text(f"│ {quoted}", "red"))  # so that no line looks like one of ours
+                    for part in Text(quoted, "red").wrap(console, console.width - 2) or [Text()]:
+                        console.print(Text("│ ", "red").append(part))  # so that no line looks like ours
             _count(len(block.texts) - _MOST_ROWS, console)
     for line in document.footer:
         console.print(_text(line, "dim"))

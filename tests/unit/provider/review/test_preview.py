@@ -138,6 +138,27 @@ def test_zones_beyond_the_shown_ones_still_have_a_line() -> None:
     )
 
 
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("halves", [False, True])
+def test_a_preview_that_failed_calls_no_claim_gone(left: bool, halves: bool) -> None:
+    """The refreshes come first; a failure ends the preview before it says what becomes of a claim."""
+    steps = [step("refresh", state(delete=left), state(delete=left))]
+    other = URN.replace("training", "batch")
+    steps += [step("create-replacement", state(id="id-2"), state(), urn=other)] if halves else []
+    found = parse(preview(*steps, diagnostics=[{"severity": "error", "message": "error: wrong type"}]))
+    assert (found.drift, [change.name for change in found.changes]) == ((), ["batch"] if halves else [])
+    assert found.errors == ("wrong type",)
+
+
+def test_a_long_message_has_the_same_beginning_on_each_line_of_a_terminal() -> None:
+    message = f"{'word ' * 40}\n\nFingerprint 12"
+    plan = parse(preview(diagnostics=[{"severity": "error", "message": message}]))
+    shown = shown_on_a_terminal(document(review(plan)))
+    quoted = shown.partition("applied.\n")[2].partition("Until it failed")[0].splitlines()
+    assert len(quoted) >= 4
+    assert all(line.startswith("│ ") or line == "│" for line in quoted)
+
+
 def test_a_replacement_that_retains_the_old_claim_holds_both_forever() -> None:
     old, new = state(retainOnDelete=True), state(resources(zones=("US-EAST-04A",)))
     steps = [
