@@ -12,6 +12,7 @@ import inspect
 import itertools
 import json
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,23 +20,16 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
-from coreweave_inference.emulator import claim, faults
+from coreweave_inference.emulator import faults
 from coreweave_inference.emulator.claim import ClaimEdit
 from coreweave_inference.emulator.errors import CODES
 from coreweave_inference.emulator.settings import _INVENTORY as INVENTORY
-from pulumi_coreweave_inference.cli.review import rules
+from coreweave_inference.emulator.validation import StrictModel
 from pulumi_coreweave_inference.cli.review.json_report import ReportJson
 from pulumi_coreweave_inference.cli.review.prices import PriceBook
 from pulumi_coreweave_inference.cli.review.rules import Rules
+from pulumi_coreweave_inference.cli.review.toml_model import TomlModel
 
-MODELS: Final[dict[str, type[BaseModel]]] = {
-    model.__name__: model
-    for model in (
-        *(Rules, rules.InstanceLimits, rules.PeakLimits, rules.CostLimits, PriceBook),
-        *(faults.FaultProfile, faults.FaultRule, faults.Fail, faults.RandomFaults),
-        *(faults.StaleReads, faults.StatusChange, claim.ClaimEdit, claim.SpecEdit, claim.ResourcesEdit),
-    )
-}
 FOLDER: Final = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 
 Schema = dict[str, Any]
@@ -123,11 +117,18 @@ def _faults() -> Schema:
 
 def _described(schema: Schema) -> Schema:
     """The schema with the text below each field of its models as the field's description."""
+    models = {model.__name__: model for each in (TomlModel, StrictModel) for model in _all_below(each)}
     for name, part in {schema["title"]: schema, **schema.get("$defs", {})}.items():
-        for field, text in _texts_below_fields(MODELS[name]).items():
+        for field, text in _texts_below_fields(models[name]).items():
             if field in part["properties"]:
                 part["properties"][field].setdefault("description", text)
     return schema
+
+
+def _all_below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for each in model.__subclasses__():
+        yield each
+        yield from _all_below(each)
 
 
 def _texts_below_fields(model: type[BaseModel]) -> dict[str, str]:
