@@ -56,7 +56,7 @@ def main() -> None:
         page = Path(folder) / "page.html"
         page.write_text(f"<meta charset=utf-8><style>{STYLE}</style>{body}", encoding="utf-8")
         subprocess.run(  # noqa: S603  # chromium, on a page made here
-            [chromium, "--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1090,740",
+            [chromium, "--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1090,790",
              f"--user-data-dir={folder}/profile", f"--screenshot={HERE / 'review-comment.png'}",
              page.as_uri()],
             check=True, capture_output=True,

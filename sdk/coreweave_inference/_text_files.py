@@ -26,14 +26,21 @@ def decode_text(data: bytes) -> str:
 
 
 def load_json(text: str) -> object:
-    """Any JSON value. Raises `UnreadableText`."""
+    """Any JSON value, without a `$schema` at its top. Raises `UnreadableText`."""
     value: object = _load("JSON", lambda: json.loads(text))
-    return value
+    return _without_schema(value)
 
 
 def load_toml(text: str, parse_float: Callable[[str], Any] = float) -> dict[str, Any]:
-    """A TOML document. Raises `UnreadableText`."""
-    return _load("TOML", lambda: tomllib.loads(text, parse_float=parse_float))
+    """A TOML document, without a `$schema` at its top. Raises `UnreadableText`."""
+    return _without_schema(_load("TOML", lambda: tomllib.loads(text, parse_float=parse_float)))
+
+
+def _without_schema(value: T) -> T:
+    """Leave out the key that says to an editor which schema a file has. No file has a field of that name."""
+    if isinstance(value, dict) and isinstance(value.get("$schema"), str):
+        del value["$schema"]
+    return value
 
 
 def _load(form: str, load: Callable[[], T]) -> T:

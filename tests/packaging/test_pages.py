@@ -236,6 +236,8 @@ def test_the_pages_build_strictly_and_load_nothing_external(tmp_path: Path) -> N
     assert done.returncode == 0, done.stdout + done.stderr
     built = list(site.rglob("*.html"))
     assert len(built) > 15
+    schemas = sorted(path.name for path in (site / "schemas").iterdir())
+    assert schemas == ["faults.json", "inventory.json", "prices.json", "report.json", "rules.json"]
     for page in built:
         loads = _Loads()
         loads.feed(page.read_text(encoding="utf-8"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import sys
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Final
 
 import typer
@@ -14,8 +16,6 @@ from pulumi_coreweave_inference.catalogue import instead
 
 from .console import (
     CommandError,
-    FormatOption,
-    OutputFormat,
     all_claims,
     claim_json,
     connected,
@@ -24,10 +24,19 @@ from .console import (
     report_errors,
     write_json,
 )
+from .plot import svg
 from .table import WideOption, age, allocation, failing_conditions, write_table
 
 TITLES: Final = ("NAME", "ID", "TYPE", "ZONES", "ALLOCATED", "STATE", "AGE", "CONDITIONS")
 DROPPED: Final = ("ID", "CONDITIONS", "ZONES", "AGE")  # in a narrow terminal, in this order
+
+
+class ListFormat(StrEnum):
+    """How the claims are written."""
+
+    TABLE = "table"
+    JSON = "json"
+    SVG = "svg"
 
 
 def list_(
@@ -50,7 +59,9 @@ def list_(
         ),
     ] = None,
     wide: WideOption = False,
-    format_: FormatOption = OutputFormat.TABLE,
+    format_: Annotated[
+        ListFormat, typer.Option("--format", help="Output format; svg draws a bar for each claim.")
+    ] = ListFormat.TABLE,
 ) -> None:
     """List the capacity claims of the organization.
 
@@ -61,9 +72,14 @@ def list_(
     capacityType}, status, allocatedInstances, pendingInstances, conditions: [{type, status, reason,
     message, zone, lastUpdateTime}], createdAt, updatedAt}]}.
 
+    SVG output: a picture for a page or an issue, with the allocated part of each claim as a filled bar. Shows
+    the claims that are not ready first, and at most 100.
+
     Exit codes: 0 on success, even if no claim matches; 2 if the API request fails.
 
     Example: capacity-claims list --state CREATING --zone US-WEST-04A
+
+    Example: capacity-claims list --format svg > claims.svg
     """
     with report_errors(), connected() as (client, _):
         found = all_claims(client)
@@ -71,8 +87,12 @@ def list_(
         chosen = select(found, states=state or (), types=type_ or (), zones=zone or (), names=name or ())
         for line in unmatched(found, types=type_ or (), zones=zone or ()):
             note(line)
-        if format_ is OutputFormat.JSON:
+        if format_ is ListFormat.JSON:
             write_json({"claims": [claim_json(claim) for claim in chosen]})
+            return
+        if format_ is ListFormat.SVG:
+            sys.stdout.buffer.write(svg(chosen).encode())  # UTF-8 whatever the locale
+            sys.stdout.buffer.flush()
             return
         now = datetime.now(UTC)
         write_table(TITLES, [row(claim, now) for claim in chosen], dropped=DROPPED, wide=wide)

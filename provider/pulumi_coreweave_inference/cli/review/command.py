@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import enum
+import io
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TextIO, TypeVar
 
 import typer
 
 from pulumi_coreweave_inference.cli.console import EXIT_ERROR, CommandError, note, read_text
 
+from .outputs import Output, ReviewFormat, conflict, parse_output, write_file
+
 if TYPE_CHECKING:
+    from .review import Review
     from .toml_model import TomlModel
 
 _Model = TypeVar("_Model", bound="TomlModel")
+_FILE_WIDTH: Final = 120  # columns of a table in a file
 
 
-class ReviewFormat(enum.StrEnum):
-    """How the review is written."""
-
-    MARKDOWN = "markdown"
-    TABLE = "table"
-    JSON = "json"
+def _output(text: str) -> Output:
+    try:
+        return parse_output(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def review(
@@ -40,8 +43,13 @@ def review(
         typer.Option(exists=True, dir_okay=False, help="Prices per instance and hour, as TOML."),
     ] = None,
     format: Annotated[
-        ReviewFormat | None,
-        typer.Option(help="Output format. Default: table on a terminal, otherwise markdown."),
+        list[Output] | None,
+        typer.Option(
+            parser=_output,
+            metavar="FORMAT[=FILE]",
+            help="markdown, table or json, to stdout or to a file. Repeatable. "
+            "Default: table on a terminal, otherwise markdown.",
+        ),
     ] = None,
     expect_fingerprint: Annotated[
         str | None,
@@ -60,11 +68,14 @@ def review(
     shows drift, values that are unknown until apply, and a fingerprint of the plan.
 
     Exit codes: 0 if there is no objection; 1 if a rule is violated, the fingerprint differs, or the plan
-    cannot be approved by one; 2 if the input cannot be read or the preview failed.
+    cannot be approved by one; 2 if the preview failed, the input cannot be read or a file cannot be written.
+
+    A file is replaced as a whole. Only the file that GITHUB_STEP_SUMMARY names is appended to.
 
     Example: pulumi preview --json | capacity-claims review --rules rules.toml
+
+    Example: capacity-claims review preview.json --format table --format markdown=review.md
     """
-    from .document import document
     from .preview import NotAPreview, parse
     from .prices import PriceBook
     from .review import review as reviewed
@@ -72,6 +83,9 @@ def review(
 
     if expect_fingerprint is not None and not re.fullmatch("[0-9a-fA-F]{64}", expect_fingerprint):
         _refuse("--expect-fingerprint must be the 64 hexadecimal digits that a review shows")
+    outputs = format or [Output(ReviewFormat.TABLE if sys.stdout.isatty() else ReviewFormat.MARKDOWN)]
+    if reason := conflict(outputs, [path for path in (preview, rules, prices) if path]):
+        _refuse(reason)
     rule_book = _load(Rules, rules) if rules else None
     price_book = _load(PriceBook, prices) if prices else None
     try:
@@ -79,21 +93,8 @@ def review(
     except (NotAPreview, CommandError) as error:
         _refuse(str(error))
     found = reviewed(plan, rule_book, price_book, expect_fingerprint)
-    chosen = format or (ReviewFormat.TABLE if sys.stdout.isatty() else ReviewFormat.MARKDOWN)
-    if chosen is ReviewFormat.TABLE:
-        from rich.console import Console
-
-        from .terminal import show
-
-        show(document(found), Console(highlight=False, emoji=False))
-    elif chosen is ReviewFormat.JSON:
-        from .json_report import json_report
-
-        _write(json_report(found))
-    else:
-        from .markdown import markdown
-
-        _write(markdown(document(found)))
+    for output in sorted(outputs, key=lambda output: output.file is None):  # the files first
+        _write(found, output)
     raise typer.Exit(found.exit_code)
 
 
@@ -108,10 +109,43 @@ def _load(model: type[_Model], path: Path) -> _Model:
         _refuse(str(error))
 
 
-def _write(text: str) -> None:
-    # UTF-8 whatever the locale; a lone surrogate must not end in a traceback.
-    sys.stdout.buffer.write(text.encode("utf-8", "replace"))
-    sys.stdout.buffer.flush()
+def _write(found: Review, output: Output) -> None:
+    if output.file is not None:
+        try:
+            write_file(output.file, _text(found, output.format))
+        except OSError as error:
+            _refuse(f"{output.file} cannot be written: {error.strerror or error}")
+    elif output.format is ReviewFormat.TABLE:
+        _show(found)
+    else:
+        # UTF-8 whatever the locale; a lone surrogate must not end in a traceback.
+        sys.stdout.buffer.write(_text(found, output.format).encode("utf-8", "replace"))
+        sys.stdout.buffer.flush()
+
+
+def _text(found: Review, format: ReviewFormat) -> str:
+    from .document import document
+    from .json_report import json_report
+    from .markdown import markdown
+
+    if format is ReviewFormat.JSON:
+        return json_report(found)
+    if format is ReviewFormat.MARKDOWN:
+        return markdown(document(found))
+    text = io.StringIO()
+    _show(found, text, _FILE_WIDTH)
+    return text.getvalue()
+
+
+def _show(found: Review, file: TextIO | None = None, width: int | None = None) -> None:
+    from rich.console import Console
+
+    from .document import document
+    from .terminal import show
+
+    terminal = None if file is None else False  # no colours in a file, whatever the environment says
+    console = Console(file=file, width=width, force_terminal=terminal, highlight=False, emoji=False)
+    show(document(found), console)
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+from pulumi_coreweave_inference.inputs import IDENTITY
+
 from .plan import (
     Amount,
     Change,
@@ -109,6 +111,7 @@ _REASONS: Final = {
     "name": "name",
     "id": "requested",
 }
+_PLANNED: Final = {Kind.REPLACE: "replace", Kind.SCALE: "update", Kind.CHANGE: "update"}  # Pulumi's words
 _STAYS: Final = "claim stays at CoreWeave, in no state"
 _WITHOUT_CAPACITY: Final = "If no capacity is found"
 _MOST_ZONES: Final = 6  # of one claim
@@ -141,6 +144,7 @@ def document(review: Review) -> Document:
     if plan.altered:
         blocks += [Bullets(tuple(_answers(review)))]
         blocks += [_changes(plan)]
+        blocks += _behind_rows(plan)
         blocks += _taken_over(plan)
     if review.totals:
         blocks += [_totals(review)]
@@ -289,6 +293,50 @@ def _what(change: Change) -> Cell:
     if change.state_only:
         return ("change only the state",)
     return (change.kind.value + (" in place" if change.kind is Kind.CHANGE else ""),)
+
+
+def _behind_rows(plan: Plan) -> list[Block]:
+    """What each `diff: …` in Pulumi's preview stands for: a row there names only the top-level property."""
+    items = tuple(
+        (Quoted(change.name), f" {_PLANNED[change.kind]} [", Quoted(_row_diff(change)), "]: ", *values)
+        for change in plan.altered
+        if change.diff and change.kind in _PLANNED and change.before and change.after
+        if (values := _changed_values(change.before, change.after, change.diff))
+    )
+    title = "What [diff: …] in Pulumi's preview stands for:"
+    return [Paragraph((Strong(title),)), Bullets(items)] if items else []
+
+
+def _row_diff(change: Change) -> str:
+    """The properties in the words of Pulumi's row, such as `diff: +name~resources`."""
+    groups = (
+        sign + ",".join(each[1:] for each in change.diff if each[0] == sign)
+        for sign in dict.fromkeys(each[0] for each in change.diff)
+    )
+    return f"diff: {''.join(groups)}"
+
+
+def _changed_values(old: Spec, new: Spec, diff: tuple[str, ...]) -> Cell:
+    """Each changed value before and after, with the names that the program uses."""
+    values = (
+        ("instance_id", old.instance_type, new.instance_type),
+        ("instance_count", old.count, new.count),
+        ("zones", old.zones, new.zones),
+        ("capacity_type", old.capacity_type, new.capacity_type),
+        ("name", old.name, old.name if new.name is None else new.name),
+    )
+    changed: list[Cell] = [
+        (f"{name} ", Quoted(_text(before)), " → ", Quoted(_text(after)))
+        for name, before, after in values
+        if before != after
+    ]
+    if any(each[1:] == IDENTITY for each in diff):
+        changed.append(("the claim's new resource name, in the state only",))
+    return _listed(changed, most=len(changed))
+
+
+def _text(value: object) -> str:
+    return _ordered(value) if isinstance(value, tuple) else str(value)
 
 
 def _taken_over(plan: Plan) -> list[Block]:

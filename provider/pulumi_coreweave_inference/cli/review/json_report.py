@@ -1,23 +1,19 @@
-"""The writer for programs: JSON as described by `review.schema.json`.
+"""The writer for programs: JSON as described by `docs/schemas/report.json`.
 
 `version` goes up when a field is removed or changes its meaning; new fields do not change it. The schema is
-generated from the classes below:
-
-    python -m pulumi_coreweave_inference.cli.review.json_report > review.schema.json
+generated from the classes below, by `tools/docs/schemas.py`.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter, WithJsonSchema
 from pydantic.alias_generators import to_camel
-from pydantic.json_schema import GenerateJsonSchema
 
 from .plan import Amount, Change, Existing, Kind, Order, Spec, Unknown, counts, sum_of
 from .prices import Cost, Sum
@@ -256,21 +252,6 @@ def json_report(review: Review) -> str:
     return json.dumps(document, indent=2, default=_plain) + "\n"
 
 
-def schema() -> str:
-    """The JSON schema of the report, as `review.schema.json` holds it."""
-    generated = _adapter().json_schema(mode="serialization", schema_generator=_WithoutFieldTitles)
-    head = {
-        "$schema": GenerateJsonSchema.schema_dialect,
-        "title": "capacity-claims review --format json, version 1",
-    }
-    return json.dumps(head | {key: generated[key] for key in generated if key != "title"}, indent=2) + "\n"
-
-
-class _WithoutFieldTitles(GenerateJsonSchema):
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
-
-
 @cache
 def _adapter() -> TypeAdapter[ReportJson]:
     return TypeAdapter(ReportJson)
@@ -381,7 +362,3 @@ def _amount(amount: Amount) -> AmountJson:
 
 def _sum(sums: Sum) -> SumJson:
     return SumJson(sums.before, sums.after, sums.peak, sums.partial, sums.partial_before)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(schema())

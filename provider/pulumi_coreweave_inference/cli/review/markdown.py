@@ -16,7 +16,7 @@ from .document import Block, Bullets, Cell, Document, Paragraph, Quoted, Strong,
 
 LIMIT: Final = 60_000  # characters; GitHub refuses comments of more than 65,536
 _RESERVE: Final = 6_000  # for headings, paragraphs and the counts of what is left out
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_.,:/+ -]*[A-Za-z0-9_.,:/+-]")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.,:/+~ -]*[A-Za-z0-9_.,:/+~-]")
 _MOST_QUOTED: Final = 80  # characters of one quoted text
 _MOST_MESSAGE: Final = 2_000  # characters of one message
 _MOST_MESSAGES: Final = 5

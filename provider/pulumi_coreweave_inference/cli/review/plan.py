@@ -118,6 +118,7 @@ class Change:
     by_unfinished_replacement: bool = False  # releases what an unfinished replacement left
     if_it_exists: bool = False  # the preview does not show whether there is still something to release
     takes_over: Existing | None = None  # instead of a new claim
+    diff: tuple[str, ...] = ()  # as Pulumi's row shows it, such as "~resources"
 
     @property
     def phases(self) -> tuple[tuple[Spec, ...], ...]:

@@ -49,10 +49,12 @@ _LOGICAL: Final = ("same", "create", "import", "update", "replace", "delete")
 _IGNORED: Final = (
     "read", "read-replacement", "discard", "discard-replaced", "remove-pending-replace", "diff",
 )  # fmt: skip
+_STEP_KEYS: Final = ("op", "urn", "replaceReasons")
 _STATE_KEYS: Final = ("id", "protect", "delete", "retainOnDelete", "deletedWith")
 _PROPERTIES: Final = ("resources", "name", IDENTITY)
 _START: Final = re.compile(r"^[{\[]", re.MULTILINE)  # of a document: lines within one are indented
 _ANOTHER: Final = re.compile(r"(\A\s*|^)\{", re.MULTILINE)
+_SIGNS: Final = {"add": "+", "delete": "-"}
 _ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
 
 
@@ -146,6 +148,7 @@ class _Reading:
         self.shown_same = self.refresh_steps = 0
         self.replaced: set[str] = set()
         self.deleted: set[str] = set()  # URNs, also of replacements that delete last
+        self.failed = False  # whether the preview ended before all steps were planned
         self.shows_halves = False  # whether there are separate steps for the two halves of a replacement
         self.holders: dict[str, set[str]] = {}  # the URNs of each claim's id
         self.refreshes: dict[str | None, _Step] = {}  # of current claims, by id
@@ -203,7 +206,8 @@ class _Reading:
             raise NotAPreview(f"step {index} of the preview is {op!r}, which this version does not support")
 
     def plan(self, same: int, errors: tuple[str, ...], warnings: tuple[str, ...]) -> Plan:
-        refresh = self.root_steps == {"refresh"} and not errors
+        self.failed = bool(errors)
+        refresh = self.root_steps == {"refresh"} and not self.failed
         # A claim that was renamed by an alias is refreshed under its old URN.
         self.followed |= {
             step["urn"] for claim_id, step in self.refreshes.items() if claim_id in self.accounted
@@ -263,8 +267,8 @@ class _Reading:
             self._account_for(change.takes_over.claim_id if change.takes_over else None)
             live = _before(step)
             refreshed = refreshed or (self.refreshes.get(_id(step)) if _id(step) else None)
-        elif refreshed is None or _id(refreshed) in self.accounted:
-            return  # only claims that are left, or a claim that has another URN now
+        elif refreshed is None or self.failed or _id(refreshed) in self.accounted:
+            return  # only claims that are left, not planned before a failure, or with another URN now
         else:
             self._account_for(_id(refreshed))
             live = None if gone else _before(refreshed)
@@ -283,7 +287,7 @@ class _Reading:
                 self.changes.append(self._release(urn, deletion, left=True))
                 self._account_for(claim_id)
         for claim_id, refreshed in claim.left.items():
-            if claim_id in self.accounted:
+            if claim_id in self.accounted or self.failed:
                 continue
             if self.shows_halves:
                 self._compare(urn, refreshed, None)
@@ -326,6 +330,7 @@ class _Reading:
             protected=_new(step).get("protect") is True,
             retained=kind is not Kind.TAKEOVER and self._is_kept(_old(step)),
             takes_over=existing,
+            diff=_diff(step),
         )
 
     def _taken_over(self, urn: str, step: _Step, claim: _Claim, declared: Spec) -> Existing | None:
@@ -381,6 +386,16 @@ def _reasons(step: Mapping[str, Any]) -> tuple[str, ...]:
         for reason in step.get("replaceReasons") or ()
         if isinstance(reason, str) and reason.split(".")[0] != IDENTITY
     )
+
+
+def _diff(step: Mapping[str, Any]) -> tuple[str, ...]:
+    """The changed properties as Pulumi's row names them: the top level only, each with its sign."""
+    changed: dict[str, str] = {}
+    for path, detail in _object(step, "detailedDiff").items():
+        name = re.split(r"[.\[]", path, maxsplit=1)[0]
+        kind = str(detail.get("kind")) if isinstance(detail, dict) and name == path else ""
+        changed[name] = _SIGNS.get(kind.removesuffix("-replace"), "~")
+    return tuple(sign + name for name, sign in sorted(changed.items(), key=lambda each: (each[1], each[0])))
 
 
 def _in_place(before: Spec, after: Spec) -> Kind:
@@ -459,8 +474,10 @@ def _cut(decoded: dict[str, Any]) -> dict[str, Any]:
     """A step reduced to what a review reads; any other object unchanged."""
     if "op" not in decoded or "urn" not in decoded:
         return decoded
-    kept: dict[str, Any] = {key: decoded[key] for key in ("op", "urn", "replaceReasons") if key in decoded}
+    kept: dict[str, Any] = {key: decoded[key] for key in _STEP_KEYS if key in decoded}
     is_claim = isinstance(decoded["urn"], str) and _parts(decoded["urn"])[2] == CLAIM_TYPE
+    if is_claim and "detailedDiff" in decoded:
+        kept["detailedDiff"] = decoded["detailedDiff"]
     for side in ("oldState", "newState"):
         state = decoded.get(side)
         if isinstance(state, dict):

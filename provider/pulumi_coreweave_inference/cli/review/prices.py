@@ -29,8 +29,11 @@ class PriceBook(TomlModel):
     """Prices per instance and hour, and GPUs per instance, by instance type."""
 
     currency: str = ""
+    """Only shown, such as USD."""
     per_hour: dict[str, Price] = Field(default_factory=dict)
+    """The price of one instance per hour, by instance type."""
     gpus: dict[str, _Gpus] = Field(default_factory=dict)
+    """GPUs of one instance, by instance type."""
 
 
 class Sum(NamedTuple):

@@ -22,36 +22,52 @@ class PeakLimits(TomlModel):
     """The most instances of all claims, and of all claims of a type."""
 
     stack: NonNegativeInt | None = None
+    """Of all claims together."""
     type: dict[str, NonNegativeInt] = Field(default_factory=dict)
+    """Of all claims of an instance type, by the type."""
 
 
 class InstanceLimits(PeakLimits):
     """The most instances of one claim, of all claims, and of all claims of a type."""
 
     claim: NonNegativeInt | None = None
+    """Of each claim."""
 
 
 class CostLimits(TomlModel):
     """The most that all claims may cost per hour, in the currency of the prices."""
 
     after: Price | None = None
+    """After the update."""
     peak: Price | None = None
+    """At any moment of the update."""
     increase: Price | None = None
+    """More than before."""
     increase_percent: Price | None = None
+    """More than before, in percent."""
 
 
 class Rules(TomlModel):
     """A file of rules. A rule that is not set does not apply."""
 
     instance_types: list[str] | None = None
+    """The only types that claims may have."""
     zones: list[str] | None = None
+    """The only zones that claims may name."""
     min_zones: NonNegativeInt | None = None
+    """How many zones each claim must name."""
     max_scale_down: NonNegativeInt | None = None
+    """How many instances of its old type one claim may give back in one update."""
     protected: list[str] = Field(default_factory=list)
+    """Resource names of claims that must have protect=True and must stay; *, ? and [abc] are wildcards."""
     replace: Literal["allow", "create-first", "forbid"] = "allow"
+    """Whether claims may be replaced; `create-first`: only if the new claim is created first."""
     max_instances: InstanceLimits = InstanceLimits()
+    """The most instances after the update."""
     max_peak: PeakLimits = PeakLimits()
+    """The most instances at any moment of the update."""
     max_cost: CostLimits = CostLimits()
+    """The most that all claims may cost per hour, in the currency of --prices."""
 
 
 @dataclass(frozen=True, slots=True)

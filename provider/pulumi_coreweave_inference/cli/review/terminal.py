@@ -32,14 +32,15 @@ def show(document: Document, console: Console) -> None:
         else:
             for message in block.texts[:_MOST_ROWS]:
                 for quoted in visible(message, keep="\n").split("\n"):
-                    console.print(Text(f"│ {quoted}", "red"))  # so that no line looks like one of ours
+                    for part in Text(quoted, "red").wrap(console, console.width - 2) or [Text()]:
+                        console.print(Text("│ ", "red").append(part))  # so that no line looks like ours
             _count(len(block.texts) - _MOST_ROWS, console)
     for line in document.footer:
         console.print(_text(line, "dim"))
 
 
 def _table(block: Table) -> RichTable:
-    table = RichTable(box=SIMPLE_HEAD, pad_edge=False)
+    table = RichTable(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, column in enumerate(block.columns):
         table.add_column(column, justify="right" if index in block.numbers else "left", overflow="fold")
     for row in block.rows[:_MOST_ROWS]:

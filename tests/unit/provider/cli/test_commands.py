@@ -70,6 +70,14 @@ def writes(emulator: Emulator) -> list[str]:
     return [record.method for record in emulator.requests() if record.method != "GET"]
 
 
+def test_list_draws_the_chosen_claims(emulator: Emulator, ids: dict[str, str]) -> None:
+    shown = run("list", "--name", "train*", "--format", "svg")
+    assert shown.stdout.startswith("<svg ")
+    assert "training" in shown.stdout
+    assert "serving" not in shown.stdout
+    assert shown.stderr == ""
+
+
 def test_list_shows_all_claims_and_its_json_is_stable(emulator: Emulator, ids: dict[str, str]) -> None:
     lines = run("list").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["NAME", "evaluation", "serving", "training"]

@@ -95,8 +95,68 @@ def test_the_identity_of_a_claim_is_never_shown() -> None:
         found = review(parse(preview(each)))
         assert found.plan.changes[0].reasons == reasons
         shown = markdown(document(found)) + shown_on_a_terminal(document(found)) + json_report(found)
-        assert "identity" not in shown
+        assert "Claim::trainer" not in shown
     assert "change only the state" in comment(renamed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"resources": {"instanceCount": 6}}, "update [`diff: ~resources`]: instance_count `4` → `6`"),
+        (
+            {"resources": {"zones": ["US-EAST-04A", "US-WEST-04A"]}},
+            "update [`diff: ~resources`]: zones `US-WEST-04A, US-EAST-04A` → `US-EAST-04A, US-WEST-04A`",
+        ),
+        ({"name": "b"}, "update [`diff: +name`]: name `a` → `b`"),
+        (
+            {"name": "b", "resources": {"capacityType": "CAPACITY_TYPE_CUSTOMER"}},
+            "update [`diff: +name~resources`]: capacity_type `CAPACITY_TYPE_MANAGED` → "
+            "`CAPACITY_TYPE_CUSTOMER`, name `a` → `b`",
+        ),
+        (
+            {"identity": {"declaration": "x"}},
+            "update [`diff: ~identity`]: the claim's new resource name, in the state only",
+        ),
+    ],
+)
+def test_a_line_says_what_a_row_of_pulumi_hides(changed: dict[str, Any], line: str) -> None:
+    old, new = state(), state(resources() | changed.get("resources", {}))
+    old["outputs"]["name"] = "a"
+    new["inputs"] |= {key: value for key, value in changed.items() if key != "resources"}
+    paths = {f"resources.{key}": {"kind": "update"} for key in changed.get("resources", {})}
+    paths |= {"name": {"kind": "add-replace"}} if "name" in changed else {}
+    paths |= {"identity.declaration": {"kind": "update"}} if "identity" in changed else {}
+    assert f"- `training` {line}\n" in comment(step("update", old, new, detailedDiff=paths)) + "\n"
+
+
+def test_zones_beyond_the_shown_ones_still_have_a_line() -> None:
+    many = [f"Z{number}" for number in range(9)]
+    old, new = state(resources(zones=many)), state(resources(zones=[*many[:-1], "Z"]))
+    paths = {"resources.zones[8]": {"kind": "update"}}
+    assert "zones `Z0, Z1, Z2, Z3, Z4, Z5 and 3 more` → " in comment(
+        step("update", old, new, detailedDiff=paths)
+    )
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("halves", [False, True])
+def test_a_preview_that_failed_calls_no_claim_gone(left: bool, halves: bool) -> None:
+    """The refreshes come first; a failure ends the preview before it says what becomes of a claim."""
+    steps = [step("refresh", state(delete=left), state(delete=left))]
+    other = URN.replace("training", "batch")
+    steps += [step("create-replacement", state(id="id-2"), state(), urn=other)] if halves else []
+    found = parse(preview(*steps, diagnostics=[{"severity": "error", "message": "error: wrong type"}]))
+    assert (found.drift, [change.name for change in found.changes]) == ((), ["batch"] if halves else [])
+    assert found.errors == ("wrong type",)
+
+
+def test_a_long_message_has_the_same_beginning_on_each_line_of_a_terminal() -> None:
+    message = f"{'word ' * 40}\n\nFingerprint 12"
+    plan = parse(preview(diagnostics=[{"severity": "error", "message": message}]))
+    shown = shown_on_a_terminal(document(review(plan)))
+    quoted = shown.partition("applied.\n")[2].partition("Until it failed")[0].splitlines()
+    assert len(quoted) >= 4
+    assert all(line.startswith("│ ") or line == "│" for line in quoted)
 
 
 def test_a_replacement_that_retains_the_old_claim_holds_both_forever() -> None:
@@ -343,18 +403,18 @@ Capacity claims of claims/prod
 • Requested first in: US-EAST-04A 4 × gb200-4x
 • Capacity released before new capacity is granted: no
 
-                                                        Zones (preferred      If no capacity is
- Claim      Change                Instances      Peak   first)                found
+                                                      Zones (preferred       If no capacity is
+ Claim     Change                 Instances     Peak  first)                 found
  ──────────────────────────────────────────────────────────────────────────────────────────────────
- training   replace, new claim    4 × gb200-4x      8   US-WEST-04A,          keeps the old 4 ×
-            created first: zone                         US-EAST-04A →         gb200-4x
-            order                                       US-EAST-04A,
-                                                        US-WEST-04A
+ training  replace, new claim     4 × gb200-4x     8  US-WEST-04A,           keeps the old 4 ×
+           created first: zone                        US-EAST-04A →          gb200-4x
+           order                                      US-EAST-04A,
+                                                      US-WEST-04A
 
 
- Instance type   Before   After   Peak   If no capacity is found
- ───────────────────────────────────────────────────────────────
- gb200-4x             4       4      8                         4
+ Instance type  Before  After  Peak  If no capacity is found
+ ───────────────────────────────────────────────────────────
+ gb200-4x            4      4     8                        4
 
 Warnings of the preview:
 │ look here
