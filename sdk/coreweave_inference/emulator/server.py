@@ -30,6 +30,7 @@ from coreweave_inference.emulator.control import (
 )
 from coreweave_inference.emulator.faults import FaultProfile
 from coreweave_inference.emulator.settings import EmulatorSettings, is_loopback
+from coreweave_inference.emulator.web.app import WebApp, is_page
 
 _LOG = logging.getLogger("coreweave_inference.emulator")
 _KEEP_ALIVE_SECONDS = 75
@@ -215,6 +216,7 @@ class _Server(uvicorn.Server):
         self.running = threading.Event()
         self._app = app
         self._control = control
+        self._page = WebApp(app, control)
         self._hosts = {name.lower() for name in (app.settings.host, *app.settings.allowed_hosts)}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -237,6 +239,9 @@ class _Server(uvicorn.Server):
         path: str = scope["path"]
         if path == HEALTH_PATH:  # without a token, for what starts the emulator and waits for it
             await _HEALTHY(scope, receive, send)
+            return
+        if is_page(path):
+            await self._page(scope, receive, send)
             return
         controls = path == CONTROL_PREFIX or path.startswith(CONTROL_PREFIX + "/")
         await (self._control if controls else self._app)(scope, receive, send)
