@@ -80,11 +80,15 @@ class Emulator(EmulatorControl):
         self.stop()
 
     def start(self) -> None:
-        """Listen and serve. Raises OSError if the port is taken, ValueError if the state file cannot
-        be used or belongs to another running emulator."""
+        """Listen and serve. Raises OSError if the port is taken, ValueError for a host without an address,
+        or if the state file cannot be used or belongs to another running emulator."""
         if self._thread is not None:
             raise RuntimeError("the emulator is already running")
         host = self.settings.host
+        try:
+            socket.getaddrinfo(host, None)
+        except (socket.gaierror, UnicodeError):
+            raise ValueError(f"host: {host!r} is not an address of this machine") from None
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, self.settings.port), family=family, backlog=1024)
         try:
