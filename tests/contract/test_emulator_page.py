@@ -227,6 +227,7 @@ def test_no_token_is_on_the_page_in_a_url_or_in_the_log(
 
 def test_the_page_and_its_forms_are_not_in_the_request_log(emulator: Emulator, browser: httpx.Client) -> None:
     browser.get("/")
+    browser.get("/favicon.ico")
     browser.post("/ui/clock", data={"amount": "1", "unit": "seconds"})
     assert emulator.requests() == []
 

@@ -61,7 +61,7 @@ Continue by hand. In this folder, set the environment of your shell first:
   pulumi config set --path 'zones[0]' US-EAST-04A && pulumi config set --path 'zones[1]' US-WEST-04A
   pulumi preview --diff                          # a new order of zones replaces the claim, the new one first
   pulumi destroy                                 # release the claim
-  capacity-claims emulator stock                 # what the emulator has left; or open its address in a browser
+  capacity-claims emulator stock                 # what the emulator has left; a browser shows it as well
 
 If you change nothing, a second `make demo` shows that nothing changes.
 `make demo-clean` removes everything.

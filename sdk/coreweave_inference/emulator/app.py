@@ -152,7 +152,7 @@ class EmulatorApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         query = self._without_secrets(scope["query_string"]).decode("latin-1")
-        record = self.log.open(scope["method"], scope["path"], query)
+        record = self.log.open(scope["method"], scope["path"], query, self.claims.time() / 1e9)
         record.operation, record.claim = _route(record.method, record.path)
         exchange = _Exchange(scope, receive, send, record)
         has_body = False

@@ -251,6 +251,10 @@ class Claims:
 
     # Inspection and changes from outside the API
 
+    def time(self) -> int:
+        """The emulator's time, in nanoseconds since 1970. Does not let time pass."""
+        return self._clock() + self._meta.clock_offset
+
     def name_of(self, claim_id: str) -> str | None:
         """The name of a claim. Does not let time pass."""
         claim = self._claims.get(claim_id)
@@ -385,7 +389,7 @@ class Claims:
 
     def _advance(self) -> int:
         """Apply everything that was due until now, in the order it was due; returns now."""
-        now = max(self._last, self._clock() + self._meta.clock_offset)
+        now = max(self._last, self.time())
         self._last = now
         while True:
             allocation_due = self._allocation.next_due()

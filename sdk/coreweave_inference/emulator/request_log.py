@@ -41,7 +41,7 @@ class RequestRecord:
     seconds: float | None = None
     """From arrival to the end of the response."""
     at: float = 0.0
-    """Time of arrival, in seconds since 1970, by the clock of the machine."""
+    """Time of arrival, in seconds since 1970, by the emulator's clock."""
 
     def __str__(self) -> str:
         target = f"{self.path}?{self.query}" if self.query else self.path
@@ -76,13 +76,13 @@ class RequestLog:
         self._bytes = 0
         self._sequence = 0
 
-    def open(self, method: str, path: str, query: str) -> RequestRecord:
-        """Add a request as it arrives."""
+    def open(self, method: str, path: str, query: str, at: float = 0.0) -> RequestRecord:
+        """Add a request as it arrives; `at` is the emulator's time, in seconds since 1970."""
         with self._lock:
             self._sequence += 1
             number = self._sequence
             request_id = f"emulator-{number:08d}"
-            record = RequestRecord(number, time.monotonic(), method, path, query, request_id, at=time.time())
+            record = RequestRecord(number, time.monotonic(), method, path, query, request_id, at=at)
             self._records.append(record)
             self._sizes.append(0)
             return record

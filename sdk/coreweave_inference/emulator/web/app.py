@@ -20,10 +20,12 @@ _MOST_CLAIMS = 50
 _MOST_REQUESTS = 50
 _MOST_BYTES = 100_000  # of a form
 _HERE = Path(__file__).parent
+_ICON = (_HERE / "icon.svg").read_bytes()
 _FILES = {
+    "/favicon.ico": (_ICON, "image/svg+xml"),  # what browsers ask for on their own, and not the API
     f"{_PREFIX}page.css": ((_HERE / "page.css").read_bytes(), "text/css"),
     f"{_PREFIX}page.js": ((_HERE / "page.js").read_bytes(), "text/javascript"),
-    f"{_PREFIX}icon.svg": ((_HERE / "icon.svg").read_bytes(), "image/svg+xml"),
+    f"{_PREFIX}icon.svg": (_ICON, "image/svg+xml"),
 }
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
@@ -38,7 +40,7 @@ _HEADERS = {
 
 def is_page(path: str) -> bool:
     """Whether a path belongs to the page."""
-    return path == "/" or path.startswith(_PREFIX)
+    return path in ("/", "/favicon.ico") or path.startswith(_PREFIX)
 
 
 class WebApp:
