@@ -167,7 +167,7 @@ def test_an_emulator_says_what_it_is(emulator: Emulator) -> None:
     ("status", "body"),
     [
         (200, b"ok"),
-        (200, b"[" * 900),
+        (200, b"[" * 999),
         (200, json.dumps({"status": "ok"}).encode()),
         (200, json.dumps(["emulator"]).encode()),
         (200, json.dumps({"emulator": "other"}).encode()),

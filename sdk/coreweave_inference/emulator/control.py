@@ -49,7 +49,7 @@ class ControlTokenRefused(RuntimeError):
 
 _ERRORS: Mapping[int, type[Exception]] = {400: ValueError, 401: ControlTokenRefused, 404: KeyError}
 _TIMEOUT = 30.0  # seconds without a byte
-_HEALTH_LIMIT = 1_000  # bytes of an answer that says what serves at an address
+_SHORT = 1_000  # of an answer: bytes that say what serves at an address, characters that an error shows
 
 
 class EmulatorControl:
@@ -186,7 +186,7 @@ class EmulatorControl:
         try:
             message = json.loads(text)["error"]
         except (ValueError, LookupError):
-            message = f"HTTP {response.status}: {text}"
+            message = f"HTTP {response.status}: {text[:_SHORT]}"
         raise _ERRORS.get(response.status, RuntimeError)(message)
 
     def is_emulator(self) -> bool:
@@ -197,8 +197,8 @@ class EmulatorControl:
             response = connection.getresponse()
             if response.status != 200:
                 return False
-            answer: object = json.loads(response.read(_HEALTH_LIMIT))
-        except ValueError:
+            answer: object = json.loads(response.read(_SHORT))
+        except (ValueError, RecursionError):
             return False
         finally:
             connection.close()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -186,6 +187,8 @@ def _announce(running: Emulator) -> None:
             f"WARNING: this emulator listens on {host}. It can be reached from the network, over plain http: "
             "whoever sees a request has its token."
         )
+    if not is_loopback(urlsplit(running.url).hostname or ""):
+        note(f"WARNING: clients refuse {running.url}: they send no token over http, except to this machine.")
     exported = running.environment() | {CONTROL_VARIABLE: running.admin_token}
     typer.echo(f"Emulator of CoreWeave's inference API at {running.url}. Its GPUs are not real.")
     typer.echo("Run these lines in the shell that runs pulumi:\n")

@@ -10,12 +10,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import httpx
 import pytest
 
 from coreweave_inference import CapacityClaimResources, Client
-from coreweave_inference.emulator import EmulatorControl
+from coreweave_inference.emulator import Emulator, EmulatorControl, EmulatorSettings
+from pulumi_coreweave_inference.cli.emulator.command import _announce
 
 COMMAND = (str(Path(sys.executable).with_name("capacity-claims")), "emulator")
 
@@ -110,6 +113,15 @@ def test_an_address_of_the_network_is_warned_of_and_names_are_allowed() -> None:
     assert statuses == [200, 200, 421]
     assert error.startswith("WARNING: this emulator listens on 0.0.0.0. It can be reached from the network")
     assert error.count("\n") == 1
+
+
+def test_an_address_that_clients_refuse_is_said_to_be_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "http://192.0.2.2:8080"
+    started = SimpleNamespace(
+        settings=EmulatorSettings(host="192.0.2.2"), url=url, admin_token="x", environment=dict
+    )
+    _announce(cast("Emulator", started))
+    assert f"\nWARNING: clients refuse {url}: they send no token over http" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
