@@ -154,9 +154,11 @@ def server(status: int, body: bytes) -> Iterator[tuple[str, list[tuple[str, str 
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as running:
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{running.server_port}", seen
-        running.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{running.server_port}", seen
+        finally:
+            running.shutdown()
+            thread.join()
 
 
 def test_an_emulator_says_what_it_is(emulator: Emulator) -> None:

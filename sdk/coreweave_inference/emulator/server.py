@@ -221,7 +221,8 @@ class _Server(uvicorn.Server):
         self._app = app
         self._control = control
         self._page = WebApp(app, control)
-        self._hosts = {name.lower() for name in (app.settings.host, *app.settings.allowed_hosts)}
+        own = {app.settings.host} - _EVERY_ADDRESS.keys()
+        self._hosts = {name.lower() for name in own | app.settings.allowed_hosts}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
 

@@ -106,11 +106,11 @@ def test_an_address_of_the_network_is_warned_of_and_names_are_allowed() -> None:
         assert endpoint.startswith("http://127.0.0.1:")
         statuses = [
             httpx.get(f"{endpoint}/healthz", headers={"Host": host}).status_code
-            for host in ("127.0.0.1", "emulator:8080", "evil.example")
+            for host in ("127.0.0.1", "emulator:8080", "evil.example", "0.0.0.0")
         ]
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=10)
-    assert statuses == [200, 200, 421]
+    assert statuses == [200, 200, 421, 421]
     assert error.startswith("WARNING: this emulator listens on 0.0.0.0. It can be reached from the network")
     assert error.count("\n") == 1
 

@@ -212,9 +212,11 @@ def test_a_server_that_is_no_emulator_gets_no_token(
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}"
         monkeypatch.setenv("COREWEAVE_API_ENDPOINT", url)
-        error = refused(*command)
-        server.shutdown()
-        thread.join()
+        try:
+            error = refused(*command)
+        finally:
+            server.shutdown()
+            thread.join()
     assert error == (
         f"capacity-claims: {url} is not an emulator; run the export lines that `capacity-claims emulator` printed"
     )
