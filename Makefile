@@ -54,6 +54,11 @@ thorough: install ## run the tests that make test leaves out, half an hour of th
 unit: install ## run the unit, contract and plugin tests, which need no engine
 	.venv/bin/pytest -n 2 tests/unit tests/contract tests/plugin
 
+.PHONY: browser
+browser: install ## test the emulator's page in a browser; needs chromium on PATH
+	$(UV) sync --frozen --group browser --python "$(PYTHON)"
+	BROWSER=required .venv/bin/pytest tests/browser
+
 .PHONY: lint
 lint: install ## run ruff and mypy
 	$(LINT)

@@ -336,7 +336,7 @@ def test_a_body_that_is_too_large_is_refused(start: Start) -> None:
     assert api.list().status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", f"{CLAIMS}/", f"{CLAIMS}/{ID}/x", f"{CLAIMS}x", "/v1"])
+@pytest.mark.parametrize("path", ["/other", f"{CLAIMS}/", f"{CLAIMS}/{ID}/x", f"{CLAIMS}x", "/v1"])
 def test_an_unknown_path_is_answered_in_the_error_form_of_the_api(api: Api, path: str) -> None:
     assert refusal(api.http.get(path)) == (404, "not_found", [])
 
@@ -710,10 +710,22 @@ def test_a_state_file_belongs_to_one_emulator(start: Start, tmp_path: Path) -> N
         start(state=tmp_path / "no folder" / "state.db")
 
 
-def test_only_loopback_addresses_are_accepted() -> None:
-    for host in ("0.0.0.0", "192.168.0.1", "example.com", ""):
-        with pytest.raises(ValueError, match="loopback"):
-            Emulator(EmulatorSettings(host=host))
+def test_without_a_host_nothing_listens() -> None:
+    with pytest.raises(ValueError, match="host: must not be empty"):
+        EmulatorSettings(host="")
+
+
+def test_an_address_of_the_network_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with Emulator(EmulatorSettings(host="0.0.0.0")) as emulator:
+        assert emulator.url.startswith("http://127.0.0.1:")
+        assert httpx.get(f"{emulator.url}/healthz").status_code == 200
+    assert "can be reached from the NETWORK, at 0.0.0.0 and over plain http" in caplog.text
+
+
+def test_a_loopback_address_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with Emulator(EmulatorSettings(host="127.0.0.2")) as emulator:
+        assert emulator.url.startswith("http://127.0.0.2:")
+    assert "NETWORK" not in caplog.text
 
 
 def test_the_start_logs_a_warning_that_this_is_an_emulator(caplog: pytest.LogCaptureFixture) -> None:

@@ -98,6 +98,31 @@ def test_a_host_that_is_not_the_emulators_own_is_refused(
     assert len(emulator.requests()) == (is_own and path == CLAIMS)
 
 
+@pytest.mark.parametrize(
+    ("host", "is_own"),
+    [
+        ("emulator", True),
+        ("Emulator:8080", True),
+        ("capacity.test.", True),
+        ("10.0.0.7:8080", True),
+        ("localhost", True),
+        ("emulator.evil.example", False),
+        ("10.0.0.8", False),
+    ],
+)
+def test_names_that_are_allowed_are_the_emulators_own(host: str, is_own: bool) -> None:
+    allowed = frozenset({"emulator", "Capacity.test", "10.0.0.7"})
+    with Emulator(EmulatorSettings(allowed_hosts=allowed)) as emulator:
+        status = httpx.get(f"{emulator.url}/healthz", headers={"Host": host}).status_code
+    assert status == (200 if is_own else 421)
+
+
+@pytest.mark.parametrize("name", ["", "*", "http://emulator", "emulator:8080", "a b", "-a"])
+def test_an_allowed_name_that_no_host_has_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is not the name of a host, such as emulator"):
+        EmulatorSettings(allowed_hosts=frozenset({name}))
+
+
 def test_its_health_is_told_without_a_token_and_not_logged(emulator: Emulator) -> None:
     answer = httpx.get(f"{emulator.url}/healthz")
     assert (answer.status_code, answer.json()["status"]) == (200, "ok")
@@ -165,6 +190,11 @@ def test_what_a_client_sends_does_not_control_the_terminal(
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2
     assert all(line.isascii() and line.isprintable() for line in lines)
+
+
+def test_a_token_in_a_query_is_not_logged(emulator: Emulator) -> None:
+    httpx.get(f"{emulator.url}{CLAIMS}?access_token={emulator.token}")
+    assert [each.query for each in emulator.requests()] == ["access_token=[token]"]
 
 
 # Files and options

@@ -62,14 +62,18 @@ def shell(installed: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
         text=True,
     ) as emulator:
         assert emulator.stdout
-        said = ""
-        for line in emulator.stdout:
-            said += line
-            if "Ctrl-C" in line:
-                break
-        exported = dict(re.findall(r"^export (\w+)=(.+)$", said, re.MULTILINE))
-        assert set(exported) == {"COREWEAVE_API_ENDPOINT", "COREWEAVE_API_TOKEN"}, said
         try:
+            said = ""
+            for line in emulator.stdout:
+                said += line
+                if "Ctrl-C" in line:
+                    break
+            exported = dict(re.findall(r"^export (\w+)=(.+)$", said, re.MULTILINE))
+            assert list(exported) == [
+                "COREWEAVE_API_ENDPOINT",
+                "COREWEAVE_API_TOKEN",
+                "COREWEAVE_EMULATOR_CONTROL_TOKEN",
+            ], said
             yield environment | exported
         finally:
             emulator.terminate()

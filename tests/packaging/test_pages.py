@@ -11,6 +11,7 @@ import re
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from typing import Final
 
 import pytest
 import yaml
+from typer import Typer
 from typer.testing import CliRunner
 
 import coreweave_inference
@@ -47,11 +49,21 @@ Results go to standard output, everything else to standard error.
 def test_the_command_line_page_matches_the_help(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
-    commands = [command.name or command.callback.__name__.strip("_") for command in app.registered_commands]  # type: ignore[union-attr]
-    shown = INTRODUCTION + "".join(section(*words) for words in [(), *((name,) for name in commands)])
+    shown = INTRODUCTION + "".join(section(*words) for words in [(), *command_words(app)])
     if os.environ.get("CLI_PAGE") == "write":
         CLI_PAGE.write_text(shown, encoding="utf-8")
     assert CLI_PAGE.read_text(encoding="utf-8") == shown
+
+
+def command_words(of: Typer, *before: str) -> Iterator[tuple[str, ...]]:
+    """The words of each command, with those of its own commands after it."""
+    for command in of.registered_commands:
+        yield *before, command.name or command.callback.__name__.strip("_")  # type: ignore[union-attr]
+    for group in of.registered_groups:
+        name, commands = str(group.name), group.typer_instance
+        assert commands is not None
+        yield *before, name
+        yield from command_words(commands, *before, name)
 
 
 def section(*words: str) -> str:

@@ -61,6 +61,7 @@ Continue by hand. In this folder, set the environment of your shell first:
   pulumi config set --path 'zones[0]' US-EAST-04A && pulumi config set --path 'zones[1]' US-WEST-04A
   pulumi preview --diff                          # a new order of zones replaces the claim, the new one first
   pulumi destroy                                 # release the claim
+  capacity-claims emulator stock                 # what the emulator has left; a browser shows it as well
 
 If you change nothing, a second `make demo` shows that nothing changes.
 `make demo-clean` removes everything.
@@ -89,6 +90,7 @@ def write_environment(file: Path) -> None:
     variables = {
         "COREWEAVE_API_ENDPOINT": f"http://127.0.0.1:{port}",
         "COREWEAVE_API_TOKEN": f"demo-{secrets.token_urlsafe(12)}",
+        "COREWEAVE_EMULATOR_CONTROL_TOKEN": f"demo-control-{secrets.token_urlsafe(12)}",
         "PULUMI_HOME": str(DEMO / "home"),
         "PULUMI_BACKEND_URL": (DEMO / "state").as_uri(),
         "PULUMI_CONFIG_PASSPHRASE": "demo",

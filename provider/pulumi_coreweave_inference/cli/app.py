@@ -18,7 +18,7 @@ from pulumi_coreweave_inference.foreign_text import one_line
 
 from .console import EXIT_ERROR, EXIT_INTERNAL, note
 from .doctor import doctor
-from .emulator import emulator
+from .emulator.command import app as emulator
 from .get import get
 from .import_ import import_
 from .list import list_
@@ -132,6 +132,6 @@ app.command()(zones)
 app.command("import")(import_)
 app.command()(orphans)
 app.command()(release)
-app.command()(emulator)
 app.command()(review)
 app.command()(doctor)
+app.add_typer(emulator, name="emulator")

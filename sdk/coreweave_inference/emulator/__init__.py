@@ -24,6 +24,7 @@ from coreweave_inference.emulator.settings import (
     DEFAULT_INVENTORY,
     EmulatorSettings,
     Inventory,
+    Stock,
     load_inventory,
 )
 
@@ -41,6 +42,7 @@ __all__ = [
     "RequestRecord",
     "StaleReads",
     "StatusChange",
+    "Stock",
     "load_inventory",
     "serve",
 ]

@@ -106,12 +106,13 @@ class _Exchange:
 class EmulatorApp:
     """The ASGI application that serves the API."""
 
-    def __init__(self, settings: EmulatorSettings, claims: Claims) -> None:
+    def __init__(self, settings: EmulatorSettings, claims: Claims, faults: FaultProfile) -> None:
         self.settings = settings
         self.claims = claims
         self.log: RequestLog = RequestLog(settings.log_limit, settings.log_bytes)
         self.holds: Holds = Holds()
-        self.faults: FaultState = FaultState()
+        self.faults: FaultState = FaultState(faults)
+        self._first_faults = faults
         self.token: str = settings.token
         """The API token with the role Inference Admin that is valid now."""
         self._viewer = b"Bearer " + settings.viewer_token.encode()
@@ -123,6 +124,20 @@ class EmulatorApp:
     def set_faults(self, profile: FaultProfile) -> None:
         """Replace all fault rules and reset their counters. Safe to call from any thread."""
         self.faults = FaultState(profile)
+
+    def add_faults(self, profile: FaultProfile) -> None:
+        """Add fault rules after those that exist, which keep their counters."""
+        self.faults = self.faults.extended(profile)
+
+    def reset(self) -> None:
+        """Remove all claims and logged requests, and restore the stock and the fault rules of the start.
+
+        Requests that a rule holds are not answered. The clock and the tokens stay as they are.
+        """
+        self.faults = FaultState(self._first_faults)
+        self.holds.drop()
+        self.claims.reset()
+        self.log.clear()
 
     def exchange_token(self) -> str:
         """Expire the API token with the role Inference Admin, and return the next one."""
@@ -136,7 +151,8 @@ class EmulatorApp:
         self.holds.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        record = self.log.open(scope["method"], scope["path"], scope["query_string"].decode("latin-1"))
+        query = self._without_secrets(scope["query_string"]).decode("latin-1")
+        record = self.log.open(scope["method"], scope["path"], query, self.claims.time() / 1e9)
         record.operation, record.claim = _route(record.method, record.path)
         exchange = _Exchange(scope, receive, send, record)
         has_body = False
@@ -237,14 +253,17 @@ class EmulatorApp:
 
     def _redacted(self, body: bytes) -> object:
         """The body for the log: as JSON if it is JSON, without the tokens."""
-        for secret in self._secrets:
-            body = body.replace(secret, b"[token]")
-        text = body.decode("utf-8", errors="replace")
+        text = self._without_secrets(body).decode("utf-8", errors="replace")
         try:
             value: object = json.loads(text)
         except (ValueError, RecursionError):
             return text
         return value
+
+    def _without_secrets(self, content: bytes) -> bytes:
+        for secret in self._secrets:
+            content = content.replace(secret, b"[token]")
+        return content
 
     # Faults
 

@@ -162,7 +162,7 @@ def status_block(claim: Claim, settings: EmulatorSettings, inventory: Inventory)
     if claim.stale_status is not None:
         return {**claim.stale_status, **claim.status_override}
     held = claim.holding
-    status = _status(claim, settings)
+    status = computed_status(claim, settings)
     block: dict[str, object] = {
         "createdAt": format_timestamp(claim.created),
         "updatedAt": format_timestamp(claim.updated),
@@ -174,7 +174,13 @@ def status_block(claim: Claim, settings: EmulatorSettings, inventory: Inventory)
     return _encoded({**block, **claim.status_override}, settings)
 
 
-def _status(claim: Claim, settings: EmulatorSettings) -> str:
+def shown_status(claim: Claim, settings: EmulatorSettings) -> str:
+    """The status, or what an edit has put in its place."""
+    return str(claim.status_override.get("status", computed_status(claim, settings)))
+
+
+def computed_status(claim: Claim, settings: EmulatorSettings) -> str:
+    """The status that follows from the allocation."""
     held = claim.holding
     if claim.removed_at is not None:
         return "STATUS_DELETING"

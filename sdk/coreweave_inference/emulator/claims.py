@@ -13,7 +13,9 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from coreweave_inference.emulator.allocation import Allocation, Holding
@@ -23,6 +25,7 @@ from coreweave_inference.emulator.claim import (
     ClaimRecord,
     SpecEdit,
     record_of,
+    shown_status,
     spec_block,
     status_block,
 )
@@ -34,11 +37,13 @@ from coreweave_inference.emulator.errors import (
     invalid_argument,
     resource_error,
 )
+from coreweave_inference.emulator.history import History, Point
 from coreweave_inference.emulator.persistence import MOST_OFFSET, Saved, StateFile
 from coreweave_inference.emulator.settings import (
     DEFAULT_INVENTORY,
     EmulatorSettings,
     Inventory,
+    Stock,
     check_inventory,
 )
 from coreweave_inference.emulator.visibility import Reads, Snapshot, Visibility
@@ -48,6 +53,22 @@ _SECOND = 1_000_000_000
 _NEVER = 1 << 100
 
 _Event = Literal["removal", "end of override", "end of stale status", "shortage failure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything at one moment."""
+
+    now: int
+    """The emulator's time, in nanoseconds since 1970."""
+    stock: Mapping[str, Mapping[str, Stock]]
+    """By zone and instance type."""
+    claims: list[ClaimRecord]
+    """The newest ones, newest first."""
+    count: int
+    """Of all claims."""
+    histories: Mapping[str, tuple[Point, ...]]
+    """The allocation of each claim over time, by its id."""
 
 
 class Claims:
@@ -70,26 +91,15 @@ class Claims:
         self._lock = threading.RLock()
         self._last = 0
         self._sequence = 0
-        self._claims: dict[str, Claim] = {}
-        self._bodies: dict[str, bytes] = {}
-        self._names: dict[str, set[str]] = {}
-        self._events: list[tuple[int, int, _Event, str]] = []
         self._unsaved: set[str] = set()
-        self._visibility = Visibility(int(settings.list_lag * _SECOND))
         self._file = StateFile(settings.state) if settings.state is not None else None
         saved = self._file.load() if self._file is not None else Saved()
         self._meta = saved.meta
-        self._removed = saved.removed
         chosen = settings.inventory
         if chosen is None:
             chosen = saved.meta.inventory or DEFAULT_INVENTORY
-        self._inventory = check_inventory(chosen)
-        self._parameters: bytes | None = None
-        self._allocation = Allocation(
-            self._inventory,
-            delay=int(settings.allocation_delay * _SECOND),
-            spread=int(settings.allocation_spread * _SECOND),
-        )
+        self._first_inventory = check_inventory(chosen)
+        self._begin(saved.removed)
         try:
             self._restore(saved.claims)
             with self._lock:
@@ -102,6 +112,24 @@ class Claims:
             if self._file is None:
                 raise
             raise self._file.refuse(f"{type(error).__name__}: {error}") from error
+
+    def _begin(self, removed: dict[str, bytes]) -> None:
+        """Start without claims, with the stock of the start; `removed` are the claims that are gone."""
+        settings = self._settings
+        self._claims: dict[str, Claim] = {}
+        self._removed = removed
+        self._bodies: dict[str, bytes] = {}
+        self._names: dict[str, set[str]] = {}
+        self._events: list[tuple[int, int, _Event, str]] = []
+        self._visibility = Visibility(int(settings.list_lag * _SECOND))
+        self._history = History()
+        self._inventory = check_inventory(self._first_inventory)
+        self._parameters: bytes | None = None
+        self._allocation = Allocation(
+            self._inventory,
+            delay=int(settings.allocation_delay * _SECOND),
+            spread=int(settings.allocation_spread * _SECOND),
+        )
 
     # The operations of the API
 
@@ -223,6 +251,10 @@ class Claims:
 
     # Inspection and changes from outside the API
 
+    def time(self) -> int:
+        """The emulator's time, in nanoseconds since 1970. Does not let time pass."""
+        return self._clock() + self._meta.clock_offset
+
     def name_of(self, claim_id: str) -> str | None:
         """The name of a claim. Does not let time pass."""
         claim = self._claims.get(claim_id)
@@ -234,6 +266,29 @@ class Claims:
             self._advance()
             self._save()
             return [record_of(claim, self._settings, self._inventory) for claim in self._claims.values()]
+
+    def overview(self, most: int) -> Overview:
+        """The newest claims, at most so many, their histories and the stock, at one moment."""
+        with self._lock:
+            stock = self.stock()
+            newest = list(islice(reversed(self._claims.values()), most))
+            records = [record_of(claim, self._settings, self._inventory) for claim in newest]
+            histories = {claim.id: self._history.of(claim.id) for claim in newest}
+            return Overview(self._last, stock, records, len(self._claims), histories)
+
+    def reset(self) -> None:
+        """Remove all claims and what is remembered of them, and restore the stock of the start.
+
+        The clock stays where it is, as it only moves forward.
+        """
+        with self._lock:
+            self._advance()
+            self._begin(removed={})
+            self._unsaved = set()
+            self._meta.inventory = self._first_inventory
+            if self._file is not None:
+                self._file.clear_claims()
+            self._save_meta()
 
     def edit(self, claim_id: str, edit: ClaimEdit, *, delete: bool = False) -> None:
         """Change a claim from outside, without the checks of the API.
@@ -277,6 +332,16 @@ class Claims:
         """The stock, by zone and instance type."""
         with self._lock:
             return check_inventory(self._inventory)
+
+    def stock(self) -> dict[str, dict[str, Stock]]:
+        """How many instances exist, and how many no claim holds, by zone and instance type."""
+        with self._lock:
+            self._advance()
+            self._save()
+            return {
+                zone: {name: Stock(total, self._allocation.free(zone, name)) for name, total in types.items()}
+                for zone, types in self._inventory.items()
+            }
 
     def set_inventory(self, inventory: Inventory, *, merge: bool = False) -> None:
         """Replace the stock, or with `merge` only the counts named. Waiting claims are served."""
@@ -324,7 +389,7 @@ class Claims:
 
     def _advance(self) -> int:
         """Apply everything that was due until now, in the order it was due; returns now."""
-        now = max(self._last, self._clock() + self._meta.clock_offset)
+        now = max(self._last, self.time())
         self._last = now
         while True:
             allocation_due = self._allocation.next_due()
@@ -379,8 +444,13 @@ class Claims:
                 if fails_at is not None:
                     self._schedule(fails_at, "shortage failure", claim)
             self._unsaved.add(claim_id)
+            self._note(claim, at)
             if self._visibility.lag:
                 self._visibility.note(claim_id, Snapshot(self._body(claim), at))
+
+    def _note(self, claim: Claim, at: int) -> None:
+        held, status = claim.holding, shown_status(claim, self._settings)
+        self._history.note(claim.id, Point(at, held.allocated, held.count, status))
 
     # Changes
 
@@ -464,6 +534,7 @@ class Claims:
         del self._claims[claim.id]
         del self._bodies[claim.id]
         self._forget_name(claim)
+        self._history.forget(claim.id)
         self._unsaved.add(claim.id)
         if self._visibility.lag:
             self._visibility.note(claim.id, Snapshot(None, at))
@@ -512,6 +583,7 @@ class Claims:
             self._sequence = max(self._sequence, claim.sequence)
             self._last = max(self._last, claim.updated)
             self._allocation.restore(claim.id, claim.holding)
+            self._note(claim, claim.updated)
             events: list[tuple[int | None, _Event]] = [
                 (claim.removed_at, "removal"),
                 (claim.override_until, "end of override"),

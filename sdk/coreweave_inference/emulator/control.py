@@ -26,10 +26,13 @@ from coreweave_inference.emulator.decoding import format_timestamp, parse_timest
 from coreweave_inference.emulator.faults import FaultProfile, FaultRule
 from coreweave_inference.emulator.holds import Hold
 from coreweave_inference.emulator.request_log import RequestRecord
-from coreweave_inference.emulator.settings import LONGEST, Inventory, check_inventory
+from coreweave_inference.emulator.settings import LONGEST, Inventory, Stock, check_inventory
 from coreweave_inference.emulator.validation import StrictModel
 
 CONTROL_PREFIX = "/_emulator"
+HEALTH_PATH = "/healthz"
+EMULATOR_NAME = "coreweave-inference"
+"""What the health answer and the control answer call this emulator."""
 
 Faults = FaultProfile | Iterable[FaultRule | Mapping[str, object]]
 """A profile, or rules as `FaultRule` or as JSON objects."""
@@ -37,7 +40,16 @@ Faults = FaultProfile | Iterable[FaultRule | Mapping[str, object]]
 _REQUESTS = TypeAdapter(list[RequestRecord])
 _HOLDS = TypeAdapter(list[Hold])
 _CLAIMS = TypeAdapter(list[ClaimRecord])
-_ERRORS: Mapping[int, type[Exception]] = {400: ValueError, 404: KeyError}
+_STOCK = TypeAdapter(dict[str, dict[str, Stock]])
+
+
+class ControlTokenRefused(RuntimeError):
+    """The emulator does not accept the control token."""
+
+
+_ERRORS: Mapping[int, type[Exception]] = {400: ValueError, 401: ControlTokenRefused, 404: KeyError}
+_TIMEOUT = 30.0  # seconds without a byte
+_SHORT = 1_000  # of an answer: bytes that say what serves at an address, characters that an error shows
 
 
 class EmulatorControl:
@@ -63,6 +75,12 @@ class EmulatorControl:
     def set_faults(self, faults: Faults) -> None:
         """Replace all rules and reset their counters. Raises ValueError for an invalid rule."""
         self._call("PUT", "/faults", FaultProfile.of(faults).to_json())
+
+    def add_faults(self, rules: Iterable[FaultRule | Mapping[str, object]]) -> None:
+        """Add rules after those that exist, which keep their counters. A rule replaces one of the same
+        name. Raises ValueError for an invalid rule."""
+        written = [rule.to_json() if isinstance(rule, FaultRule) else rule for rule in rules]
+        self._call("PATCH", "/faults", written)
 
     def clear_faults(self) -> None:
         """Remove all rules. Held requests stay held."""
@@ -92,6 +110,10 @@ class EmulatorControl:
     def set_inventory(self, inventory: Inventory, *, merge: bool = False) -> None:
         """Replace the stock, or with `merge` only the counts named. Waiting claims are served at once."""
         self._call("PATCH" if merge else "PUT", "/inventory", inventory)
+
+    def stock(self) -> dict[str, dict[str, Stock]]:
+        """Total and available instances, by zone and instance type."""
+        return _STOCK.validate_python(self._call("GET", "/stock"))
 
     def claims(self) -> list[ClaimRecord]:
         """All claims with internals, including those that are DELETING, oldest first."""
@@ -137,18 +159,25 @@ class EmulatorControl:
         """Advance the clock; returns the new time in nanoseconds since 1970."""
         return parse_timestamp(self._call("POST", "/clock", {"advance": seconds})["now"])
 
+    def reset(self) -> None:
+        """Remove all claims and logged requests, and restore the stock and the fault rules of the start.
+
+        Requests that a rule holds are not answered. The clock and the tokens stay as they are.
+        """
+        self._call("POST", "/reset")
+
     def _call(self, method: str, path: str, body: object = None, **query: object) -> dict[str, Any]:
         """Make one call. Raises ValueError, KeyError or RuntimeError with the emulator's message."""
-        connection = http.client.HTTPConnection(self._url.hostname or "", self._url.port or 80, timeout=30)
+        connection = self._connection()
         try:
             connection.request(
                 method,
-                f"{CONTROL_PREFIX}{quote(path)}?{urlencode(query)}",
+                f"{self._url.path}{CONTROL_PREFIX}{quote(path)}?{urlencode(query)}",
                 body=None if body is None else json.dumps(body),
                 headers={"Authorization": f"Bearer {self._token}"},
             )
             response = connection.getresponse()
-            text = response.read().decode()
+            text = response.read().decode(errors="replace")
         finally:
             connection.close()
         if response.status == 200:
@@ -157,8 +186,29 @@ class EmulatorControl:
         try:
             message = json.loads(text)["error"]
         except (ValueError, LookupError):
-            message = f"HTTP {response.status}: {text}"
+            message = f"HTTP {response.status}: {text[:_SHORT]}"
         raise _ERRORS.get(response.status, RuntimeError)(message)
+
+    def is_emulator(self) -> bool:
+        """Whether the server says that it is an emulator. Does not send the control token."""
+        connection = self._connection()
+        try:
+            connection.request("GET", f"{self._url.path}{HEALTH_PATH}")
+            response = connection.getresponse()
+            if response.status != 200:
+                return False
+            answer: object = json.loads(response.read(_SHORT))
+        except (ValueError, RecursionError):
+            return False
+        finally:
+            connection.close()
+        return isinstance(answer, dict) and answer.get("emulator") == EMULATOR_NAME
+
+    def _connection(self) -> http.client.HTTPConnection:
+        host, port = self._url.hostname or "", self._url.port
+        if self._url.scheme == "https":
+            return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT)
+        return http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
 
 
 class _EditBody(ClaimEdit):
@@ -189,7 +239,7 @@ class ControlApi:
         app, claims = self._app, self._app.claims
         match method, path.split("/")[1:]:
             case "GET", []:
-                return {"emulator": "coreweave-inference", "claims": len(claims.records())}
+                return {"emulator": EMULATOR_NAME, "claims": len(claims.records())}
             case "GET", ["requests"]:
                 since = str(query.get("since", 0))
                 if not since.isdecimal():
@@ -203,6 +253,9 @@ class ControlApi:
             case "PUT", ["faults"]:
                 app.set_faults(FaultProfile.from_json(body))
                 return app.faults.to_json()
+            case "PATCH", ["faults"]:
+                app.add_faults(FaultProfile.from_json(body, after=len(app.faults.profile.rules)))
+                return app.faults.to_json()
             case "DELETE", ["faults"]:
                 app.set_faults(FaultProfile())
                 return app.faults.to_json()
@@ -212,6 +265,8 @@ class ControlApi:
                 return {"released": app.holds.release(_ReleaseBody.parse(body).rule)}
             case "GET", ["inventory"]:
                 return {**claims.inventory()}
+            case "GET", ["stock"]:
+                return {**claims.stock()}
             case "PUT" | "PATCH", ["inventory"]:
                 claims.set_inventory(check_inventory(body), merge=method == "PATCH")
                 return {**claims.inventory()}
@@ -227,6 +282,9 @@ class ControlApi:
                 return {"now": format_timestamp(claims.now())}
             case "POST", ["clock"]:
                 return {"now": format_timestamp(claims.advance_clock(_AdvanceBody.parse(body).advance))}
+            case "POST", ["reset"]:
+                app.reset()
+                return {}
         raise LookupError(f"no such call: {method} {CONTROL_PREFIX}{path}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

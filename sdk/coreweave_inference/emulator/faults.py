@@ -265,15 +265,16 @@ class FaultProfile(StrictModel):
         return faults if isinstance(faults, FaultProfile) else cls.from_json(list(faults))
 
     @classmethod
-    def from_json(cls, value: object) -> FaultProfile:
+    def from_json(cls, value: object, *, after: int = 0) -> FaultProfile:
         """Read `[rule, …]` or `{"rules": [rule, …], "random": {"seed": 1, "rate": 0.3}}`.
 
-        Raises ValueError with the rule and the field that is wrong.
+        Rules without a name are numbered from `after` + 1. Raises ValueError with the rule and the field
+        that is wrong.
         """
         if isinstance(value, list):
             value = {"rules": value}
         if isinstance(value, Mapping) and isinstance(value.get("rules"), list):
-            rules = [_numbered(number, each) for number, each in enumerate(value["rules"], 1)]
+            rules = [_numbered(number, each, after) for number, each in enumerate(value["rules"], 1)]
             value = {**value, "rules": rules}
         return cls.parse(value)
 
@@ -292,13 +293,13 @@ def _is_path_of_an_operation(pattern: str) -> bool:
     return any(fnmatchcase(path, pattern) for path in known) or bool(head and fnmatchcase(PREFIX, head))
 
 
-def _numbered(number: int, value: object) -> FaultRule:
-    """Read rule `number`, and name it by that if it has no name."""
+def _numbered(number: int, value: object, after: int) -> FaultRule:
+    """Read rule `number`, and name it by its place after others if it has no name."""
     try:
         rule = FaultRule.from_json(value)
     except ValueError as error:
         raise ValueError(f"rule {number}: {error}") from error
-    return rule if rule.name else rule.model_copy(update={"name": f"rule-{number}"})
+    return rule if rule.name else rule.model_copy(update={"name": f"rule-{after + number}"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +331,24 @@ class FaultState:
 
     def __post_init__(self) -> None:
         self.counts = [FaultCounts() for _ in self.profile.rules]
+
+    def extended(self, profile: FaultProfile) -> FaultState:
+        """The state with more rules after the others, which keep their counters.
+
+        A rule replaces one of the same name; random faults replace random faults.
+        """
+        added = {rule.name: rule for rule in profile.rules}
+        kept = [
+            (rule, counts)
+            for rule, counts in zip(self.profile.rules, self.counts, strict=True)
+            if rule.name not in added
+        ]
+        all_rules = (*(rule for rule, _ in kept), *added.values())
+        random_faults = profile.random_faults or self.profile.random_faults
+        state = FaultState(FaultProfile(rules=all_rules, random_faults=random_faults))
+        state.counts[: len(kept)] = [counts for _, counts in kept]
+        state.calls = self.calls
+        return state
 
     @property
     def active(self) -> bool:

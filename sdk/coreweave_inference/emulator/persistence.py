@@ -103,6 +103,12 @@ class StateFile:
                 values = (claim.id, claim.sequence, json.dumps(_CLAIM.dump_python(claim)))
                 self._database.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", values)
 
+    def clear_claims(self) -> None:
+        """Remove all claims, and those that are gone."""
+        with self._database:
+            self._database.execute("DELETE FROM claims")
+            self._database.execute("DELETE FROM removed")
+
     def save_meta(self, meta: Meta) -> None:
         """Write what is kept besides the claims."""
         with self._database:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 
 
 @dataclass(slots=True)
@@ -39,12 +40,15 @@ class RequestRecord:
     """The JSON body of a write, with tokens redacted."""
     seconds: float | None = None
     """From arrival to the end of the response."""
+    at: float = 0.0
+    """Time of arrival, in seconds since 1970, by the emulator's clock."""
 
     def __str__(self) -> str:
         target = f"{self.path}?{self.query}" if self.query else self.path
         about = f" {self.claim}" if self.operation == "create" and self.claim else ""
         fault = f" by {self.fault}" if self.fault else ""
-        line = f"{self.method} {target}{about}: {self.status or 'no response'}{fault}"
+        outcome = self.status or ("open" if self.seconds is None else "no response")
+        line = f"{self.method} {target}{about}: {outcome}{fault}"
         # What a client sends must not control the terminal that shows it.
         return line[:_LONGEST_LINE].encode("unicode_escape").decode("ascii")
 
@@ -72,12 +76,13 @@ class RequestLog:
         self._bytes = 0
         self._sequence = 0
 
-    def open(self, method: str, path: str, query: str) -> RequestRecord:
-        """Add a request as it arrives."""
+    def open(self, method: str, path: str, query: str, at: float = 0.0) -> RequestRecord:
+        """Add a request as it arrives; `at` is the emulator's time, in seconds since 1970."""
         with self._lock:
             self._sequence += 1
             number = self._sequence
-            record = RequestRecord(number, time.monotonic(), method, path, query, f"emulator-{number:08d}")
+            request_id = f"emulator-{number:08d}"
+            record = RequestRecord(number, time.monotonic(), method, path, query, request_id, at=at)
             self._records.append(record)
             self._sizes.append(0)
             return record
@@ -97,6 +102,11 @@ class RequestLog:
         """All requests after number `sequence`."""
         with self._lock:
             return [record for record in self._records if record.sequence > sequence]
+
+    def latest(self, count: int) -> list[RequestRecord]:
+        """The last `count` requests, newest first."""
+        with self._lock:
+            return list(islice(reversed(self._records), count))
 
     def clear(self) -> None:
         """Remove all records. The numbering continues."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import re
 import signal
@@ -21,9 +20,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from coreweave_inference.emulator.app import EmulatorApp
 from coreweave_inference.emulator.claims import Claims
-from coreweave_inference.emulator.control import CONTROL_PREFIX, ControlApi, EmulatorControl, Faults
+from coreweave_inference.emulator.control import (
+    CONTROL_PREFIX,
+    EMULATOR_NAME,
+    HEALTH_PATH,
+    ControlApi,
+    EmulatorControl,
+    Faults,
+)
 from coreweave_inference.emulator.faults import FaultProfile
-from coreweave_inference.emulator.settings import EmulatorSettings
+from coreweave_inference.emulator.settings import EmulatorSettings, is_loopback
+from coreweave_inference.emulator.web.app import WebApp, is_page
 
 _LOG = logging.getLogger("coreweave_inference.emulator")
 _KEEP_ALIVE_SECONDS = 75
@@ -48,11 +55,10 @@ class Emulator(EmulatorControl):
     ) -> None:
         """`faults` apply from the first request; `clock` returns nanoseconds since 1970.
 
-        Raises ValueError if `settings.host` is not a loopback address, or for an invalid rule.
+        Raises ValueError for an invalid rule.
         """
         # The base class is not initialized: it holds the URL to call, and `_call` needs none here.
         self.settings: EmulatorSettings = settings or EmulatorSettings()
-        _refuse_other_hosts(self.settings.host)
         self._profile = FaultProfile.of(faults)
         self._clock = clock
         self._app: EmulatorApp | None = None
@@ -74,20 +80,23 @@ class Emulator(EmulatorControl):
         self.stop()
 
     def start(self) -> None:
-        """Listen and serve. Raises OSError if the port is taken, ValueError if the state file cannot
-        be used or belongs to another running emulator."""
+        """Listen and serve. Raises OSError if the port is taken, ValueError for a host without an address,
+        or if the state file cannot be used or belongs to another running emulator."""
         if self._thread is not None:
             raise RuntimeError("the emulator is already running")
         host = self.settings.host
+        try:
+            socket.getaddrinfo(host, None)
+        except (socket.gaierror, UnicodeError):
+            raise ValueError(f"host: {host!r} is not an address of this machine") from None
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, self.settings.port), family=family, backlog=1024)
         try:
-            app = EmulatorApp(self.settings, Claims(self.settings, clock=self._clock))
+            app = EmulatorApp(self.settings, Claims(self.settings, clock=self._clock), self._profile)
         except BaseException:
             listener.close()
             raise
-        app.set_faults(self._profile)
-        self._address = (host, listener.getsockname()[1])
+        self._address = (_EVERY_ADDRESS.get(host, host), listener.getsockname()[1])
         self._app = app
         self._control = ControlApi(app)
         self._server = _Server(app, self._control)
@@ -99,6 +108,8 @@ class Emulator(EmulatorControl):
         _LOG.warning(
             "This is an EMULATOR of CoreWeave's inference API at %s. Its GPUs are not real.", self.url
         )
+        if not is_loopback(host):
+            _LOG.warning("The emulator can be reached from the NETWORK, at %s and over plain http.", host)
 
     def stop(self) -> None:
         """Close all connections, those of held requests included, and the state file."""
@@ -112,7 +123,7 @@ class Emulator(EmulatorControl):
 
     @property
     def url(self) -> str:
-        """The endpoint, `http://127.0.0.1:PORT`."""
+        """The endpoint, `http://127.0.0.1:PORT`, or with the address that `settings.host` names."""
         if self._address is None:
             raise RuntimeError("the emulator is not running")
         host, port = self._address
@@ -152,9 +163,9 @@ def serve(
     """Run an emulator until SIGINT or SIGTERM, then return.
 
     `started` is called once the emulator listens: the place to print `url` and the tokens. Raises
-    ValueError for a host that is not a loopback address, an invalid fault rule or a state file that
-    cannot be used, and OSError if the port is taken. In a thread other than the main one, which gets
-    no signals, it runs until the process ends.
+    ValueError for an invalid fault rule or a state file that cannot be used, and OSError if the port is
+    taken or the host is not an address of this machine. In a thread other than the main one, which gets no
+    signals, it runs until the process ends.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -189,7 +200,7 @@ class _Protocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn in a thread, serving the API and `/_emulator`, and stopping at once."""
+    """uvicorn in a thread, serving the API, `/_emulator` and the page, and stopping at once."""
 
     def __init__(self, app: EmulatorApp, control: ControlApi) -> None:
         super().__init__(
@@ -209,6 +220,9 @@ class _Server(uvicorn.Server):
         self.running = threading.Event()
         self._app = app
         self._control = control
+        self._page = WebApp(app, control)
+        own = {app.settings.host} - _EVERY_ADDRESS.keys()
+        self._hosts = {name.lower() for name in own | app.settings.allowed_hosts}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
 
@@ -224,15 +238,27 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def _serve_both(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not _is_for_this_server(scope):
+        if not self._is_meant(scope):
             await _MISDIRECTED(scope, receive, send)
             return
         path: str = scope["path"]
         if path == HEALTH_PATH:  # without a token, for what starts the emulator and waits for it
             await _HEALTHY(scope, receive, send)
             return
+        if is_page(path):
+            await self._page(scope, receive, send)
+            return
         controls = path == CONTROL_PREFIX or path.startswith(CONTROL_PREFIX + "/")
         await (self._control if controls else self._app)(scope, receive, send)
+
+    def _is_meant(self, scope: Scope) -> bool:
+        """Whether the Host header is a loopback address, an allowed name, or missing.
+
+        A web page whose name an attacker resolves to 127.0.0.1 (DNS rebinding) sends its own name.
+        """
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        names = [re.sub(r":[0-9]*$", "", host).strip("[]").rstrip(".").lower() for host in hosts]
+        return all(is_loopback(name) or name in self._hosts for name in names)
 
     async def main_loop(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -257,30 +283,9 @@ class _Server(uvicorn.Server):
             await asyncio.wait(self.server_state.tasks, timeout=0.3)
 
 
-HEALTH_PATH = "/healthz"
-_HEALTHY = JSONResponse({"status": "ok", "emulator": "coreweave-inference"})
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # what to connect to instead
+_HEALTHY = JSONResponse({"status": "ok", "emulator": EMULATOR_NAME})
 _MISDIRECTED = JSONResponse(
     {"code": "permission_denied", "message": "the Host header names another server than the emulator"},
     status_code=421,
 )
-
-
-def _is_for_this_server(scope: Scope) -> bool:
-    """Whether the Host header is a loopback address or missing.
-
-    A web page whose name an attacker resolves to 127.0.0.1 (DNS rebinding) sends its own name.
-    """
-    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-    return all(_is_loopback(re.sub(r":[0-9]*$", "", host).strip("[]").rstrip(".")) for host in hosts)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _refuse_other_hosts(host: str) -> None:
-    if not _is_loopback(host):
-        raise ValueError(f"the emulator listens on loopback addresses only, not on {host!r}")

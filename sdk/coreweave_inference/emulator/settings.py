@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from coreweave_inference._text_files import decode_text, load_json, load_toml
 from coreweave_inference.emulator.validation import explain
 
 Inventory = Mapping[str, Mapping[str, int]]
 """Instances that exist, by zone and instance type. 0: the zone offers the type, but has none in stock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """The instances of one type in one zone."""
+
+    total: int
+    available: int
+    """Those that no claim holds."""
+
 
 DEFAULT_INVENTORY: Inventory = {
     "US-WEST-04A": {"gb200-4x": 64, "h100-80gb-sxm5": 32, "l40s-8x": 16},
@@ -33,6 +44,8 @@ RESOURCE_FIELDS = frozenset({"instanceId", "instanceCount", "zones", "capacityTy
 
 ErrorForm = Literal["connect", "status"]
 
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([-A-Za-z0-9_.]*[A-Za-z0-9_])?")
+
 _INVENTORY = TypeAdapter(dict[str, dict[str, Annotated[int, Field(strict=True, ge=0)]]])
 
 
@@ -44,8 +57,14 @@ class EmulatorSettings:
     of these settings, from `error_form` to `capacity_type_shown`, start with the question.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(use_attribute_docstrings=True)  # for `variants`
+
     host: str = "127.0.0.1"
-    """The address to listen on. Must be a loopback address or `localhost`."""
+    """The address to listen on. Any other than a loopback address, such as `0.0.0.0`, makes the emulator
+    reachable from the network, over plain http."""
+    allowed_hosts: frozenset[str] = frozenset()
+    """Names that requests may use for this server, without a port, besides loopback addresses and `host`.
+    A request whose `Host` header has another name is refused with 421."""
     port: int = 0
     """The TCP port. 0 picks a free one."""
     state: Path | None = None
@@ -67,8 +86,6 @@ class EmulatorSettings:
     """Seconds between one instance and the next. 0 allocates all at once."""
     delete_delay: float = 0.0
     """Seconds a claim stays DELETING, and keeps its instances, before it is gone."""
-    shortage_failed_after: float = 60.0
-    """With `shortage="failed"`: seconds of waiting for stock before STATUS_FAILED."""
 
     error_form: ErrorForm = "connect"
     """Which form do errors have? `"status"`: that of google.rpc.Status, with a numeric code."""
@@ -92,6 +109,8 @@ class EmulatorSettings:
     shortage: Literal["creating", "error", "failed"] = "creating"
     """How does a shortage show? `"creating"`: as CREATING. `"error"`: as STATUS_ERROR until instances are
     allocated. `"failed"`: as STATUS_FAILED, permanently, after `shortage_failed_after` seconds."""
+    shortage_failed_after: float = 60.0
+    """When does `shortage="failed"` fail? After so many seconds of waiting for stock."""
     refuse_release: bool = False
     """Can instances in use be released? True: no; delete and shrink answer `failed_precondition`."""
     stale_status_for: float = 0.0
@@ -121,6 +140,13 @@ class EmulatorSettings:
     """About how many bytes of memory the log takes. Older requests are dropped."""
 
     def __post_init__(self) -> None:
+        if not self.host:
+            raise ValueError("host: must not be empty; 0.0.0.0 is every address of this machine")
+        for name in self.allowed_hosts:
+            if not _HOST_NAME.fullmatch(name) and not is_ip_address(name):
+                raise ValueError(f"allowed_hosts: {name!r} is not the name of a host, such as emulator")
+        if self.max_zones is not None and self.max_zones < 1:
+            raise ValueError("max_zones: must be at least 1")
         unknown = self.patchable_fields - RESOURCE_FIELDS
         if unknown:
             raise ValueError(f"patchable_fields: no such field: {', '.join(sorted(unknown))}")
@@ -144,6 +170,19 @@ class EmulatorSettings:
                 raise ValueError(f"{name}: must be visible ASCII characters, as in an HTTP header")
         if self.inventory is not None:
             check_inventory(self.inventory)
+
+
+def is_ip_address(host: str) -> bool:
+    """Whether it is an IP address, version 4 or 6."""
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to it."""
+    return host.lower() == "localhost" or (is_ip_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def load_inventory(path: Path) -> Inventory:
