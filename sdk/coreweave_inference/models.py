@@ -16,13 +16,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ModelWrapValidatorHandler,
     PrivateAttr,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
 )
 from pydantic.alias_generators import to_camel, to_snake
+from pydantic.functional_validators import ModelWrapValidatorHandler
 
 __all__ = [
     "CapacityClaim",

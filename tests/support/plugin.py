@@ -28,6 +28,7 @@ UNKNOWN: Final = rpc.UNKNOWN
 """How a value that is not known yet is written in properties sent to the plugin."""
 
 Properties = dict[str, Any]
+BY_GRPC: Final = "Exception calling application: "
 
 
 class PluginError(Exception):
@@ -174,7 +175,8 @@ class Plugin:
         try:
             return method(request)
         except grpc.RpcError as error:
-            raise PluginError(error.details()) from None
+            # Older SDKs leave exceptions to gRPC, which puts a few words before them.
+            raise PluginError((error.details() or "").removeprefix(BY_GRPC)) from None
 
 
 def _struct(props: Properties) -> struct_pb2.Struct:

@@ -69,7 +69,7 @@ def run() -> Iterator[Callable[..., dict[str, Any]]]:
             mocks.set_mocks(recorder or Recorder(), preview=preview)
             settings.ROOT.set(None)
 
-            async def inside() -> None:
+            def inside() -> None:
                 for name, output in program().items():
                     output.apply(lambda value, name=name: values.update({name: value}))
 
