@@ -92,6 +92,11 @@ wheels: install ## build both packages into dist, reproducibly
 			../.venv/bin/python -m hatchling build --directory ../dist/$$package) || exit 1; \
 	done
 
+.PHONY: matrix
+matrix: install ## run the tests with the oldest and the newest versions; writes docs/reference/compatibility.md; SETS=…
+	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" \
+		.venv/bin/python tools/matrix/matrix.py $(SETS)
+
 .PHONY: bench
 bench: install ## compare every operation with as many empty resources; writes docs/reference/benchmarks.md
 	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" .venv/bin/python tests/bench/bench.py --out docs
@@ -127,5 +132,5 @@ api-check: install ## compare the public names with the last release
 
 .PHONY: clean
 clean: ## remove everything that was installed or cached in this folder
-	rm -rf .venv .uv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist site
+	rm -rf .venv .uv .demo .matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

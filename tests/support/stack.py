@@ -92,7 +92,7 @@ class Stack:
         }
         (self.folder / "__main__.py").write_text(PROGRAM, encoding="utf-8")
         (self.folder / "Pulumi.yaml").write_text(
-            f"name: {PROJECT}\nruntime: {{name: python, options: {{virtualenv: {ROOT / '.venv'}}}}}\n",
+            f"name: {PROJECT}\nruntime: {{name: python, options: {{virtualenv: {sys.prefix}}}}}\n",
             encoding="utf-8",
         )
         self.declare()

@@ -1,0 +1,276 @@
+"""Runs the tests with several sets of versions, and writes the table of docs/reference/compatibility.md.
+
+    make matrix                       # every set
+    make matrix SETS="oldest newest"  # some of them; the page is not written
+
+A set is a Python and the versions of all dependencies. For each, a fresh virtual environment gets the built
+wheels, and the unit tests, the tests of the provider process and a short life on the engine run in it. At
+last, a stack that one set has created is used by another: nothing may change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PAGE: Final = ROOT / "docs" / "reference" / "compatibility.md"
+MARKS: Final = ("<!-- matrix -->\n", "<!-- end of matrix -->\n")
+PACKAGES: Final = {"sdk": "emulator", "provider": "cli"}  # folder: the extra that is tested
+SHOWN: Final = ("pulumi", "httpx", "pydantic", "typer", "rich", "starlette", "uvicorn", "grpcio", "protobuf")
+TOOLS: Final = (
+    "hypothesis",
+    "inline-snapshot",
+    "jsonschema-rs",
+    "markdown-it-py",
+    "pytest",
+    "pytest-timeout",
+    "pytest-xdist",
+    "schemathesis",
+)
+IGNORED: Final = "ignore::DeprecationWarning"  # of one dependency about another, in some of the sets
+QUICK: Final = ("tests/unit/provider", "tests/unit/sdk", "tests/unit/emulator", "tests/plugin")
+LIFE: Final = (
+    "tests/engine/test_lifecycle.py::test_a_count_scales_in_place_and_reordered_zones_replace_the_claim",
+    "tests/engine/test_lifecycle.py::test_zones_keep_their_order_from_program_to_api_to_state_and_back",
+    "tests/engine/test_lifecycle.py::test_bad_input_fails_the_preview_with_the_property_and_a_way_out",
+    "tests/engine/test_crashes.py::test_the_next_up_repairs_everything_after_any_death[create-kill]",
+    "tests/engine/test_outages.py::test_a_lost_response_to_the_post_creates_one_claim",
+    "tests/engine/test_adoption.py::test_the_claims_of_a_terraform_state_are_imported_unchanged",
+    "tests/engine/test_examples.py::test_the_automation_example_reserves_scales_and_releases",
+)
+
+
+@dataclass
+class Set:
+    """One column of the table."""
+
+    name: str
+    python: str
+    resolution: str  # of uv; "locked" takes the versions of uv.lock
+    environment: Path = field(init=False)
+    versions: dict[str, str] = field(default_factory=dict)
+    results: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.environment = ROOT / ".matrix" / self.name
+
+    @property
+    def interpreter(self) -> Path:
+        """The Python of the set's environment."""
+        return self.environment / "bin" / "python"
+
+
+SETS: Final = (
+    Set("oldest", "3.11", "lowest-direct"),
+    Set("locked", "3.13", "locked"),
+    Set("newest", "3.12", "highest"),
+    Set("newest on 3.14", "3.14", "highest"),
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("sets", nargs="*", metavar="SET", help="; ".join(each.name for each in SETS))
+    names = parser.parse_args().sets
+    if unknown := set(names) - {each.name for each in SETS}:
+        parser.error(f"no such set: {', '.join(sorted(unknown))}")
+    sets = [each for each in SETS if not names or each.name in names]
+    engine = os.environ["PULUMI_ENGINE_DIR"]
+    built = wheels()
+    ran: list[Set] = []
+    for each in sets:
+        if install(each, built):
+            run(each, engine)
+            ran.append(each)
+    upgraded = (
+        [] if len(ran) < 2 else [upgrade(old, new, engine) for old in ran for new in ran if old is not new]
+    )
+    table = "\n".join([*rows(ran, engine_version(engine)), "", *upgrades(upgraded)]) + "\n"
+    print(table)
+    if not names:
+        write(table)
+    failed = [
+        f"{each.name}: {what}" for each in ran for what, result in each.results.items() if "failed" in result
+    ]
+    failed += [f"{old} to {new}: {result}" for old, new, result in upgraded if result != "no change"]
+    for each in failed:
+        say(each)
+    return bool(failed)
+
+
+def say(text: str) -> None:
+    print(f"matrix: {text}", file=sys.stderr, flush=True)
+
+
+def uv(*arguments: str, capture: bool = False) -> str:
+    done = subprocess.run(
+        [shutil.which("uv") or ROOT / ".uv" / "bin" / "uv", *arguments],
+        cwd=ROOT,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE if capture else None,
+    )
+    return done.stdout or ""
+
+
+def wheels() -> list[str]:
+    """Both packages as wheels, with the extras that are tested."""
+    subprocess.run(["make", "--silent", "wheels"], cwd=ROOT, check=True, stdout=sys.stderr)
+    return [f"{next((ROOT / 'dist' / folder).glob('*.whl'))}[{extra}]" for folder, extra in PACKAGES.items()]
+
+
+def direct_requirements() -> list[str]:
+    """What both packages require themselves, without each other."""
+    found = []
+    for folder, extra in PACKAGES.items():
+        project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        found += [*project["dependencies"], *project["optional-dependencies"][extra]]
+    return [requirement for requirement in found if not requirement.startswith("coreweave-inference")]
+
+
+def install(each: Set, built: list[str]) -> bool:
+    """A fresh environment for a set; False without its Python."""
+    found = subprocess.run(
+        [shutil.which("uv") or ROOT / ".uv" / "bin" / "uv", "python", "find", "--system", each.python],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if found.returncode:
+        say(f"{each.name}: no Python {each.python} on this machine")
+        return False
+    say(f"{each.name}: installing")
+    shutil.rmtree(each.environment, ignore_errors=True)
+    uv("venv", "--quiet", "--python", found.stdout.strip(), str(each.environment))
+    pip = ("pip", "install", "--quiet", "--python", str(each.interpreter))
+    if each.resolution == "locked":
+        locked = each.environment / "locked.txt"
+        export = ("export", "--frozen", "--no-dev", "--no-hashes", "--no-emit-workspace", "--quiet")
+        locked.write_text(uv(*export, capture=True), encoding="utf-8")
+        uv(*pip, "--requirement", str(locked), *built)
+    else:
+        uv(*pip, "--resolution", each.resolution, *direct_requirements(), *built)
+    frozen = each.environment / "frozen.txt"
+    listed = uv("pip", "list", "--python", str(each.interpreter), "--format", "json", capture=True)
+    each.versions = {package["name"]: package["version"] for package in json.loads(listed)}
+    ours = ("coreweave-inference", "pulumi-coreweave-inference")
+    pins = [f"{name}=={version}" for name, version in each.versions.items() if name not in ours]
+    frozen.write_text("\n".join(pins), encoding="utf-8")
+    uv(*pip, "--constraint", str(frozen), *TOOLS)
+    asked = [str(each.interpreter), "-c", "import platform; print(platform.python_version())"]
+    each.python = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    return True
+
+
+def run(each: Set, engine: str) -> None:
+    """Run the tests in a set's environment."""
+    for what, tests in (("unit and plugin", QUICK), ("engine", LIFE)):
+        say(f"{each.name}: {what} tests")
+        started = time.monotonic()
+        done = subprocess.run(
+            [
+                each.interpreter,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "-W",
+                IGNORED,
+                "-n",
+                "2",
+                "-m",
+                "not thorough",
+                *tests,
+            ],
+            cwd=ROOT,
+            env=environment(each, engine),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        counted = re.findall(
+            r"\d+ (?:passed|failed|errors?|skipped)",
+            done.stdout.rpartition("\n")[0][-300:] + done.stdout[-300:],
+        )
+        result = ", ".join(dict.fromkeys(counted)) if counted else "failed to start"
+        if done.returncode and "failed" not in result:
+            result += ", failed"
+        each.results[what] = f"{result} in {time.monotonic() - started:.0f} s"
+        (each.environment / f"{what}.log").write_text(done.stdout + done.stderr, encoding="utf-8")
+        say(f"{each.name}: {each.results[what]}")
+
+
+def environment(each: Set, engine: str) -> dict[str, str]:
+    """The variables of a set's tests: its own programs come first on PATH."""
+    path = os.pathsep.join([engine, str(each.interpreter.parent), os.environ["PATH"]])
+    return os.environ | {"PATH": path, "PULUMI_ENGINE_DIR": engine, "VIRTUAL_ENV": str(each.environment)}
+
+
+def upgrade(old: Set, new: Set, engine: str) -> tuple[str, str, str]:
+    """Whether a stack of one set is unchanged for another: by preview, refresh and up."""
+    script = ROOT / "tools" / "matrix" / "upgrade.py"
+    done = subprocess.run(
+        [old.interpreter, script, str(old.environment), str(new.environment)],
+        env=environment(old, engine),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        (old.environment / f"upgrade to {new.name}.log").write_text(
+            done.stdout + done.stderr, encoding="utf-8"
+        )
+    result = "no change" if not done.returncode else done.stderr.strip().rpartition("\n")[2][:200]
+    say(f"{old.name} to {new.name}: {result}")
+    return old.name, new.name, result
+
+
+def engine_version(engine: str) -> str:
+    """The version of the CLI in a folder."""
+    done = subprocess.run([f"{engine}/pulumi", "version"], capture_output=True, text=True, check=True)
+    return done.stdout.strip().removeprefix("v")
+
+
+def rows(sets: Iterable[Set], engine: str) -> list[str]:
+    """The table of versions and results as Markdown, one column a set."""
+    sets = list(sets)
+    lines = [["", *(each.name for each in sets)], ["---"] * (len(sets) + 1)]
+    lines.append(["Python", *(each.python for each in sets)])
+    lines.append(["Pulumi CLI", *([engine] * len(sets))])
+    lines += [[name, *(each.versions.get(name, "") for each in sets)] for name in SHOWN]
+    lines += [
+        [f"{what} tests", *(each.results[what] for each in sets)] for what in ("unit and plugin", "engine")
+    ]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def upgrades(upgraded: Iterable[tuple[str, str, str]]) -> list[str]:
+    """The table of states that one set has written and another has read."""
+    lines = [["state written by", "used by", "preview, refresh, up"], ["---"] * 3, *upgraded]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def write(table: str) -> None:
+    """Put the table between the marks of the page."""
+    page = PAGE.read_text(encoding="utf-8")
+    before, rest = page.split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    PAGE.write_text(f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
