@@ -11,8 +11,10 @@ import re
 import runpy
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Final
@@ -312,3 +314,21 @@ def written(node: ast.expr) -> str:
     if isinstance(node, ast.JoinedStr):
         return "".join(map(written, node.values))
     return "…"
+
+
+def test_the_compatibility_page_states_the_floors_of_the_packages() -> None:
+    page = (ROOT / "docs" / "reference" / "compatibility.md").read_text(encoding="utf-8")
+    upgrading = (ROOT / "docs" / "how-to" / "upgrading.md").read_text(encoding="utf-8")
+    floors = {}
+    for folder in ("sdk", "provider"):
+        project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        groups = [project["dependencies"], *project["optional-dependencies"].values()]
+        for requirement in chain.from_iterable(groups):
+            if found := re.match(r"([\w-]+)>=([\d.]+)", requirement):
+                floors[found[1]] = found[2]
+    shown = [name for name in floors if name not in ("httpcore", "pyyaml")]
+    rows = [row for row in page.splitlines() if row.startswith("| ")]
+    for name in shown:
+        (row,) = [row for row in rows if f"`{name}`" in row.split("|")[1]]
+        assert floors[name] in row.split("|")[2], name
+    assert f"{floors['pulumi']} or newer" in upgrading
