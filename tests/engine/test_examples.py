@@ -131,7 +131,7 @@ def test_the_automation_example_reserves_scales_and_releases(tmp_path: Path, emu
         return done.stdout
 
     created = reserve("2").splitlines()
-    assert created[0] == "training: waiting, 0/2"
+    assert set(created[:-2]) <= {"training: waiting, 0/2"}
     assert created[-2] == "training: ready, 2/2"
     (claim,) = emulator.claims()
     assert created[-1] == f"claim {claim.id}: 2 instances are ready"
