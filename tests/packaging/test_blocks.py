@@ -29,7 +29,22 @@ WIDTH: Final = 100  # columns that a window of 1300 pixels shows, see docs/style
 # What a command on the pages begins with. Output in a shell block begins with something else.
 PROGRAMS: Final = {
     *("capacity-claims", "docker", "make", "pip", "pulumi", "pytest", "python"),
-    *("cat", "cd", "echo", "eval", "exec", "export", "head", "kill", "mkdir", "rm", "sed", "sleep", "until"),
+    *(
+        "cat",
+        "cd",
+        "echo",
+        "eval",
+        "exec",
+        "export",
+        "head",
+        "kill",
+        "mkdir",
+        "rm",
+        "sed",
+        "sleep",
+        "timeout",
+        "until",
+    ),
 }
 
 

@@ -45,7 +45,8 @@ def show() -> int:
     run(environment, "pulumi", "stack", "select", "--create", STACK)
     say("Preview what would happen:")
     run(environment, "pulumi", "preview")
-    say("Create the claim. Its row shows the progress:")
+    say("Create the claim. `created` means that it exists, not that it is ready.")
+    print("# In a terminal of 100 columns or more, its row shows the progress:", flush=True)
     run(environment, "pulumi", "up", "--yes", "--skip-preview")
     print(NEXT)
     return 0

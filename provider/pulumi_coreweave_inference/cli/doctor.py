@@ -88,6 +88,8 @@ def _engine(run: Callable[[list[str]], str]) -> Check:
     install = "install the Pulumi CLI: https://www.pulumi.com/docs/install/"
     try:
         said = run(["pulumi", "version"])
+    except FileNotFoundError:
+        return Check("Pulumi engine", "`pulumi` is not on PATH", install)
     except (OSError, subprocess.SubprocessError) as error:
         return Check("Pulumi engine", f"`pulumi version` does not run: {error}", install)
     parts = said.removeprefix("v").partition("-")[0].split(".")

@@ -52,8 +52,8 @@ def describe(claim: CapacityClaim, now: datetime, width: int | None = None) -> s
         "Created": _when(status.created_at, now),
         "Updated": _when(status.updated_at, now),
     }
-    width = max(map(len, values)) + 1
-    lines = [f"{name + ':':<{width}} {one_line(value) or '-'}\n" for name, value in values.items()]
+    names = max(map(len, values)) + 1
+    lines = [f"{name + ':':<{names}} {one_line(value) or '-'}\n" for name, value in values.items()]
     if status.conditions:
         titles = ("ZONE", "CONDITION", "STATUS", "REASON", "MESSAGE")
         rows = [

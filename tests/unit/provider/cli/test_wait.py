@@ -218,3 +218,12 @@ def test_every_help_has_an_example_and_is_not_cut(monkeypatch: pytest.MonkeyPatc
         shown = run(line.split()[0], "-h").stdout
         assert "Example: " in shown, line
         assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_the_doctor_says_that_there_is_no_engine() -> None:
+    def missing(command: list[str]) -> str:
+        raise FileNotFoundError(2, "No such file or directory", command[0])
+
+    engine = list(doctor.local_checks(missing))[-1]
+    assert engine.found == "`pulumi` is not on PATH"
+    assert engine.advice.startswith("install the Pulumi CLI")
