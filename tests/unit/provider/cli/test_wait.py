@@ -99,7 +99,10 @@ def test_a_wait_ends_when_all_claims_are_ready(emulator: Emulator, client: Clien
     assert run("wait", "three", "--min-instances", "0", "--timeout", "0.2s").exit_code == 1  # not READY
 
 
-def test_a_wait_says_what_it_waits_for(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wait_says_what_it_waits_for(
+    client: Client, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wait_command, "PAUSES", (0.02, 5.0))  # of a clock that passes only in pauses
     claim = client.capacity_claims.create("training", RESOURCES)
     now = [0.0]
 
