@@ -520,8 +520,8 @@ class _Program:
     def poller(self) -> Poller:
         """Waits for all claims. Raises `InvalidSetting`."""
         clock = asyncio.get_event_loop().time
-        told = display(pulumi.log.info, lambda line: pulumi.log.info(line, ephemeral=True))
-        return Poller(self._reader, clock, settings=self.settings, close=self._close, display=told)
+        view = display(pulumi.log.info, lambda line: pulumi.log.info(line, ephemeral=True))
+        return Poller(self._reader, clock, settings=self.settings, close=self._close, display=view)
 
     @cached_property
     def participants(self) -> Participants:

@@ -21,7 +21,7 @@
                 ├─ it shows up ───────────────────────────────► as above
                 ├─ LIST has it, GET never finds it ───────────► ListedButNotReadable
                 ├─ another claim has the name ────────────────► NameTaken
-                ├─ an explicit name, for the second time ─────► NameTaken, by a claim that nobody can see
+                ├─ an explicit name, for the second time ─────► NameTaken, by a claim that no list shows
                 └─ neither id nor name is in use ─────────────► the id cannot be reused: next attempt
 
 An attempt is abandoned only for a permanent reason. Suppose a create skipped an id because its claim is
@@ -475,5 +475,5 @@ def _create_failed(declaration: Declaration, error: CoreweaveError) -> ClaimErro
             "nothing, as far as we know. If only the response was lost, the claim exists; the next `pulumi "
             "up` adopts it, unless the declaration changes."
         )
-    told = unsaid(error, declaration.secrets, declaration.resources, declaration.name)
-    return api_failure("creating", declaration.resource_name, claim_id, told, held=held)
+    redacted = unsaid(error, declaration.secrets, declaration.resources, declaration.name)
+    return api_failure("creating", declaration.resource_name, claim_id, redacted, held=held)

@@ -1,4 +1,4 @@
-"""Which claims take part in the current run of the engine: the provider process tells the program.
+"""Which claims take part in the current run of the engine: as the provider process reports to the program.
 
 A program cannot see which command runs it. It runs in `pulumi up`, but also in `destroy --run-program` and
 `refresh --run-program`, and `up --target` runs all of it for some of its resources. It should wait only for

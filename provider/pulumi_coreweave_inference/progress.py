@@ -1,4 +1,4 @@
-"""Shows what a program waits for: on each claim's row in a terminal, and in few lines where nobody watches.
+"""Shows what a program waits for: on each claim's row in a terminal, and in few lines without one.
 
 A terminal cuts off the end of a row, so the numbers come first. A log keeps every line, so it gets one line
 for all claims, when something changes or, ever more rarely, to say that nothing has.
@@ -120,7 +120,7 @@ def report(wait: Waiting, outcome: Outcome, now: float, outage: str = "") -> Non
 
 
 class Display(Protocol):
-    """What is told of a wait while it lasts."""
+    """Shows waits while they last."""
 
     def waiting(self, waits: Sequence[Waiting], outage: str, now: float) -> None:
         """After each look: the claims that are not ready yet."""
@@ -237,7 +237,7 @@ class Log:
         self._ready.append((wait, claim))
 
     def failed(self, wait: Waiting, headline: str) -> None:
-        self._failed.append(wait.goal.resource_name)  # for the next line; in the end, the error tells it
+        self._failed.append(wait.goal.resource_name)  # for the next line; in the end, the error names it
 
     def ended(self, now: float) -> None:
         if self._said_at is not None and self._ready:

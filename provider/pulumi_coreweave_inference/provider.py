@@ -155,9 +155,9 @@ class CapacityClaimProvider(ResourceProvider):
         try:
             claim = _read_or_none(op, id, props)
         except CoreweaveError as error:
-            told = _unsaid(error, props)
+            redacted = _unsaid(error, props)
             raise api_failure(
-                "reading", _resource_name(props), id, told, held="as before; the state is unchanged."
+                "reading", _resource_name(props), id, redacted, held="as before; the state is unchanged."
             ) from None
         if claim is None or claim.state == api.ClaimState.DELETING:
             return _gone(id, props)
@@ -194,8 +194,8 @@ class CapacityClaimProvider(ResourceProvider):
             elif isinstance(error, NotFound):
                 op.refuse_wrong_organization("changing", resource_name, id, olds)
                 held = "nothing, according to the API; the claim is still in the state"
-            told = unsaid(error, secrets_of(news), declared, news.get("name") or olds.get("name"))
-            raise api_failure("changing", resource_name, id, told, held=f"{held}.") from None
+            redacted = unsaid(error, secrets_of(news), declared, news.get("name") or olds.get("name"))
+            raise api_failure("changing", resource_name, id, redacted, held=f"{held}.") from None
         identity = {
             **identity_of(olds),
             SECRET: None,
@@ -230,9 +230,9 @@ class CapacityClaimProvider(ResourceProvider):
                 if accepted
                 else "the claim, as far as we know"
             )
-            told = _unsaid(error, props)
+            redacted = _unsaid(error, props)
             raise api_failure(
-                "releasing", resource_name, id, told, held=f"{held}; it stays in the state."
+                "releasing", resource_name, id, redacted, held=f"{held}; it stays in the state."
             ) from None
         if last is not None:
             raise ClaimError(

@@ -514,7 +514,7 @@ class Poller:
 
     @contextlib.asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
-        """Close the client when nothing reads any more: at the end of the program, nobody else could."""
+        """Close the client when nothing reads any more: at the end of the program nothing else can."""
         self._reading += 1
         try:
             yield
@@ -568,8 +568,8 @@ class Poller:
             names = named([wait.goal.resource_name for wait in fatal])
             doing = f"reading {len(fatal)} capacity claims ({names})"
             are_secret = any(wait.goal.secrets for wait in fatal)
-            told = without_words(fatal[0].fatal) if are_secret else fatal[0].fatal
-            texts.append(lookup_failure(doing, told, held=held).text)
+            redacted = without_words(fatal[0].fatal) if are_secret else fatal[0].fatal
+            texts.append(lookup_failure(doing, redacted, held=held).text)
         else:
             fatal = []
         apart = [wait for wait in self._waits if wait not in late and wait not in fatal]
@@ -658,9 +658,9 @@ class Poller:
         failure = partial(not_ready, wait.seen, wait.goal, now - wait.started, outage)
         if fatal:
             held = "the claim, as far as we know; it stays in the state."
-            told = without_words(fatal) if goal.secrets else fatal
-            wait.fatal = told
-            failed = api_failure("reading", goal.resource_name, goal.claim_id, told, held=held).text
+            redacted = without_words(fatal) if goal.secrets else fatal
+            wait.fatal = redacted
+            failed = api_failure("reading", goal.resource_name, goal.claim_id, redacted, held=held).text
             self._keep_failure(wait, lambda _: failed)
             report(wait, "failed", now)
             return

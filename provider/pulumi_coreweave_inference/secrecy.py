@@ -118,9 +118,9 @@ def without_words(error: _Error) -> _Error:
     """An error without the API's own words, which may say any secret."""
     if not isinstance(error, ApiError):
         return error
-    told = copy.copy(error)
-    told.message, told.violations = "", ()
-    return told
+    redacted = copy.copy(error)
+    redacted.message, redacted.violations = "", ()
+    return redacted
 
 
 def without_values(error: _Error, values: Collection[str]) -> _Error:
@@ -129,12 +129,12 @@ def without_values(error: _Error, values: Collection[str]) -> _Error:
     if not isinstance(error, ApiError) or not values:
         return error
     quoted = re.compile("|".join(rf"(?<!\w){re.escape(value)}(?!\w)" for value in values))
-    told = copy.copy(error)
-    told.message = quoted.sub(UNSAID, error.message)
-    told.violations = tuple(
+    redacted = copy.copy(error)
+    redacted.message = quoted.sub(UNSAID, error.message)
+    redacted.violations = tuple(
         each._replace(description=quoted.sub(UNSAID, each.description)) for each in error.violations
     )
-    return told
+    return redacted
 
 
 def _inputs(resources: object, name: object) -> dict[str, object]:

@@ -97,7 +97,7 @@ class Existing:
 
     @property
     def granted(self) -> Spec:
-        """The claim with the instances that it has been given, as far as they are known."""
+        """The claim with the instances that it has been given, if they are known."""
         return self.spec if self.allocated is None else replace(self.spec, count=self.allocated)
 
 
