@@ -142,19 +142,13 @@ def direct_requirements() -> list[str]:
 
 def install(each: Set, built: list[str]) -> bool:
     """A fresh environment for a set; False without its Python."""
-    found = subprocess.run(
-        [shutil.which("uv") or ROOT / ".uv" / "bin" / "uv", "python", "find", "--system", each.python],
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if found.returncode:
+    python = find(each.python)
+    if python is None:
         say(f"{each.name}: no Python {each.python} on this machine")
         return False
     say(f"{each.name}: installing")
     shutil.rmtree(each.environment, ignore_errors=True)
-    uv("venv", "--quiet", "--python", found.stdout.strip(), str(each.environment))
+    uv("venv", "--quiet", "--python", python, str(each.environment))
     pip = ("pip", "install", "--quiet", "--python", str(each.interpreter))
     if each.resolution == "locked":
         locked = each.environment / "locked.txt"
@@ -173,6 +167,21 @@ def install(each: Set, built: list[str]) -> bool:
     asked = [str(each.interpreter), "-c", "import platform; print(platform.python_version())"]
     each.python = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     return True
+
+
+def find(version: str) -> str | None:
+    """A Python of this version: the oldest patch release on PATH or of pyenv."""
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    folders = [Path(folder) for folder in os.environ["PATH"].split(os.pathsep)]
+    folders = [folder for folder in folders if folder.name != "shims"]
+    found = {}
+    for folder in [*root.glob("versions/*/bin"), *folders]:
+        python = folder / f"python{version}"
+        if python.is_file():
+            asked = subprocess.run([python, "--version"], capture_output=True, text=True, check=False)
+            if numbers := re.fullmatch(r"Python (\d+)\.(\d+)\.(\d+)\n", asked.stdout):
+                found[tuple(map(int, numbers.groups()))] = str(python)
+    return found[min(found)] if found else None
 
 
 def run(each: Set, engine: str) -> None:
