@@ -61,7 +61,9 @@ def warning(
 
 
 def chosen(options: Mapping[str, Any], folder: Path, environment: Mapping[str, str]) -> str | None:
-    """The interpreter that the engine's script runs; None if it asks Poetry."""
+    """The interpreter that the engine's script runs; None if that is not known: with Poetry, on Windows."""
+    if sys.platform == "win32":
+        return None
     virtualenv = _virtualenv(options)
     if virtualenv:
         return str(folder / virtualenv / "bin" / "python")

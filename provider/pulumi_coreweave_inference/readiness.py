@@ -614,6 +614,8 @@ class Poller:
     def _end(self, error: Exception) -> None:
         waits, self._waits = self._waits, []
         for wait in waits:
+            if wait.failure is None:
+                report(wait, "failed", self._clock())
             if not wait.result.done():
                 wait.result.set_exception(error)
 

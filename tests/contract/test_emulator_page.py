@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import json
 import re
+import socket
+import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
@@ -468,3 +470,24 @@ def test_a_form_with_a_mistake_is_shown_again_with_it(
     for name, value in fields.items():
         assert name == "unit" or html.escape(value) in its_form, "what was entered is kept"
     assert (emulator.inventory(), emulator.faults()["rules"], len(emulator.claims())) == (INVENTORY, [], 1)
+
+
+@pytest.mark.parametrize("path", ["/ui/sign-in", "/_emulator/faults"])
+def test_a_browser_that_leaves_in_the_middle_of_a_form_is_no_error(
+    emulator: Emulator, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    host = emulator.url.removeprefix("http://")
+    head = [
+        f"POST {path} HTTP/1.1",
+        f"Host: {host}",
+        f"Origin: {emulator.url}",
+        f"Authorization: Bearer {emulator.admin_token}",
+        "Content-Length: 100",
+    ]
+    name, port = host.split(":")
+    with socket.create_connection((name, int(port))) as connection:
+        connection.sendall("\r\n".join([*head, "", "to"]).encode())
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline and not caplog.records:
+        time.sleep(0.02)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

@@ -56,8 +56,8 @@ def main() -> None:
 def read_file(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        fail(f"there is no review to write: {error.strerror}")
+    except (OSError, ValueError) as error:
+        fail(f"there is no review to write: {getattr(error, 'strerror', None) or error}")
 
 
 def on_github(review: str, marker: str) -> None:

@@ -99,9 +99,10 @@ def main() -> int:
     )
     table = "\n".join([*rows(ran, engine_version(engine)), "", *upgrades(upgraded)]) + "\n"
     print(table)
-    if not names:
+    if len(ran) == len(sets) and not names:
         write(table)
-    failed = [
+    failed = [f"{each.name}: not run" for each in sets if each not in ran]
+    failed += [
         f"{each.name}: {what}" for each in ran for what, result in each.results.items() if "failed" in result
     ]
     failed += [f"{old} to {new}: {result}" for old, new, result in upgraded if result != "no change"]

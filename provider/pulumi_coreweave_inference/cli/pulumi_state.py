@@ -7,6 +7,7 @@ here may be released as unmanaged. Claims that a program only looks up (`Capacit
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -99,7 +100,7 @@ def require_stacks(files: object, names: object, everything: bool, alternative: 
 
 def read_stacks(files: Sequence[Path], names: Sequence[str], everything: bool) -> list[StackState]:
     """The given stacks, each once. Raises `CommandError` if one of them cannot be read."""
-    states = [_from_file(path) for path in dict.fromkeys(path.resolve() for path in files)]
+    states = [_from_file(path) for path in dict.fromkeys(Path(os.path.realpath(path)) for path in files)]
     names = list(dict.fromkeys([*names, *(_all_names() if everything else ())]))
     with (
         waiting_for(f"pulumi to export {plural(len(names), 'stack')}"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import signal
@@ -14,6 +15,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 import uvicorn
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -238,6 +240,10 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def _serve_both(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(ClientDisconnect):  # in the middle of a body: no response has a reader
+            await self._serve_one(scope, receive, send)
+
+    async def _serve_one(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._is_meant(scope):
             await _MISDIRECTED(scope, receive, send)
             return

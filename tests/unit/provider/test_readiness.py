@@ -791,6 +791,7 @@ def test_an_unforeseen_error_reaches_every_wait() -> None:
 
     results, *_ = wait_for(at, goal("c1"), goal("c2"))
     assert all(isinstance(result, ZeroDivisionError) for result in results)
+    assert [progress.outcome for progress in progress_of(at)] == ["failed"]
 
 
 def test_previewed_claims_share_one_read_and_survive_an_outage() -> None:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from pydantic import ValidationError
+
 from coreweave_inference import InvalidEndpoint
 from coreweave_inference.emulator import EmulatorControl
 from coreweave_inference.emulator.control import ControlTokenRefused
@@ -38,6 +40,8 @@ class RunningEmulator:
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             problem = f"no emulator responds at {self._url}: {reason}"
+        except (ValidationError, TypeError):
+            problem = f"the emulator at {self._url} answers differently; is it of another version?"
         except (ValueError, LookupError, RuntimeError) as error:
             problem = f"the emulator at {self._url}: {error.args[0] if error.args else error}"
         raise CommandError(problem)

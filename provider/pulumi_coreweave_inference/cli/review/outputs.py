@@ -37,7 +37,12 @@ class Output:
     @property
     def place(self) -> Path | None:
         """The file, with links followed."""
-        return self.file and self.file.resolve()
+        return self.file and _place(self.file)
+
+
+def _place(path: Path) -> Path:
+    """The path with links followed. One of a loop stays as it is, and cannot be opened."""
+    return Path(os.path.realpath(path))
 
 
 def parse_output(text: str) -> Output:
@@ -52,7 +57,7 @@ def parse_output(text: str) -> Output:
 
 def conflict(outputs: Sequence[Output], inputs: Iterable[Path]) -> str:
     """Why these outputs cannot be written together, in one sentence; empty if they can."""
-    read = {path.resolve() for path in inputs}
+    read = {_place(path) for path in inputs}
     for index, output in enumerate(outputs):
         if output.place in read:
             return f"{output.file} is read by this review and cannot be written by it"
@@ -66,11 +71,11 @@ def write_file(path: Path, text: str) -> None:
     """Write a file as a whole, in UTF-8. Raises OSError."""
     # A lone surrogate must not end in a traceback.
     data = text.encode("utf-8", "replace")
-    path = path.resolve()
+    path = _place(path)
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
-    if (summary := os.environ.get(STEP_SUMMARY)) and Path(summary).resolve() == path:
+    if (summary := os.environ.get(STEP_SUMMARY)) and _place(Path(summary)) == path:
         with path.open("ab") as file:
             file.write(data)
         return

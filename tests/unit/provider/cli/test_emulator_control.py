@@ -6,18 +6,21 @@ import http.server
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from click.testing import Result
+from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from coreweave_inference import CapacityClaimResources, Client
 from coreweave_inference.emulator import Emulator, EmulatorSettings, RequestRecord
 from pulumi_coreweave_inference.cli.app import app
+from pulumi_coreweave_inference.cli.console import CommandError
 from pulumi_coreweave_inference.cli.emulator.control import followed
+from pulumi_coreweave_inference.cli.emulator.remote import RunningEmulator
 
 CONTROL_TOKEN = "c0ntr0l-t0ken"
 COMMANDS = (["stock"], ["faults"], ["clock"], ["reset"], ["requests"], ["requests", "--follow"])
@@ -240,3 +243,12 @@ def test_variants_are_listed_with_answers_and_defaults() -> None:
     listed = shown("variants")
     assert "shortage=creating    [creating or error or failed]\n  How does a shortage show? " in listed
     assert "max_zones=none    [a number from 1 or none]\n" in listed
+
+
+@pytest.mark.parametrize("problem", [lambda _: TypeAdapter(int).validate_python("x"), lambda _: len(None)])
+def test_an_emulator_that_answers_differently_is_one_line(
+    emulator: Emulator, problem: Callable[..., object]
+) -> None:
+    with pytest.raises(CommandError) as refused:
+        RunningEmulator().ask(problem)
+    assert str(refused.value).endswith("answers differently; is it of another version?")

@@ -159,3 +159,13 @@ def test_a_pipe_is_written_to_and_stays_a_pipe() -> None:
     reader.join(10)
     assert json.loads(read[0])["version"] == 1
     assert Path("pipe").is_fifo()
+
+
+def test_links_that_lead_in_a_circle_are_not_read_and_may_be_replaced(tmp_path: Path) -> None:
+    for link, target in (("a", "b"), ("b", "a")):
+        (tmp_path / link).symlink_to(tmp_path / target)
+    read = run(preview="a")
+    assert (read.exit_code, read.stderr.count("\n")) == (2, 1), read.stderr
+    written = run("--format", "json=a")
+    assert (written.exit_code, written.stderr) == (0, "")
+    assert json.loads((tmp_path / "a").read_text(encoding="utf-8"))["fingerprint"]
