@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 import sys
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TextIO, TypeVar
 
@@ -15,6 +17,7 @@ from pulumi_coreweave_inference.cli.console import EXIT_ERROR, CommandError, not
 from .outputs import Output, ReviewFormat, conflict, parse_output, write_file
 
 if TYPE_CHECKING:
+    from .document import Document
     from .review import Review
     from .toml_model import TomlModel
 
@@ -76,6 +79,7 @@ def review(
 
     Example: capacity-claims review preview.json --format table --format markdown=review.md
     """
+    from .document import document
     from .preview import NotAPreview, parse
     from .prices import PriceBook
     from .review import review as reviewed
@@ -93,8 +97,9 @@ def review(
     except (NotAPreview, CommandError) as error:
         _refuse(str(error))
     found = reviewed(plan, rule_book, price_book, expect_fingerprint)
+    page = cache(partial(document, found))
     for output in sorted(outputs, key=lambda output: output.file is None):  # the files first
-        _write(found, output)
+        _write(found, page, output)
     raise typer.Exit(found.exit_code)
 
 
@@ -109,43 +114,41 @@ def _load(model: type[_Model], path: Path) -> _Model:
         _refuse(str(error))
 
 
-def _write(found: Review, output: Output) -> None:
+def _write(found: Review, page: Callable[[], Document], output: Output) -> None:
     if output.file is not None:
         try:
-            write_file(output.file, _text(found, output.format))
+            write_file(output.file, _text(found, page, output.format))
         except OSError as error:
             _refuse(f"{output.file} cannot be written: {error.strerror or error}")
     elif output.format is ReviewFormat.TABLE:
-        _show(found)
+        _show(page())
     else:
         # UTF-8 whatever the locale; a lone surrogate must not end in a traceback.
-        sys.stdout.buffer.write(_text(found, output.format).encode("utf-8", "replace"))
+        sys.stdout.buffer.write(_text(found, page, output.format).encode("utf-8", "replace"))
         sys.stdout.buffer.flush()
 
 
-def _text(found: Review, format: ReviewFormat) -> str:
-    from .document import document
+def _text(found: Review, page: Callable[[], Document], format: ReviewFormat) -> str:
     from .json_report import json_report
     from .markdown import markdown
 
     if format is ReviewFormat.JSON:
         return json_report(found)
     if format is ReviewFormat.MARKDOWN:
-        return markdown(document(found))
+        return markdown(page())
     text = io.StringIO()
-    _show(found, text, _FILE_WIDTH)
+    _show(page(), text, _FILE_WIDTH)
     return text.getvalue()
 
 
-def _show(found: Review, file: TextIO | None = None, width: int | None = None) -> None:
+def _show(page: Document, file: TextIO | None = None, width: int | None = None) -> None:
     from rich.console import Console
 
-    from .document import document
     from .terminal import show
 
     terminal = None if file is None else False  # no colours in a file, whatever the environment says
     console = Console(file=file, width=width, force_terminal=terminal, highlight=False, emoji=False)
-    show(document(found), console)
+    show(page, console)
 
 
 def _refuse(reason: str) -> NoReturn:
