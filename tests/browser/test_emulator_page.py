@@ -6,12 +6,13 @@ import http.server
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from support import claims
 
-from coreweave_inference import CapacityClaimResources, Client
 from coreweave_inference.emulator import Emulator
 
 if TYPE_CHECKING:
@@ -21,13 +22,7 @@ CLAIMS = "/v1alpha1/inference/capacityclaims"
 MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 
 
-def create(emulator: Emulator, name: str, count: int) -> str:
-    resources = CapacityClaimResources(
-        instance_id="gb200-4x", instance_count=count, zones=["US-WEST-04A"],
-        capacity_type="CAPACITY_TYPE_MANAGED",
-    )  # fmt: skip
-    with Client(emulator.token, endpoint=emulator.url) as client:
-        return client.capacity_claims.create(name, resources).id
+create = partial(claims.create, instance_id="gb200-4x", zones=["US-WEST-04A"])
 
 
 def list_claims(emulator: Emulator) -> int:

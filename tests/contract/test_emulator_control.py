@@ -11,8 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.claims import create
 
-from coreweave_inference import CapacityClaimResources, Client
+from coreweave_inference import Client
 from coreweave_inference.emulator import Emulator, EmulatorControl, EmulatorSettings, Stock
 from coreweave_inference.emulator.control import ControlTokenRefused
 
@@ -29,17 +30,6 @@ def emulator() -> Iterator[Emulator]:
 @pytest.fixture
 def control(emulator: Emulator) -> EmulatorControl:
     return EmulatorControl(emulator.url, emulator.admin_token)
-
-
-def create(emulator: Emulator, name: str = "training", count: int = 3) -> str:
-    resources = CapacityClaimResources(
-        instance_id="a",
-        instance_count=count,
-        zones=["US-WEST-01A", "US-EAST-01A"],
-        capacity_type="CAPACITY_TYPE_MANAGED",
-    )
-    with Client(emulator.token, endpoint=emulator.url) as client:
-        return client.capacity_claims.create(name, resources).id
 
 
 def test_the_stock_says_what_is_available(emulator: Emulator, control: EmulatorControl) -> None:

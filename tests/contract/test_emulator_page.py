@@ -12,8 +12,8 @@ from html.parser import HTMLParser
 
 import httpx
 import pytest
+from support.claims import create
 
-from coreweave_inference import CapacityClaimResources, Client
 from coreweave_inference.emulator import Emulator, EmulatorSettings
 from coreweave_inference.emulator.history import Point
 from coreweave_inference.emulator.web.access import cookie_name, is_same_origin
@@ -45,17 +45,6 @@ def browser(emulator: Emulator, stranger: httpx.Client) -> httpx.Client:
     answer = stranger.post("/ui/sign-in", data={"token": emulator.admin_token})
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     return stranger
-
-
-def create(emulator: Emulator, name: str = "training", count: int = 3) -> str:
-    resources = CapacityClaimResources(
-        instance_id="a",
-        instance_count=count,
-        zones=["US-WEST-01A", "US-EAST-01A"],
-        capacity_type="CAPACITY_TYPE_MANAGED",
-    )
-    with Client(emulator.token, endpoint=emulator.url) as client:
-        return client.capacity_claims.create(name, resources).id
 
 
 def words(page: httpx.Response) -> str:

@@ -34,10 +34,10 @@ def emulator() -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def pulumi(tmp_path: Path, emulator: Emulator) -> Iterator[Callable[[Path], Run]]:
-    """The CLI in a folder, with a stack of its own whose config file is removed again."""
+def environment(tmp_path: Path, emulator: Emulator) -> dict[str, str]:
+    """The variables of the CLI: a home and a backend of its own, and the emulator."""
     (tmp_path / "state").mkdir()
-    environment = os.environ | {
+    return os.environ | {
         "PULUMI_HOME": str(tmp_path / "home"),
         "PULUMI_BACKEND_URL": (tmp_path / "state").as_uri(),
         "PULUMI_CONFIG_PASSPHRASE": "test",
@@ -47,6 +47,11 @@ def pulumi(tmp_path: Path, emulator: Emulator) -> Iterator[Callable[[Path], Run]
         "PULUMI_SKIP_CONFIRMATIONS": "true",
         **emulator.environment(),
     }
+
+
+@pytest.fixture
+def pulumi(environment: dict[str, str]) -> Iterator[Callable[[Path], Run]]:
+    """The CLI in a folder, with a stack of its own whose config file is removed again."""
     stack = f"test-{os.getpid()}"
     used: list[Path] = []
 
@@ -114,15 +119,10 @@ def test_the_unit_tests_of_the_example_pass_without_an_api() -> None:
     assert "3 passed" in done.stdout
 
 
-def test_the_automation_example_reserves_scales_and_releases(tmp_path: Path, emulator: Emulator) -> None:
-    (tmp_path / "state").mkdir()
-    environment = os.environ | {
-        "PULUMI_HOME": str(tmp_path / "home"),
-        "PULUMI_BACKEND_URL": (tmp_path / "state").as_uri(),
-        "PULUMI_CONFIG_PASSPHRASE": "test",
-        "PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK": "true",
-        **emulator.environment(),
-    }
+def test_the_automation_example_reserves_scales_and_releases(
+    environment: dict[str, str], emulator: Emulator
+) -> None:
+    environment["PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK"] = "true"
 
     def reserve(*arguments: str) -> str:
         script = [sys.executable, str(EXAMPLES / "automation" / "reserve.py"), *arguments]
