@@ -212,11 +212,9 @@ def run(each: Set, engine: str) -> None:
             text=True,
             check=False,
         )
-        counted = re.findall(
-            r"\d+ (?:passed|failed|errors?|skipped)",
-            done.stdout.rpartition("\n")[0][-300:] + done.stdout[-300:],
-        )
-        result = ", ".join(dict.fromkeys(counted)) if counted else "failed to start"
+        last = done.stdout.rstrip().rpartition("\n")[2]
+        counted = re.findall(r"\d+ (?:passed|failed|errors?|skipped)", last)
+        result = ", ".join(counted) or "failed to start"
         if done.returncode and "failed" not in result:
             result += ", failed"
         each.results[what] = f"{result} in {time.monotonic() - started:.0f} s"
