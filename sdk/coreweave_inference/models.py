@@ -43,7 +43,8 @@ __all__ = [
 class _OpenEnum(StrEnum):
     """An enum that keeps unknown names and numbers as values: ``ClaimState("STATUS_PAUSED")``.
 
-    Members are declared in the order of their protobuf numbers, from 0 (unspecified).
+    Members are declared in the order of their protobuf numbers, from 0 (unspecified). A field of a response
+    has the enum as its validator too, because pydantic before 2.14 does not call ``_missing_`` for each value.
     """
 
     @property
@@ -152,7 +153,7 @@ class CapacityClaimResources(_Response):
     instance_id: _Text = ""
     instance_count: _Count = 0
     zones: _Names = ()
-    capacity_type: CapacityType = CapacityType.UNSPECIFIED
+    capacity_type: Annotated[CapacityType, BeforeValidator(CapacityType)] = CapacityType.UNSPECIFIED
 
     def changed_to(self, declared: CapacityClaimResources) -> Self:
         """What an update sends: the known fields of ``declared``, and the unknown ones of these resources."""
@@ -190,7 +191,7 @@ class Condition(_Response):
     """One observation about a claim, often about a single zone. ``type`` and ``reason`` are free text."""
 
     type: _Text = ""
-    status: ConditionStatus = ConditionStatus.UNSPECIFIED
+    status: Annotated[ConditionStatus, BeforeValidator(ConditionStatus)] = ConditionStatus.UNSPECIFIED
     reason: _Text = ""
     message: _Text = ""
     zone: _Text = ""
@@ -205,7 +206,7 @@ class CapacityClaimStatus(_Response):
 
     created_at: str | None = None
     updated_at: str | None = None
-    status: ClaimState = ClaimState.UNSPECIFIED
+    status: Annotated[ClaimState, BeforeValidator(ClaimState)] = ClaimState.UNSPECIFIED
     allocated_instances: _Count = 0
     pending_instances: _Count = 0
     conditions: Annotated[tuple[Condition, ...], _null_as(())] = ()
