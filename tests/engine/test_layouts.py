@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.stack import Stack, claim
+from support.stack import CommandFailed, Stack, claim
 
 Start = Callable[..., Stack]
 OWN = Path(sys.prefix)
@@ -52,6 +52,36 @@ def test_the_provider_finds_its_package(start: Start, options: str, link: str, b
     project(stack, root / below, options)
     assert stack.up()["create"] == 3
     assert "the engine starts the provider" not in stack.output
+
+
+@pytest.mark.thorough
+def test_the_provider_is_found_with_poetry(start: Start, tmp_path: Path) -> None:
+    stack = start()
+    (tmp_path / "bin").mkdir()
+    poetry = tmp_path / "bin" / "poetry"
+    poetry.write_text(f'#!/bin/sh\n[ "$*" = "env info --path" ] && echo {OWN}\n', encoding="utf-8")
+    poetry.chmod(0o755)
+    stack.environment["PATH"] = path_with(tmp_path / "bin")
+    project(stack, stack.folder, "{toolchain: poetry}")
+    assert stack.up()["create"] == 3
+    assert "the engine starts the provider" not in stack.output
+
+
+@pytest.mark.thorough
+def test_an_environment_that_only_uv_knows_is_named_with_what_to_set(start: Start, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.symlink_to(OWN)
+    stack = start()
+    stack.environment["UV_PROJECT_ENVIRONMENT"] = str(elsewhere)
+    project(stack, stack.folder, "{toolchain: uv}")
+    with pytest.raises(CommandFailed):
+        stack.up()
+    lacking = stack.folder / ".venv" / "bin" / "python"
+    assert f"the engine starts the provider with {lacking}, which does not exist" in stack.output
+    assert "Set runtime.options.virtualenv in Pulumi.yaml to" in stack.output
+    project(stack, stack.folder, f"{{toolchain: uv, virtualenv: {elsewhere}}}")
+    stack.up()
+    assert len(stack.emulator.claims()) == 1
 
 
 def path_with(programs: Path) -> str:

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 
-VERSION = "3.259.0"
+VERSION = "3.276.0"
 OLDEST = "3.254.0"  # older ones cannot import dynamic resources
 RELEASES = "https://get.pulumi.com/releases/sdk"
 SECONDS_TO_CONNECT = 5
@@ -38,8 +38,8 @@ HERE = Path(__file__).resolve().parent
 ENGINE_PACKAGE = "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"
 SDK_MODULE = "github.com/pulumi/pulumi/sdk/v3"
 LANGUAGE_HOST = "pulumi-language-python"
-# If one of these files changes, the engine in the cache is outdated.
-SOURCES = ("go.sum", LANGUAGE_HOST, "language_host.py")
+# Each folder with a go.mod pins one version.
+VERSIONS = sorted(file.parent.name for file in HERE.glob("*/go.mod"))
 
 
 class Unavailable(Exception):
@@ -62,13 +62,21 @@ def main(argv: list[str] | None = None) -> int:
         help="a Python that has the Pulumi SDK; serves programs that have no .venv at or above "
         "them, and only with an engine built from Go",
     )
+    parser.add_argument(
+        "--version",
+        choices=VERSIONS,
+        help="exactly this version, and none on PATH; by default the newest, or a recent one on PATH",
+    )
     arguments = parser.parse_args(argv)
 
     forced = os.environ.get("PULUMI_ENGINE", "")
     if forced not in ("", *WAYS):
         parser.error(f"PULUMI_ENGINE must be one of {', '.join(WAYS)}, not {forced!r}")
+    ways = [forced] if forced else [*MAKERS] if arguments.version else [*WAYS]
+    if arguments.version and forced == "path":
+        parser.error("PULUMI_ENGINE=path takes the version on PATH; unset it, or leave --version out")
     try:
-        directory = provide([forced] if forced else list(WAYS))
+        directory = provide(ways, arguments.version or VERSION)
         if arguments.python:
             remember_python(directory, arguments.python)
     except Unavailable as reasons:
@@ -81,13 +89,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def provide(ways: list[str]) -> Path:
+def provide(ways: list[str], pinned: str) -> Path:
     """The engine's directory by the first way that works; an earlier build beats a new download."""
     reasons: dict[str, str] = {}
     for attempt in (from_path, from_cache, make):
         for way in ways:
             try:
-                if directory := attempt(way):
+                if directory := attempt(way, pinned):
                     return directory
             except Unavailable as error:
                 reasons[way] = str(error)
@@ -98,7 +106,7 @@ def provide(ways: list[str]) -> Path:
     raise Unavailable(explanation(reasons))
 
 
-def from_path(way: str) -> Path | None:
+def from_path(way: str, _pinned: str) -> Path | None:
     """The engine that the user has installed."""
     if way != "path":
         return None
@@ -118,22 +126,22 @@ def from_path(way: str) -> Path | None:
     return directory
 
 
-def from_cache(way: str) -> Path | None:
+def from_cache(way: str, pinned: str) -> Path | None:
     """The engine that an earlier run downloaded or built."""
     if way not in MAKERS:
         return None
-    directory = cached(way)
+    directory = cached(way, pinned)
     if not (directory / "pulumi").is_file():
         return None
-    say(f"pulumi {VERSION} ({way}), in the cache at {directory}")
+    say(f"pulumi {pinned} ({way}), in the cache at {directory}")
     return directory
 
 
-def make(way: str) -> Path | None:
+def make(way: str, pinned: str) -> Path | None:
     """Download or build the engine, and put it into the cache as a whole or not at all."""
     if way not in MAKERS:
         return None
-    final = cached(way)
+    final = cached(way, pinned)
     final.parent.mkdir(parents=True, exist_ok=True)
     with only_one_run(final.parent):
         # Only the holder of the lock creates these, so a killed run left them behind.
@@ -143,19 +151,19 @@ def make(way: str) -> Path | None:
             return final  # made by another run in the meantime
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=final.parent))
         try:
-            MAKERS[way](partial)
+            MAKERS[way](partial, pinned)
             version = version_of(partial / "pulumi")
-            if not at_least(version, VERSION):
+            if not at_least(version, pinned):
                 raise Unavailable(f"its pulumi reports the version {version!r}")
             partial.chmod(0o755)
             partial.rename(final)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    say(f"pulumi {VERSION} ({way}) installed in {final}")
+    say(f"pulumi {pinned} ({way}) installed in {final}")
     return final
 
 
-def download(target: Path) -> None:
+def download(target: Path, pinned: str) -> None:
     """Unpack the official release."""
     system = {"Linux": "linux", "Darwin": "darwin"}.get(platform.system())
     machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}.get(
@@ -163,7 +171,7 @@ def download(target: Path) -> None:
     )
     if not system or not machine:
         raise Unavailable(f"there is no release for {platform.system()} {platform.machine()}")
-    url = f"{RELEASES}/pulumi-v{VERSION}-{system}-{machine}.tar.gz"
+    url = f"{RELEASES}/pulumi-v{pinned}-{system}-{machine}.tar.gz"
     say(f"downloading {url}")
     with (
         urllib.request.urlopen(url, timeout=SECONDS_TO_CONNECT) as response,
@@ -181,20 +189,22 @@ def download(target: Path) -> None:
         raise Unavailable(f"{url} does not contain {LANGUAGE_HOST}")
 
 
-def build(target: Path) -> None:
+def build(target: Path, pinned: str) -> None:
     """Compile the CLI, and add what a release contains for Python programs."""
     if not shutil.which("go"):
         raise Unavailable("go is not on PATH")
     say("building the Pulumi engine from its Go module, once, about 4 minutes")
+    module = HERE / pinned
     go(
+        module,
         "build",
         "-trimpath",
         "-tags=osusergo,grpcnotrace",
-        f"-ldflags=-s -w -X {SDK_MODULE}/go/common/version.Version=v{VERSION}",
+        f"-ldflags=-s -w -X {SDK_MODULE}/go/common/version.Version=v{pinned}",
         f"-o={target / 'pulumi'}",
         ENGINE_PACKAGE,
     )
-    sdk = Path(go("list", "-m", "-f", "{{.Dir}}", SDK_MODULE))
+    sdk = Path(go(module, "list", "-m", "-f", "{{.Dir}}", SDK_MODULE))
     for source in (
         sdk / "python" / "cmd" / "pulumi-language-python-exec",
         sdk / "python" / "dist" / "pulumi-resource-pulumi-python",
@@ -205,14 +215,14 @@ def build(target: Path) -> None:
         (target / source.name).chmod(0o755)
 
 
-MAKERS: dict[str, Callable[[Path], None]] = {"download": download, "go": build}
+MAKERS: dict[str, Callable[[Path, str], None]] = {"download": download, "go": build}
 WAYS = ("path", *MAKERS)
 
 
-def go(*arguments: str) -> str:
-    """The output of a go command in the pinned module."""
+def go(module: Path, *arguments: str) -> str:
+    """The output of a go command in a module."""
     environment = {**os.environ, "CGO_ENABLED": "0"}
-    result = subprocess.run(["go", *arguments], cwd=HERE, env=environment, capture_output=True, text=True)
+    result = subprocess.run(["go", *arguments], cwd=module, env=environment, capture_output=True, text=True)
     if result.returncode:
         reason = " | ".join(result.stderr.strip().splitlines()[-3:])
         raise Unavailable(f"`go {arguments[0]}` failed: {reason}")
@@ -261,14 +271,14 @@ def cache_root() -> Path:
     return Path(base).absolute() / "pulumi-coreweave-inference" / "engine"
 
 
-def cached(way: str) -> Path:
+def cached(way: str, pinned: str) -> Path:
     """The cache directory of one source; it changes when a source file changes."""
     if way == "download":
-        return cache_root() / f"{VERSION}-download"
+        return cache_root() / f"{pinned}-download"
     digest = hashlib.sha256()
-    for name in SOURCES:
+    for name in (f"{pinned}/go.sum", LANGUAGE_HOST, "language_host.py"):
         digest.update((HERE / name).read_bytes())
-    return cache_root() / f"{VERSION}-{way}-{digest.hexdigest()[:12]}"
+    return cache_root() / f"{pinned}-{way}-{digest.hexdigest()[:12]}"
 
 
 @contextlib.contextmanager

@@ -91,12 +91,11 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         self, request: language_pb2.RunRequest, context: grpc.ServicerContext
     ) -> language_pb2.RunResponse:
         """Run the program to its end; a cancelled call or a lost engine ends it early."""
-        python = interpreter(request.info)
         try:
-            program = self._start(python, request)
+            program = self._start(interpreter(request.info), request)
         except OSError as error:
             return language_pb2.RunResponse(
-                error=f"cannot run {python}: {error.strerror or error}. "
+                error=f"cannot run {error.filename or 'the program'}: {error.strerror or error}. "
                 "Is the program's virtual environment installed?"
             )
         if not context.add_callback(lambda: program.stop(EXIT_GRACE)):
@@ -184,19 +183,29 @@ class Program:
 def interpreter(info: language_pb2.ProgramInfo) -> str:
     """The Python of the program: its virtual environment's, else the one on PATH.
 
-    `virtualenv` is relative to the project's root, as with the official host. Without it, the
-    nearest `.venv` at or above the program is taken, unless another toolchain than uv is set.
+    `virtualenv` is relative to the project's root, as with the official host. Without it, Poetry is
+    asked for its environment, uv has `UV_PROJECT_ENVIRONMENT` (relative to its lock file) or the nearest
+    `.venv` at or above the program, and a program without a toolchain has that `.venv` as well.
     """
     options = dict(info.options.items())
     if virtualenv := options.get("virtualenv"):
         return str(Path(info.root_directory, str(virtualenv), "bin", "python"))
-    if options.get("toolchain", "uv") == "uv":
-        program = Path(info.program_directory)
+    toolchain = options.get("toolchain", "")
+    program = Path(info.program_directory)
+    if toolchain == "poetry":
+        asked = subprocess.run(["poetry", "env", "info", "--path"], cwd=program, capture_output=True, text=True)
+        return str(Path(asked.stdout.strip(), "bin", "python"))
+    if toolchain == "uv" and (named := os.environ.get("UV_PROJECT_ENVIRONMENT")):
+        above = (program, *program.parents)
+        files = [folder / name for name in ("uv.lock", "pyproject.toml") for folder in above]
+        project = next((file.parent for file in files if file.exists()), program)
+        return str(project / named / "bin" / "python")
+    if toolchain in ("", "uv"):
         for directory in (program, *program.parents):
             python = directory / ".venv" / "bin" / "python"
             if python.exists():
                 return str(python)
-        if "toolchain" in options:
+        if toolchain:
             return str(program / ".venv" / "bin" / "python")
     command = os.environ.get("PULUMI_PYTHON_CMD", "python3")
     return shutil.which(command) or command

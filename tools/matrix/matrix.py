@@ -3,9 +3,9 @@
     make matrix                       # every set
     make matrix SETS="oldest newest"  # some of them; the page is not written
 
-A set is a Python and the versions of all dependencies. For each, a fresh virtual environment gets the built
-wheels, and the unit tests, the tests of the provider process and a short life on the engine run in it. At
-last, a stack that one set has created is used by another: nothing may change.
+A set is a Python, an engine and the versions of all dependencies. For each, a fresh virtual environment gets
+the built wheels, and the unit tests, the tests of the provider process, the quickstart and a short life on
+the engine run in it. At last, a stack that one set has created is used by another: nothing may change.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -49,6 +50,7 @@ LIFE: Final = (
     "tests/engine/test_outages.py::test_a_lost_response_to_the_post_creates_one_claim",
     "tests/engine/test_adoption.py::test_the_claims_of_a_terraform_state_are_imported_unchanged",
     "tests/engine/test_examples.py::test_the_automation_example_reserves_scales_and_releases",
+    "tests/engine/test_quickstart.py",
 )
 
 
@@ -59,9 +61,12 @@ class Set:
     name: str
     python: str
     resolution: str  # of uv; "locked" takes the versions of uv.lock
+    engine: str = ""  # a version that tools/engine pins; the default is the newest
+    optional: bool = False  # left out on a machine without its Python
     environment: Path = field(init=False)
     versions: dict[str, str] = field(default_factory=dict)
     results: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0  # of all its tests
 
     def __post_init__(self) -> None:
         self.environment = ROOT / ".matrix" / self.name
@@ -73,10 +78,10 @@ class Set:
 
 
 SETS: Final = (
-    Set("oldest", "3.11", "lowest-direct"),
+    Set("oldest", "3.11", "lowest-direct", engine="3.259.0"),
     Set("locked", "3.13", "locked"),
     Set("newest", "3.12", "highest"),
-    Set("newest on 3.14", "3.14", "highest"),
+    Set("newest on 3.14", "3.14", "highest", optional=True),
 )
 
 
@@ -87,21 +92,19 @@ def main() -> int:
     if unknown := set(names) - {each.name for each in SETS}:
         parser.error(f"no such set: {', '.join(sorted(unknown))}")
     sets = [each for each in SETS if not names or each.name in names]
-    engine = os.environ["PULUMI_ENGINE_DIR"]
     built = wheels()
     ran: list[Set] = []
     for each in sets:
         if install(each, built):
-            run(each, engine)
+            run(each)
             ran.append(each)
-    upgraded = (
-        [] if len(ran) < 2 else [upgrade(old, new, engine) for old in ran for new in ran if old is not new]
-    )
-    table = "\n".join([*rows(ran, engine_version(engine)), "", *upgrades(upgraded)]) + "\n"
+    upgraded = [upgrade(old, new) for old in ran for new in ran if old is not new]
+    missing = [each for each in sets if each not in ran]
+    table = "\n".join([*rows(ran), "", *upgrades(upgraded), *remarks(ran, missing)]) + "\n"
     print(table)
-    if len(ran) == len(sets) and not names:
+    if not names and all(each.optional for each in missing):
         write(table)
-    failed = [f"{each.name}: not run" for each in sets if each not in ran]
+    failed = [f"{each.name}: not run" for each in missing if names or not each.optional]
     failed += [
         f"{each.name}: {what}" for each in ran for what, result in each.results.items() if "failed" in result
     ]
@@ -165,9 +168,15 @@ def install(each: Set, built: list[str]) -> bool:
     pins = [f"{name}=={version}" for name, version in each.versions.items() if name not in ours]
     frozen.write_text("\n".join(pins), encoding="utf-8")
     uv(*pip, "--constraint", str(frozen), *TOOLS)
-    asked = [str(each.interpreter), "-c", "import platform; print(platform.python_version())"]
-    each.python = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    each.python = output(each.interpreter, "-c", "import platform; print(platform.python_version())")
+    pinned = ("--version", each.engine) if each.engine else ()
+    each.engine = output(sys.executable, ROOT / "tools/engine/install.py", "--python", each.interpreter, *pinned)
     return True
+
+
+def output(*command: str | Path) -> str:
+    """What a command prints on stdout, without the newline at its end."""
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def find(version: str) -> str | None:
@@ -185,7 +194,7 @@ def find(version: str) -> str | None:
     return found[min(found)] if found else None
 
 
-def run(each: Set, engine: str) -> None:
+def run(each: Set) -> None:
     """Run the tests in a set's environment."""
     for what, tests in (("unit and plugin", QUICK), ("engine", LIFE)):
         say(f"{each.name}: {what} tests")
@@ -207,7 +216,7 @@ def run(each: Set, engine: str) -> None:
                 *tests,
             ],
             cwd=ROOT,
-            env=environment(each, engine),
+            env=environment(each),
             capture_output=True,
             text=True,
             check=False,
@@ -217,23 +226,30 @@ def run(each: Set, engine: str) -> None:
         result = ", ".join(counted) or "failed to start"
         if done.returncode and "failed" not in result:
             result += ", failed"
-        each.results[what] = f"{result} in {time.monotonic() - started:.0f} s"
+        seconds = time.monotonic() - started
+        each.seconds += seconds
+        each.results[what] = f"{result} in {seconds:.0f} s"
         (each.environment / f"{what}.log").write_text(done.stdout + done.stderr, encoding="utf-8")
         say(f"{each.name}: {each.results[what]}")
 
 
-def environment(each: Set, engine: str) -> dict[str, str]:
+def environment(each: Set) -> dict[str, str]:
     """The variables of a set's tests: its own programs come first on PATH."""
-    path = os.pathsep.join([engine, str(each.interpreter.parent), os.environ["PATH"]])
-    return os.environ | {"PATH": path, "PULUMI_ENGINE_DIR": engine, "VIRTUAL_ENV": str(each.environment)}
+    path = os.pathsep.join([each.engine, str(each.interpreter.parent), os.environ["PATH"]])
+    return os.environ | {
+        "PATH": path,
+        "PULUMI_ENGINE_DIR": each.engine,
+        "VIRTUAL_ENV": str(each.environment),
+        "INSTALLED_ENVIRONMENT": str(each.environment),
+    }
 
 
-def upgrade(old: Set, new: Set, engine: str) -> tuple[str, str, str]:
+def upgrade(old: Set, new: Set) -> tuple[str, str, str]:
     """Whether a stack of one set is unchanged for another: by preview, refresh and up."""
     script = ROOT / "tools" / "matrix" / "upgrade.py"
     done = subprocess.run(
-        [old.interpreter, script, str(old.environment), str(new.environment)],
-        env=environment(old, engine),
+        [old.interpreter, script, old.environment, old.engine, new.environment, new.engine],
+        env=environment(old),
         capture_output=True,
         text=True,
         check=False,
@@ -247,18 +263,12 @@ def upgrade(old: Set, new: Set, engine: str) -> tuple[str, str, str]:
     return old.name, new.name, result
 
 
-def engine_version(engine: str) -> str:
-    """The version of the CLI in a folder."""
-    done = subprocess.run([f"{engine}/pulumi", "version"], capture_output=True, text=True, check=True)
-    return done.stdout.strip().removeprefix("v")
-
-
-def rows(sets: Iterable[Set], engine: str) -> list[str]:
+def rows(sets: Iterable[Set]) -> list[str]:
     """The table of versions and results as Markdown, one column a set."""
     sets = list(sets)
     lines = [["", *(each.name for each in sets)], ["---"] * (len(sets) + 1)]
     lines.append(["Python", *(each.python for each in sets)])
-    lines.append(["Pulumi CLI", *([engine] * len(sets))])
+    lines.append(["Pulumi CLI", *(output(f"{each.engine}/pulumi", "version").lstrip("v") for each in sets)])
     lines += [[name, *(each.versions.get(name, "") for each in sets)] for name in SHOWN]
     lines += [
         [f"{what} tests", *(each.results[what] for each in sets)] for what in ("unit and plugin", "engine")
@@ -270,6 +280,16 @@ def upgrades(upgraded: Iterable[tuple[str, str, str]]) -> list[str]:
     """The table of states that one set has written and another has read."""
     lines = [["state written by", "used by", "preview, refresh, up"], ["---"] * 3, *upgraded]
     return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def remarks(ran: Iterable[Set], missing: Iterable[Set]) -> list[str]:
+    """When and where the sets ran, and which did not."""
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    where = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    minutes = round(sum(each.seconds for each in ran) / 60)
+    said = f"Run on {today}: {where}, {minutes} minutes."
+    absent = [f"`{each.name}` did not run: the machine has no Python {each.python}." for each in missing]
+    return ["", " ".join([said, *absent])]
 
 
 def write(table: str) -> None:

@@ -1,6 +1,6 @@
 """Creates a stack with one virtual environment, and uses it with another: nothing may change.
 
-python upgrade.py OLD_ENVIRONMENT NEW_ENVIRONMENT
+python upgrade.py OLD_ENVIRONMENT OLD_ENGINE NEW_ENVIRONMENT NEW_ENGINE
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from coreweave_inference.emulator import Emulator, EmulatorSettings
@@ -31,7 +32,8 @@ for name, explicit in (("training", None), ("serving", "serving")):
 
 
 def main() -> None:
-    old, new = map(Path, sys.argv[1:])
+    folders = [Path(argument) for argument in sys.argv[1:]]
+    old, new = folders[:2], folders[2:]
     with (
         Emulator(EmulatorSettings(allocation_delay=0.2)) as emulator,
         tempfile.TemporaryDirectory() as folder,
@@ -52,13 +54,15 @@ def main() -> None:
             }
         )
 
-        def use(virtualenv: Path, *commands: str) -> None:
+        def use(parts: Sequence[Path], *commands: str) -> None:
+            virtualenv, engine = parts
             text = f"name: upgrade\nruntime: {{name: python, options: {{virtualenv: {virtualenv}}}}}\n"
             (program / "Pulumi.yaml").write_text(text, encoding="utf-8")
             environment["PULUMI_COREWEAVE_HOST_PYTHON"] = str(virtualenv / "bin" / "python")
+            environment["PATH"] = os.pathsep.join([str(engine), os.environ["PATH"]])
             for command in commands:
                 done = subprocess.run(
-                    ["pulumi", *command.split()], cwd=program, env=environment, capture_output=True, text=True
+                    [engine / "pulumi", *command.split()], cwd=program, env=environment, capture_output=True, text=True
                 )
                 if done.returncode:
                     print(done.stdout, done.stderr, file=sys.stderr)

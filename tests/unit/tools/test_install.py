@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ SCRIPT = Path(__file__).parents[3] / "tools" / "engine" / "install.py"
 FAKE_GO = f"""#!{sys.executable}
 import os, pathlib, sys, time
 here = pathlib.Path(__file__).parent
+version = next((a.split("=")[-1] for word in sys.argv for a in word.split() if "version.Version=" in a), "")
 if sys.argv[1] == "list":
     print(here / "sdk")
 elif sys.argv[1] == "build":
@@ -33,12 +35,12 @@ elif sys.argv[1] == "build":
     if os.environ.get("FAKE_GO_FAILS"):
         sys.exit("go: no such module")
     with open(target, "w") as file:
-        file.write("#!/bin/sh\\necho " + os.environ.get("FAKE_GO_VERSION", "v3.259.0") + "\\n")
+        file.write("#!/bin/sh\\necho " + os.environ.get("FAKE_GO_VERSION", version) + "\\n")
     os.chmod(target, 0o755)
 """
 
 RELEASE = {
-    "pulumi/pulumi": "#!/bin/sh\necho v3.259.0\n",
+    "pulumi/pulumi": "#!/bin/sh\necho v3.276.0\n",
     "pulumi/pulumi-language-python": "#!/bin/sh\n",
 }
 
@@ -170,7 +172,7 @@ def test_the_release_is_taken_before_a_build(machine: Machine, run: Run) -> None
     machine.go()
     machine.release({**RELEASE, "pulumi/../../escaped": "no"})
     code, out, _ = run()
-    assert (code, out) == (0, f"{machine.cache}/3.259.0-download\n")
+    assert (code, out) == (0, f"{machine.cache}/3.276.0-download\n")
     directory = Path(out.strip())
     assert sorted(file.name for file in directory.iterdir()) == [
         "escaped",  # by its name only, inside
@@ -186,7 +188,7 @@ def test_a_release_that_does_not_run_is_not_kept(machine: Machine, run: Run) -> 
     code, out, _ = run()
     assert code == 0
     assert "-go-" in out
-    assert "3.259.0-download" not in machine.in_cache()
+    assert "3.276.0-download" not in machine.in_cache()
 
 
 def test_a_build_has_everything_a_python_program_needs(machine: Machine, run: Run) -> None:
@@ -217,15 +219,13 @@ def test_the_second_run_uses_the_first_ones_build_and_downloads_nothing(machine:
     assert machine.builds == 1
 
 
-@pytest.mark.parametrize("name", ["go.sum", "language_host.py", "pulumi-language-python"])
+@pytest.mark.parametrize("name", ["3.276.0/go.sum", "language_host.py", "pulumi-language-python"])
 def test_a_changed_source_is_built_again(
     machine: Machine, run: Run, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.go()
     sources = tmp_path / "sources"
-    sources.mkdir()
-    for source in machine.install.SOURCES:
-        (sources / source).write_bytes((SCRIPT.parent / source).read_bytes())
+    shutil.copytree(SCRIPT.parent, sources)
     monkeypatch.setattr(machine.install, "HERE", sources)
     first = run()[1]
     with (sources / name).open("a") as file:
@@ -238,9 +238,9 @@ def test_a_cached_engine_on_path_is_not_mistaken_for_the_users_own(
     machine: Machine, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.go()
-    outdated = machine.cache / "3.259.0-go-outdated"
+    outdated = machine.cache / "3.276.0-go-outdated"
     outdated.mkdir(parents=True)
-    for name, text in (("pulumi", "echo v3.259.0"), ("pulumi-language-python", "")):
+    for name, text in (("pulumi", "echo v3.276.0"), ("pulumi-language-python", "")):
         (outdated / name).write_text(f"#!/bin/sh\n{text}\n")
         (outdated / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{outdated}{os.pathsep}{machine.bin}")
@@ -259,7 +259,7 @@ def test_a_forced_way_is_the_only_one_tried(
     if way == "path":
         assert directory == machine.bin
     else:
-        assert directory.name.startswith(f"3.259.0-{way}")
+        assert directory.name.startswith(f"3.276.0-{way}")
 
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(machine.bin / "elsewhere"))
@@ -268,6 +268,33 @@ def test_a_forced_way_is_the_only_one_tried(
     assert (code, out) == (1, "")
     assert f"  {way} " in err
     assert "unset PULUMI_ENGINE" in err
+
+
+def test_one_version_is_built_beside_the_newest_and_the_one_on_path(machine: Machine, run: Run) -> None:
+    machine.pulumi("v3.300.0")
+    machine.go()
+    first = Path(run("--version", "3.259.0")[1].strip())
+    newest = Path(run("--version", machine.install.VERSION)[1].strip())
+    assert [path.name.partition("-")[0] for path in (first, newest)] == ["3.259.0", machine.install.VERSION]
+    assert subprocess.run([first / "pulumi"], capture_output=True, text=True).stdout == "v3.259.0\n"
+    assert machine.builds == 2
+
+
+def test_the_default_version_is_the_newest_that_is_pinned(install: ModuleType) -> None:
+    assert all(install.at_least(install.VERSION, version) for version in install.VERSIONS)
+    for version in install.VERSIONS:
+        assert f"{install.ENGINE_PACKAGE.partition('/v3/')[0]}/v3 v{version}" in (
+            SCRIPT.parent / version / "go.mod"
+        ).read_text(encoding="utf-8")
+
+
+def test_a_version_on_path_cannot_be_asked_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PULUMI_ENGINE", "path")
+    with pytest.raises(SystemExit):
+        run("--version", "3.259.0")
+    assert "PULUMI_ENGINE=path takes the version on PATH" in capsys.readouterr().err
 
 
 def test_an_unknown_way_is_refused(

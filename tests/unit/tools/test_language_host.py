@@ -216,6 +216,32 @@ def test_with_uv_the_nearest_venv_above_the_program_is_taken(
     assert host.read("environment.json")["VIRTUAL_ENV"] == str(tmp_path / ".venv")
 
 
+@pytest.mark.parametrize("named", ["absolute", "relative"])
+def test_uv_project_environment_is_relative_to_the_lock_file(
+    start: Callable[[str], Host], tmp_path: Path, environment: dict[str, str], named: str
+) -> None:
+    (tmp_path / "uv.lock").touch()
+    (tmp_path / "elsewhere").symlink_to(sys.prefix)
+    environment["UV_PROJECT_ENVIRONMENT"] = str(tmp_path / "elsewhere") if named == "absolute" else "elsewhere"
+    host = start("pass")
+    assert not host.run(options={"toolchain": "uv"}).error
+    assert host.read("environment.json")["VIRTUAL_ENV"] == str(tmp_path / "elsewhere")
+
+
+def test_poetry_is_asked_for_its_environment(
+    start: Callable[[str], Host], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    poetry = tmp_path / "poetry"
+    environment["PATH"] = f"{tmp_path}{os.pathsep}{environment['PATH']}"
+    poetry.write_text(f'#!/bin/sh\n[ "$*" = "env info --path" ] && echo {sys.prefix}\n', encoding="utf-8")
+    poetry.chmod(0o755)
+    host = start("pass")
+    assert not host.run(options={"toolchain": "poetry"}).error
+    assert host.read("environment.json")["VIRTUAL_ENV"] == sys.prefix
+    poetry.unlink()
+    assert "cannot run poetry: No such file" in host.run(options={"toolchain": "poetry"}).error
+
+
 def test_a_missing_environment_is_an_error_that_names_it(start: Callable[[str], Host]) -> None:
     host = start("pass")
     response = host.run(options={"virtualenv": "gone"})
