@@ -44,7 +44,7 @@ class _OpenEnum(StrEnum):
     """An enum that keeps unknown names and numbers as values: ``ClaimState("STATUS_PAUSED")``.
 
     Members are declared in the order of their protobuf numbers, from 0 (unspecified). A field of a response
-    has the enum as its validator too, because pydantic before 2.14 does not call ``_missing_`` for each value.
+    has the enum as its validator too: pydantic before 2.14 does not call ``_missing_`` for every value.
     """
 
     @property

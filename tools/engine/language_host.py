@@ -193,7 +193,9 @@ def interpreter(info: language_pb2.ProgramInfo) -> str:
     toolchain = options.get("toolchain", "")
     program = Path(info.program_directory)
     if toolchain == "poetry":
-        asked = subprocess.run(["poetry", "env", "info", "--path"], cwd=program, capture_output=True, text=True)
+        asked = subprocess.run(
+            ["poetry", "env", "info", "--path"], cwd=program, capture_output=True, text=True
+        )
         return str(Path(asked.stdout.strip(), "bin", "python"))
     if toolchain == "uv" and (named := os.environ.get("UV_PROJECT_ENVIRONMENT")):
         above = (program, *program.parents)

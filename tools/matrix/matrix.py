@@ -170,7 +170,9 @@ def install(each: Set, built: list[str]) -> bool:
     uv(*pip, "--constraint", str(frozen), *TOOLS)
     each.python = output(each.interpreter, "-c", "import platform; print(platform.python_version())")
     pinned = ("--version", each.engine) if each.engine else ()
-    each.engine = output(sys.executable, ROOT / "tools/engine/install.py", "--python", each.interpreter, *pinned)
+    each.engine = output(
+        sys.executable, ROOT / "tools/engine/install.py", "--python", each.interpreter, *pinned
+    )
     return True
 
 

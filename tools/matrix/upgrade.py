@@ -62,7 +62,11 @@ def main() -> None:
             environment["PATH"] = os.pathsep.join([str(engine), os.environ["PATH"]])
             for command in commands:
                 done = subprocess.run(
-                    [engine / "pulumi", *command.split()], cwd=program, env=environment, capture_output=True, text=True
+                    [engine / "pulumi", *command.split()],
+                    cwd=program,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
                 )
                 if done.returncode:
                     print(done.stdout, done.stderr, file=sys.stderr)

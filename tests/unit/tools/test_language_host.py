@@ -222,7 +222,9 @@ def test_uv_project_environment_is_relative_to_the_lock_file(
 ) -> None:
     (tmp_path / "uv.lock").touch()
     (tmp_path / "elsewhere").symlink_to(sys.prefix)
-    environment["UV_PROJECT_ENVIRONMENT"] = str(tmp_path / "elsewhere") if named == "absolute" else "elsewhere"
+    environment["UV_PROJECT_ENVIRONMENT"] = (
+        str(tmp_path / "elsewhere") if named == "absolute" else "elsewhere"
+    )
     host = start("pass")
     assert not host.run(options={"toolchain": "uv"}).error
     assert host.read("environment.json")["VIRTUAL_ENV"] == str(tmp_path / "elsewhere")
