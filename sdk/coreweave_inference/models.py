@@ -43,8 +43,7 @@ __all__ = [
 class _OpenEnum(StrEnum):
     """An enum that keeps unknown names and numbers as values: ``ClaimState("STATUS_PAUSED")``.
 
-    Members are declared in the order of their protobuf numbers, from 0 (unspecified). A field of a response
-    has the enum as its validator too: pydantic before 2.14 does not call ``_missing_`` for every value.
+    Members are declared in the order of their protobuf numbers, from 0 (unspecified).
     """
 
     @property
@@ -118,6 +117,11 @@ def _null_as(zero: object) -> BeforeValidator:
     return BeforeValidator(lambda value: zero if value is None else value)
 
 
+def _read_by(enum: type[_OpenEnum]) -> BeforeValidator:
+    """Asks the enum for every value, which pydantic before 2.14 does not."""
+    return BeforeValidator(lambda value: enum(value))
+
+
 _Text = Annotated[str, _null_as("")]
 # protobuf has no larger integers, and a number that fits no float could not be written to a state
 _Count = Annotated[int, Field(ge=-(2**63), lt=2**63), _null_as(0)]
@@ -153,7 +157,7 @@ class CapacityClaimResources(_Response):
     instance_id: _Text = ""
     instance_count: _Count = 0
     zones: _Names = ()
-    capacity_type: Annotated[CapacityType, BeforeValidator(CapacityType)] = CapacityType.UNSPECIFIED
+    capacity_type: Annotated[CapacityType, _read_by(CapacityType)] = CapacityType.UNSPECIFIED
 
     def changed_to(self, declared: CapacityClaimResources) -> Self:
         """What an update sends: the known fields of ``declared``, and the unknown ones of these resources."""
@@ -191,7 +195,7 @@ class Condition(_Response):
     """One observation about a claim, often about a single zone. ``type`` and ``reason`` are free text."""
 
     type: _Text = ""
-    status: Annotated[ConditionStatus, BeforeValidator(ConditionStatus)] = ConditionStatus.UNSPECIFIED
+    status: Annotated[ConditionStatus, _read_by(ConditionStatus)] = ConditionStatus.UNSPECIFIED
     reason: _Text = ""
     message: _Text = ""
     zone: _Text = ""
@@ -206,7 +210,7 @@ class CapacityClaimStatus(_Response):
 
     created_at: str | None = None
     updated_at: str | None = None
-    status: Annotated[ClaimState, BeforeValidator(ClaimState)] = ClaimState.UNSPECIFIED
+    status: Annotated[ClaimState, _read_by(ClaimState)] = ClaimState.UNSPECIFIED
     allocated_instances: _Count = 0
     pending_instances: _Count = 0
     conditions: Annotated[tuple[Condition, ...], _null_as(())] = ()
