@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,9 @@ def test_a_state_file_returns_what_was_saved(tmp_path: Path) -> None:
     file.save_claims([claim("d", 4)], {"c": b'{"spec": 1}'})
     file.save_meta(meta)
     file.close()
-    again = StateFile(tmp_path / "state.db").load()
-    assert again == Saved([first, second, claim("d", 4)], {"c": b'{"spec": 1}'}, meta)
+    with closing(StateFile(tmp_path / "state.db")) as again:
+        saved = again.load()
+    assert saved == Saved([first, second, claim("d", 4)], {"c": b'{"spec": 1}'}, meta)
 
 
 @pytest.mark.parametrize(
