@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
@@ -102,7 +101,7 @@ class ClaimEdit(StrictModel):
 
     spec: SpecEdit | None = None
     """Fields as the API names them. Instances are allocated accordingly."""
-    status: Mapping[str, object] | None = None
+    status: dict[str, object] | None = None
     """Replaces fields of the computed status block; null restores the computed value."""
     seconds: Annotated[float, Field(ge=0, le=LONGEST)] | None = None
     """How long `status` applies. None: permanently."""

@@ -53,7 +53,7 @@ class Fail(StrictModel):
     form: Literal["connect", "status", "html", "empty"] | None = None
     """None: the error form of the emulator's settings. `html`: the page of a proxy. `empty`: no body."""
     message: str = "injected fault"
-    details: Annotated[tuple[Mapping[str, object], ...], Field(strict=False)] = ()
+    details: Annotated[tuple[dict[str, object], ...], Field(strict=False)] = ()
     """Details as in a google.rpc.Status: objects with `@type`."""
     retry_after: float | str | None = None
     """The `Retry-After` header: a number of seconds, `"date"` (one second from now) or `"date:N"`."""
@@ -135,7 +135,7 @@ class FaultRule(StrictModel):
     """Answer with a 302 redirect to this URL; the request takes no effect."""
     stale_reads: StaleReads | None = None
     status: StatusChange | None = None
-    foreign_edit: Mapping[str, object] | None = None
+    foreign_edit: dict[str, object] | None = None
     """Another client changes the claim right after the request: `{"spec": …, "status": …}`."""
     foreign_delete: bool = False
     """Another client removes the claim right after the request."""

@@ -160,6 +160,8 @@ def test_short_forms_mean_the_same() -> None:
             "rule 1: foreign_edit.spec.resources.capacityType: must be the name or the number of an enum value",
         ),
         ({"foreign_edit": {"status": "STATUS_READY"}}, "rule 1: foreign_edit.status: must be an object"),
+        ({"foreign_edit": 3}, "rule 1: foreign_edit: must be an object"),
+        ({"fail": {"details": [3]}}, "rule 1: fail.details[0]: must be an object"),
         ({"foreign_edit": {"status": {}, "seconds": -1}}, "rule 1: foreign_edit.seconds: must be at least 0"),
         (
             {"foreign_edit": {"status": {"createdAt": date(2026, 1, 1)}}},
