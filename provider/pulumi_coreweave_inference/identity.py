@@ -7,7 +7,9 @@ attempt)`, its second half that of the namespace:
     └ the declaration┘ └ the stack ────┘
 
 The namespace is a random UUID that the stack's state holds before any claim is posted; the key identifies
-the declaration within the stack. A create whose response was lost, or whose process died, computes the same
+the declaration within the stack. For the native resource, the namespace is the id of its provider, which
+may change in the life of a stack; so its key is the whole URN, and the first half does not depend on the
+namespace: a claim of the same declaration under another namespace can be found. A create whose response was lost, or whose process died, computes the same
 id again, gets `already_exists`, and adopts the claim instead of creating a second one (create.py). The id
 also shows which stack created a claim, even if that stack's state does not contain it (orphans.py).
 
@@ -32,6 +34,9 @@ LIKELY_ATTEMPTS: Final = 8  # more are possible, but rare
 _SORTED_ZONES: Final = 5  # with more zones there are too many orders to try
 _STACK: Final = 2**64 - 1  # the bits of a claim's id that identify the stack
 _DECLARATION: Final = _STACK << 64  # and those that identify the declaration
+_URNS: Final = uuid.UUID(
+    "5c0f3a5e-3f4b-5d0e-9a64-7f6f0d6f2a11"
+)  # what the first half is derived from with a URN
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,25 @@ class Declaration:
             ensure_ascii=True,
             separators=(",", ":"),
         )
-        declaration = uuid.uuid5(namespace, content)
+        declaration = uuid.uuid5(_URNS if is_urn(self.key) else namespace, content)
         return str(uuid.UUID(int=declaration.int & _DECLARATION | namespace.int & _STACK))
 
     def claim_name(self, claim_id: str) -> str:
         """The claim's name: the explicit one, or the resource's name and seven digits of the id."""
         return self.name or f"{claim_name_from(self.resource_name) or 'claim'}-{claim_id[:7]}"
+
+    def is_made_elsewhere(self, claim: CapacityClaim) -> bool:
+        """Whether a claim was created for this declaration, a URN, but under another namespace."""
+        try:
+            halves = uuid.UUID(claim.id).int
+        except ValueError:
+            return False
+        namespace = uuid.UUID(int=halves & _STACK)
+        return (
+            is_urn(self.key)
+            and not is_made_by(self.namespace, claim.id)
+            and replace(self, namespace=str(namespace)).has_made(claim)
+        )
 
     def has_made(self, claim: CapacityClaim) -> bool:
         """Whether a claim was created for this declaration, even if its content has changed since."""
@@ -122,6 +140,11 @@ def is_made_by(namespace: str, claim_id: str) -> bool:
         return uuid.UUID(claim_id).int & _STACK == uuid.UUID(namespace).int & _STACK
     except ValueError:
         return False
+
+
+def is_urn(key: str) -> bool:
+    """Whether a key is a whole URN, as for the native resource."""
+    return key.startswith("urn:")
 
 
 def resource_name_of(key: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -45,6 +46,27 @@ def test_the_derivation_of_ids_is_a_promise_to_every_state_file() -> None:
     assert declare().claim_id(0) == "fecf4d12-8aeb-53a9-9d3f-3f1d1c1b1a10"
     assert declare().claim_id(1) == "8850516e-41c3-579d-9d3f-3f1d1c1b1a10"
     assert declare(name="training").claim_id(0) == "2a9d5955-1699-52d5-9d3f-3f1d1c1b1a10"
+
+
+URN = "urn:pulumi:test::claims::coreweave-inference:index:CapacityClaim::training"
+ELSEWHERE = "d2719f0e-57c4-4e0b-8f5d-0a1b2c3d4e5f"
+
+
+def test_the_ids_of_the_native_resource_are_the_same_promise() -> None:
+    assert declare(URN).claim_id(0) == "702d0e5f-20c3-5e5c-9d3f-3f1d1c1b1a10"
+    assert declare(URN).claim_id(1) == "4e79d620-c6da-5bd4-9d3f-3f1d1c1b1a10"
+    assert declare(URN).resource_name == "training"
+
+
+def test_with_a_urn_the_first_half_does_not_depend_on_the_namespace() -> None:
+    here, there = declare(URN), replace(declare(URN), namespace=ELSEWHERE)
+    assert here.claim_id(0)[:18] == there.claim_id(0)[:18]
+    assert here.claim_id(0)[18:] != there.claim_id(0)[18:]
+    assert here.is_made_elsewhere(claim_of(there, attempt=1))
+    assert not here.is_made_elsewhere(claim_of(here))
+    other = declare(URN.replace("::training", "::serving"))
+    assert not other.is_made_elsewhere(claim_of(there))
+    assert not declare().is_made_elsewhere(claim_of(replace(declare(), namespace=ELSEWHERE)))
 
 
 def test_the_id_is_a_uuid_that_shows_its_stack_and_its_declaration() -> None:
