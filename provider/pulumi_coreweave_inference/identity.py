@@ -7,11 +7,13 @@ attempt)`, its second half that of the namespace:
     └ the declaration┘ └ the stack ────┘
 
 The namespace is a random UUID that the stack's state holds before any claim is posted; the key identifies
-the declaration within the stack. For the native resource, the namespace is the id of its provider, which
-may change in the life of a stack; so its key is the whole URN, and the first half does not depend on the
-namespace: a claim of the same declaration under another namespace can be found. A create whose response was lost, or whose process died, computes the same
+the declaration within the stack. A create whose response was lost, or whose process died, computes the same
 id again, gets `already_exists`, and adopts the claim instead of creating a second one (create.py). The id
 also shows which stack created a claim, even if that stack's state does not contain it (orphans.py).
+
+For the native resource, the namespace is the id of its provider, which may change in the life of a stack. So
+its key is the whole URN, and the first half does not depend on the namespace: a claim that the same
+declaration has made under another namespace can be found.
 
 For the same declaration, `claim_id` must return the same id in every version.
 """
