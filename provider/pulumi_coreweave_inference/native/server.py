@@ -764,7 +764,7 @@ def _first_line(lines: Lines) -> Lines:
 
 
 async def _abort(context: Context, message: Lines) -> NoReturn:
-    await context.abort(grpc.StatusCode.UNKNOWN, message)
+    await context.abort(grpc.StatusCode.UNKNOWN, str(message))  # gRPC takes no subclass
     raise AssertionError  # abort never returns
 
 
@@ -774,5 +774,5 @@ async def _fail_init(
     """Fail a call whose resource is to be in the state all the same."""
     detail.reasons.append(message)
     trailer = (("grpc-status-details-bin", status_with(detail, message)),)
-    await context.abort(grpc.StatusCode.UNKNOWN, message, trailer)
+    await context.abort(grpc.StatusCode.UNKNOWN, str(message), trailer)
     raise AssertionError  # abort never returns
