@@ -475,6 +475,27 @@ def test_an_up_from_a_backup_of_the_state_adopts_the_claims_created_since(start:
     stack.pulumi("stack")
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("count", [1, 3])
+def test_no_wait_begins_after_ctrl_c(start: Start, count: int) -> None:
+    """A native claim whose POST is answered after Ctrl-C: the CLI would wait for `Create` to end."""
+    none = {zone: {"gb200-4x": 0} for zone in FORWARD}
+    stack = start(environment={"COREWEAVE_HTTP_TIMEOUT": "120s"}, kind=NativeStack, inventory=none)
+    wanted = {f"team-{number}": claim(1) for number in range(count)}
+    stack.declare(**wanted)
+    stack.emulator.set_faults([{"path": "create", "hold": "after"}])
+    with Operation(stack, *UP) as operation:
+        stack.emulator.wait_for_hold(60, count=count)
+        operation.interrupt()
+        answer_all(stack)
+        assert operation.wait(20) != 0
+        assert "Traceback" not in operation.output
+    assert {entry["id"] for entry in entries(stack)} == live(stack)
+    stack.emulator.set_inventory({zone: {"gb200-4x": 64} for zone in FORWARD})
+    stack.pulumi(*UP)
+    assert_settled(stack, wanted)
+
+
 @pytest.mark.parametrize("face", FACES)
 def test_the_matrix_has_a_row_for_every_point_and_death(face: str) -> None:
     expected = {
