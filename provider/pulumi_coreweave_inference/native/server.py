@@ -301,7 +301,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
                 detail = provider_pb2.ErrorResourceInitFailed(
                     id=request.id, properties=properties, inputs=struct(live, secrets)
                 )
-                await _fail_init(context, detail, said(_first_line(not_ready(claim, goal, 0))))
+                await _fail_init(context, detail, said(_unready(claim, goal)))
         return provider_pb2.ReadResponse(id=request.id, properties=properties, inputs=struct(live, secrets))
 
     async def Update(  # noqa: N802
@@ -759,8 +759,12 @@ def _interrupted(urn: str) -> Lines:
     )
 
 
-def _first_line(lines: Lines) -> Lines:
-    return Lines(lines.partition("\n")[0])
+def _unready(claim: CapacityClaim, goal: Goal) -> Lines:
+    """What a refresh says of a claim that is not ready."""
+    if judge(claim, goal) is Verdict.FAILED:
+        return Lines(not_ready(claim, goal, 0).partition("\n")[0])
+    label = labelled(goal.resource_name, goal.claim_id)
+    return text(f"{label} is not ready yet: {held_resources(claim, goal.secrets)}.")
 
 
 async def _abort(context: Context, message: Lines) -> NoReturn:
