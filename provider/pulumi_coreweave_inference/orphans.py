@@ -142,7 +142,8 @@ def _orphans_remain(claims: Sequence[CapacityClaim]) -> str:
     more = [f"and {len(claims) - _NAMED} more"] if len(claims) > _NAMED else []
     return text(
         f"the claim namespace is kept: {len(claims)} capacity claim{'s' * (not one)} of this stack "
-        f"{'exists, but is' if one else 'exist, but are'} not in its state.",
+        f"{'exists' if one else 'exist'}, but its state does not hold {'it' if one else 'them'} as "
+        f"{'a dynamic resource' if one else 'dynamic resources'}.",
         said=[
             *(f"{_name_or_id(claim)}: {held_resources(claim)}" for claim in claims[:_NAMED]),
             *more,
@@ -152,7 +153,8 @@ def _orphans_remain(claims: Sequence[CapacityClaim]) -> str:
         else "all of them, now declared with the native resource or left behind by interrupted creates.",
         then=[
             f"if the program now declares {'it' if one else 'them'} with the native resource, run the same "
-            f"command once with COREWEAVE_ORPHANS=leave, which leaves {'it as it is' if one else 'them as they are'}",
+            "command once with COREWEAVE_ORPHANS=leave, which leaves "
+            f"{'it as it is' if one else 'them as they are'}",
             f"or, if {'it is' if one else 'they are'} still needed elsewhere (retained, or moved to another "
             "stack), do the same",
             f"or release {'it' if one else 'them'} with `capacity-claims release --all-stacks {ids}`, which "

@@ -124,7 +124,7 @@ def test_a_namespace_is_kept_while_an_orphan_is_alive(
         with pytest.raises(PluginError) as refused:
             namespaces.delete(namespace, {})
         assert plain(str(refused.value)) == snapshot("""\
-the claim namespace is kept: 1 capacity claim of this stack exists, but is not in its state.
+the claim namespace is kept: 1 capacity claim of this stack exists, but its state does not hold it as a dynamic resource.
   training-<digits> (id <id 1>): 4 of 4 gb200-4x instances, STATUS_READY
   Still reserved: that claim, now declared with the native resource or left behind by an interrupted create.
   Next: if the program now declares it with the native resource, run the same command once with COREWEAVE_ORPHANS=leave, which leaves it as it is
