@@ -261,8 +261,8 @@ class Plan:
 
     @property
     def moved(self) -> tuple[Change, ...]:
-        """The claims that move between the dynamic and the native resource, which changes only the state."""
-        return tuple(change for change in self.changes if change.moved)
+        """The claims that move between the dynamic and the native resource, and are not replaced by it."""
+        return tuple(change for change in self.changes if change.moved and change.kind is not Kind.REPLACE)
 
     @property
     def needs_capacity(self) -> bool:

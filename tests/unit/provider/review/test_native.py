@@ -98,7 +98,7 @@ def shown(found: Plan) -> str:
     report = json.loads(json_report(reviewed))
     jsonschema_rs.validator_for(json.loads(REPORT.read_text(encoding="utf-8"))).validate(report)
     assert report.get("native", []) == [change.urn for change in found.changes if change.native]
-    assert report.get("moved", []) == [change.urn for change in found.changes if change.moved]
+    assert report.get("moved", []) == [change.urn for change in found.moved]
     return markdown(document(reviewed))
 
 
@@ -209,6 +209,9 @@ def test_a_move_by_an_alias_neither_releases_nor_creates(op: str, kind: Kind, re
 def test_a_move_by_an_alias_may_scale_and_may_go_back() -> None:
     (change,) = plan(step("update", dynamic(), new(resources(6)))).changes
     assert (change.kind, change.moved) == (Kind.SCALE, True)
+    replacing = plan(*replaced(dynamic(), new(resources(zones=(THERE,)))))
+    assert "**replace**, new claim created first" in shown(replacing)
+    assert "Moved to" not in shown(replacing)
     back = plan(step("same", old(), dynamic(), DYNAMIC_URN))
     assert "**Moved to the dynamic resource**, in the state only: `training`." in shown(back)
     paths = {"identity": {"kind": "delete"}}
