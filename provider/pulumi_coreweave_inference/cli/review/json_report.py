@@ -254,8 +254,8 @@ class ReportJson(_Object):
     moved: Annotated[
         tuple[str, ...],
         Field(
-            description="URNs of the claims that move between the dynamic resource and the native one without "
-            "a replacement. Left out if there are none."
+            description="URNs of the claims that move between the dynamic resource and the native one "
+            "without a replacement. Left out if there are none."
         ),
     ] = ()
     imported_and_released: Annotated[
