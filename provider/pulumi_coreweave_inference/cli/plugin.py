@@ -32,6 +32,8 @@ def plugin() -> None:
 
     Programs in YAML, and in every other language of Pulumi, need it. Programs that import
     pulumi_coreweave_inference do not.
+
+    Example: capacity-claims plugin install
     """
 
 
