@@ -5,7 +5,7 @@ Otherwise no state will ever contain it, but its id still shows which stack crea
 
 The provider reports orphans when it creates a claim for a declaration that already has one, and when a
 stack's namespace is deleted. It never releases them. A claim that is retained on purpose, or that was moved
-to another stack, looks the same.
+to another stack or to the native resource, looks the same.
 """
 
 from __future__ import annotations
@@ -142,19 +142,24 @@ def _orphans_remain(claims: Sequence[CapacityClaim]) -> str:
     more = [f"and {len(claims) - _NAMED} more"] if len(claims) > _NAMED else []
     return text(
         f"the claim namespace is kept: {len(claims)} capacity claim{'s' * (not one)} of this stack "
-        f"{'exists, but is' if one else 'exist, but are'} not in its state.",
+        f"{'exists' if one else 'exist'}, but its state does not hold {'it' if one else 'them'} as "
+        f"{'a dynamic resource' if one else 'dynamic resources'}.",
         said=[
             *(f"{_name_or_id(claim)}: {held_resources(claim)}" for claim in claims[:_NAMED]),
             *more,
         ],
-        held="that claim, probably left behind by an interrupted create."
+        held="that claim, now declared with the native resource or left behind by an interrupted create."
         if one
-        else "all of them, probably left behind by interrupted creates.",
+        else "all of them, now declared with the native resource or left behind by interrupted creates.",
         then=[
-            f"release {'it' if one else 'them'} with `capacity-claims release --all-stacks {ids}`, then run "
-            f"the same command again; {_CLEAR_FIRST}",
-            f"or, if {'it is' if one else 'they are'} still needed (retained, or moved to another stack), "
-            "set COREWEAVE_ORPHANS=leave",
+            f"if the program now declares {'it' if one else 'them'} with the native resource, run the same "
+            "command once with COREWEAVE_ORPHANS=leave, which leaves "
+            f"{'it as it is' if one else 'them as they are'}",
+            f"or, if {'it is' if one else 'they are'} still needed elsewhere (retained, or moved to another "
+            "stack), do the same",
+            f"or release {'it' if one else 'them'} with `capacity-claims release --all-stacks {ids}`, which "
+            "refuses if a stack manages a claim with either resource, then run the same command again; "
+            f"{_CLEAR_FIRST}",
         ],
     )
 

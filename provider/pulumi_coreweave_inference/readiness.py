@@ -443,6 +443,7 @@ class Poller:
         self._rounds = Rounds()
         self._listed: dict[str, CapacityClaim] = {}  # what the last list of this run has shown
         self._listed_at = 0.0
+        self._seen: dict[str, CapacityClaim] = {}  # by a wait, in its last look
         self._to_peek_at: dict[str, Goal] = {}  # requested for the next task
         self._peek_task: asyncio.Task[Mapping[str, CapacityClaim]] | None = None
 
@@ -482,8 +483,8 @@ class Poller:
         return await wait.result
 
     def last_seen(self, claim_id: str) -> CapacityClaim | None:
-        """The claim as a list of this run has shown it last."""
-        return self._listed.get(claim_id)
+        """The claim as a wait has seen it last."""
+        return self._seen.get(claim_id)
 
     def _from_list(self, goal: Goal) -> CapacityClaim | None:
         """The claim from an earlier list of this run, unless that is older than the state."""
@@ -664,6 +665,7 @@ class Poller:
             for wait in waits:
                 wait.unexpected_since = None  # unknown for how long, until the next read
             return _outage(error, quoted=not any(wait.goal.secrets for wait in waits)), None
+        self._seen.update(found)
         for wait in waits:
             claim = found.get(wait.goal.claim_id)
             wait.seen = claim

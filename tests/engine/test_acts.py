@@ -175,7 +175,7 @@ def test_a_claim_that_the_engine_does_not_delete_keeps_the_namespace(start: Star
     ids = {name: entry["id"] for name, entry in stack.resources().items()}
     assert stack.pulumi("destroy", "--yes", "--skip-preview", check=False).returncode != 0
     assert held(stack) == {ids["guest"]: 2, ids["retained"]: 3}
-    assert "2 capacity claims of this stack exist, but are not in its state" in stack.output
+    assert "2 capacity claims of this stack exist, but its state does not hold them" in stack.output
 
     # Both are found again by their declarations.
     up(stack, guest=claim(2), retained=claim(3))

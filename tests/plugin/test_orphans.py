@@ -124,11 +124,12 @@ def test_a_namespace_is_kept_while_an_orphan_is_alive(
         with pytest.raises(PluginError) as refused:
             namespaces.delete(namespace, {})
         assert plain(str(refused.value)) == snapshot("""\
-the claim namespace is kept: 1 capacity claim of this stack exists, but is not in its state.
+the claim namespace is kept: 1 capacity claim of this stack exists, but its state does not hold it as a dynamic resource.
   training-<digits> (id <id 1>): 4 of 4 gb200-4x instances, STATUS_READY
-  Still reserved: that claim, probably left behind by an interrupted create.
-  Next: release it with `capacity-claims release --all-stacks <id 1>`, then run the same command again; if Pulumi warns of pending operations, run `pulumi refresh --clear-pending-creates` first
-        or, if it is still needed (retained, or moved to another stack), set COREWEAVE_ORPHANS=leave\
+  Still reserved: that claim, now declared with the native resource or left behind by an interrupted create.
+  Next: if the program now declares it with the native resource, run the same command once with COREWEAVE_ORPHANS=leave, which leaves it as it is
+        or, if it is still needed elsewhere (retained, or moved to another stack), do the same
+        or release it with `capacity-claims release --all-stacks <id 1>`, which refuses if a stack manages a claim with either resource, then run the same command again; if Pulumi warns of pending operations, run `pulumi refresh --clear-pending-creates` first\
 """)
         assert {claim.id for claim in emulator.live_claims()} == {left, other}
         client.capacity_claims.delete(left)

@@ -23,6 +23,7 @@ from .get import get
 from .import_ import import_
 from .list import list_
 from .orphans import orphans
+from .plugin import app as plugin
 from .release import release
 from .review.command import review
 from .wait import wait
@@ -134,4 +135,5 @@ app.command()(orphans)
 app.command()(release)
 app.command()(review)
 app.command()(doctor)
+app.add_typer(plugin, name="plugin")
 app.add_typer(emulator, name="emulator")

@@ -36,6 +36,7 @@ from .import_file import (
     candidate,
     import_file,
     import_problems,
+    native_import_file,
     program,
 )
 from .pulumi_state import AllStacks, StackNames, StackState, StateFiles, managed_by, read_stacks
@@ -64,6 +65,10 @@ def import_(
         "claims.import.json"
     ),
     force: Annotated[bool, typer.Option("--force", help="Overwrite the --out file.")] = False,
+    native: Annotated[
+        bool,
+        typer.Option("--native", help="Import as the native resource, whose program may be in any language."),
+    ] = False,
     state: StateFiles = None,
     stack: StackNames = None,
     all_stacks: AllStacks = False,
@@ -76,16 +81,23 @@ def import_(
     import --file FILE --generate-code=false`, a preview of the program shows no change to the claims.
     Imported claims are protected.
 
+    With --native, the file is for the resource type coreweave-inference:index:CapacityClaim, and `pulumi
+    import --file FILE` writes the program, so stdout gets none. For one claim, `pulumi import
+    coreweave-inference:index:CapacityClaim NAME ID` does the same without a file. Both need the plugin:
+    `capacity-claims plugin install`.
+
     A claim that one of the given stacks already manages is refused, or skipped with --all. If exactly one
     stack is given, the names of its resources are not used again.
 
     JSON output: {"file", "claims": [{id, name, resourceName, address}], "skipped": [{claim, reason}],
-    "program", "terraform": [the commands that remove the claims from the Terraform state]}.
+    "program" or null, "terraform": [the commands that remove the claims from the Terraform state]}.
 
     Exit codes: 1 if nothing was written because claims are missing, already managed, or cannot be declared
     by a program; 2 if the API request fails or a file or stack cannot be read.
 
     Example: capacity-claims import training-4a975a7 --stack prod
+
+    Example: capacity-claims import --all --native --all-stacks
     """
     with report_errors():
         sources = [source for source, given in (("CLAIM", claim), ("--all", all_),
@@ -117,8 +129,8 @@ def import_(
                 "warning: no stacks to compare with; use --stack, --state or --all-stacks to make sure that "
                 "no claim gets a second owner"
             )
-        _write(out, entries)
-        _show(out, entries, selection, format_)
+        _write(out, native_import_file(entries) if native else import_file(entries))
+        _show(out, entries, selection, format_, native=native)
 
 
 @dataclass
@@ -213,11 +225,25 @@ def _read_terraform(path: Path) -> list[TerraformClaim]:
         raise CommandError(f"{source} is not {what}: {error}") from None
 
 
-def _write(out: Path, entries: Sequence[ImportEntry]) -> None:
+def _write(out: Path, content: Mapping[str, object]) -> None:
     try:
-        out.write_text(json.dumps(import_file(entries), indent=2) + "\n", encoding="utf-8")
+        out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise CommandError(f"{out} cannot be written: {error.strerror}") from None
+
+
+def _steps(file: str, *, native: bool) -> tuple[str, ...]:
+    if native:
+        return (
+            "  1. Run `capacity-claims plugin install`, unless the plugin is installed.",
+            f"  2. Run `pulumi import --file {file}`, and add what it prints to the program of the stack.",
+            "  3. Run `pulumi preview`: no claim changes.",
+        )
+    return (
+        f"  1. Run `pulumi import --file {file} --generate-code=false`.",
+        "  2. Add the program from stdout to the program of the stack.",
+        "  3. Run `pulumi preview`: no claim changes, and a ClaimNamespace (a random id) is new.",
+    )
 
 
 def removals(entries: Sequence[ImportEntry]) -> list[str]:
@@ -225,7 +251,9 @@ def removals(entries: Sequence[ImportEntry]) -> list[str]:
     return [f"terraform state rm {shlex.quote(entry.address)}" for entry in entries if entry.address]
 
 
-def _show(out: Path, entries: Sequence[ImportEntry], selection: Selection, format_: OutputFormat) -> None:
+def _show(
+    out: Path, entries: Sequence[ImportEntry], selection: Selection, format_: OutputFormat, *, native: bool
+) -> None:
     remove = removals(entries)
     if format_ is OutputFormat.JSON:
         write_json(
@@ -241,13 +269,14 @@ def _show(out: Path, entries: Sequence[ImportEntry], selection: Selection, forma
                     for entry in entries
                 ],
                 "skipped": [{"claim": what, "reason": reason} for what, reason in selection.skipped],
-                "program": program(entries),
+                "program": None if native else program(entries),
                 "terraform": remove,
             }
         )
         return
-    sys.stdout.write(program(entries))
-    sys.stdout.flush()
+    if not native:
+        sys.stdout.write(program(entries))
+        sys.stdout.flush()
     for what, reason in selection.skipped:
         note(f"skipped {what}: {reason}")
     for entry in entries:
@@ -262,9 +291,7 @@ def _show(out: Path, entries: Sequence[ImportEntry], selection: Selection, forma
         in_lines(
             "",
             f"{plural(len(entries), 'claim')} written to {out}. Next steps:",
-            f"  1. Run `pulumi import --file {shlex.quote(str(out))} --generate-code=false`.",
-            "  2. Add the program from stdout to the program of the stack.",
-            "  3. Run `pulumi preview`: no claim changes, and a ClaimNamespace (a random id) is new.",
+            *_steps(shlex.quote(str(out)), native=native),
         )
     )
     if any(entry.zone_order_uncertain for entry in entries):

@@ -18,10 +18,13 @@ from typing import Any, Final
 from pulumi.dynamic.dynamic import serialize_provider
 
 from coreweave_inference import CapacityClaim, ClaimState
+from pulumi_coreweave_inference._version import __version__
 from pulumi_coreweave_inference.capacity_claim import TYPE
 from pulumi_coreweave_inference.identity import key_of
 from pulumi_coreweave_inference.inputs import DECLARATION, EXPLICIT_NAME, IDENTITY, normalize
 from pulumi_coreweave_inference.provider import CapacityClaimProvider, outputs_of
+
+from .tokens import NATIVE
 
 ZONE_ORDER: Final = (
     "Terraform sorts zones: check that this is the order you prefer. A new order replaces the claim."
@@ -97,6 +100,19 @@ def import_file(entries: Iterable[ImportEntry]) -> dict[str, Any]:
     """The JSON that `pulumi import --file` reads."""
     provider = {"__provider": serialize_provider(CapacityClaimProvider())}
     return {"resources": [_resource(entry, provider) for entry in entries]}
+
+
+def native_import_file(entries: Iterable[ImportEntry]) -> dict[str, Any]:
+    """The same for the native resource, of which `pulumi import` asks the provider for everything else.
+
+    The version is that of the plugin, so that the claims get the default provider of an SDK of this version.
+    """
+    return {
+        "resources": [
+            {"type": NATIVE, "name": entry.resource_name, "id": entry.claim.id, "version": __version__}
+            for entry in entries
+        ]
+    }
 
 
 def program(entries: Sequence[ImportEntry]) -> str:

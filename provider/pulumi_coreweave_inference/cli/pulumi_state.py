@@ -16,20 +16,20 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeGuard
 
 import typer
 from pydantic import Field, model_validator
 
 from coreweave_inference._text_files import decode_text
-from pulumi_coreweave_inference.capacity_claim import TYPE
 from pulumi_coreweave_inference.identity import key_of, resource_name_of
-from pulumi_coreweave_inference.inputs import DECLARATION, identity_of
+from pulumi_coreweave_inference.inputs import DECLARATION, NAMESPACE, identity_of
 
 from .console import CommandError, plural, read_text, waiting_for
 from .json_model import InvalidJson, JsonModel, as_model, parse_json
+from .tokens import CLAIMS, DYNAMIC_NAMESPACE, NATIVE, NATIVE_PROVIDER
 
-NAMESPACE_TYPE: Final = "pulumi-python:dynamic/claimNamespace:ClaimNamespace"
+_NAMED: Final = CLAIMS | {DYNAMIC_NAMESPACE, NATIVE_PROVIDER}
 _PARALLEL_EXPORTS: Final = 4
 
 StateFiles = Annotated[
@@ -60,7 +60,8 @@ AllStacks = Annotated[
 class Entry:
     """A claim in the state of a stack.
 
-    `pending_deletion` marks the old claim of an unfinished replacement.
+    `key` is what the id of a claim that is created for the resource is computed from: the whole URN for the
+    native resource (`native`). `pending_deletion` marks the old claim of an unfinished replacement.
     """
 
     stack: str
@@ -69,6 +70,7 @@ class Entry:
     key: str
     name: str | None = None
     pending_deletion: bool = False
+    native: bool = False
 
     @property
     def resource_name(self) -> str:
@@ -80,13 +82,15 @@ class Entry:
 class StackState:
     """A stack: the claims it manages, the namespaces of their ids, and the keys of interrupted creates.
 
-    `stack` is its name or its file, as the user gave it.
+    `stack` is its name or its file, as the user gave it. `native_prefix` begins the keys of the native
+    resource: the stack and the project of a URN, or empty if the state has no provider of that resource.
     """
 
     stack: str
     entries: tuple[Entry, ...] = ()
     namespaces: tuple[str, ...] = ()
     interrupted: tuple[str, ...] = ()
+    native_prefix: str = ""
 
 
 def require_stacks(files: object, names: object, everything: bool, alternative: str = "") -> None:
@@ -124,20 +128,25 @@ def read_export(text: str, stack: str) -> StackState:
     if isinstance(given, dict) and "checkpoint" in given and "deployment" not in given:
         raise InvalidJson("it is a checkpoint file of a backend; `pulumi stack export` prints an export")
     deployment = as_model(_Export, given).deployment
-    claims = [each for each in deployment.resources if each.type == TYPE and not each.external]
+    claims = [each for each in deployment.resources if each.type in CLAIMS and not each.external]
+    interrupted = [
+        each.resource
+        for each in deployment.pending_operations
+        if each.type == "creating" and each.resource.type in CLAIMS
+    ]
+    native = [
+        each.urn
+        for each in (*deployment.resources, *interrupted)
+        if each.type in (NATIVE, NATIVE_PROVIDER) and each.urn.count("::") > 1
+    ]
     return StackState(
         stack,
         entries=tuple(each.entry(stack) for each in claims),
         namespaces=tuple(
-            each.id
-            for each in deployment.resources
-            if each.type == NAMESPACE_TYPE and not each.delete and _is_uuid(each.id)
+            dict.fromkeys(space for each in deployment.resources for space in each.namespaces())
         ),
-        interrupted=tuple(
-            key_of(each.resource.urn)
-            for each in deployment.pending_operations
-            if each.type == "creating" and each.resource.type == TYPE
-        ),
+        interrupted=tuple(each.key() for each in interrupted),
+        native_prefix="::".join(native[0].split("::")[:2]) if native else "",
     )
 
 
@@ -147,6 +156,7 @@ class _Resource(JsonModel):
     id: str = ""
     delete: bool = False
     external: bool = False
+    inputs: dict[str, Any] = Field(default_factory=dict)
     outputs: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -154,26 +164,46 @@ class _Resource(JsonModel):
         """The URN repeats the type: `urn:pulumi:STACK::PROJECT::PARENT_TYPE$TYPE::NAME`."""
         parts = self.urn.split("::", 3)
         in_urn = parts[2].rpartition("$")[2] if len(parts) == 4 else ""
-        if {self.type, in_urn} & {TYPE, NAMESPACE_TYPE} and self.type != in_urn:
+        if {self.type, in_urn} & _NAMED and self.type != in_urn:
             raise ValueError(f"the type is {json.dumps(self.type)} and the URN {json.dumps(self.urn)}")
         return self
 
     def entry(self, stack: str) -> Entry:
-        key, name = identity_of(self.outputs).get(DECLARATION), self.outputs.get("name")
+        name = self.outputs.get("name")
         return Entry(
             stack=stack,
             urn=self.urn,
             claim_id=self.id,
-            key=key if isinstance(key, str) else key_of(self.urn),
+            key=self.key(),
             name=name if isinstance(name, str) else None,
             pending_deletion=self.delete,
+            native=self.type == NATIVE,
         )
+
+    def key(self) -> str:
+        """What the id of a claim that is created for this resource is computed from."""
+        if self.type == NATIVE:
+            return self.urn
+        key = identity_of(self.outputs).get(DECLARATION)
+        return key if isinstance(key, str) else key_of(self.urn)
+
+    def namespaces(self) -> list[str]:
+        """The namespaces of claims that this resource stands for.
+
+        An old provider of the native resource may have claims as well, and so may a provider before its
+        `namespace` was set.
+        """
+        if self.type == DYNAMIC_NAMESPACE:
+            return [self.id] if not self.delete and _is_uuid(self.id) else []
+        if self.type != NATIVE_PROVIDER:
+            return []
+        return [each for each in (self.inputs.get(NAMESPACE), self.id) if _is_uuid(each)]
 
 
 class _Managed(_Resource):
     @model_validator(mode="after")
     def _has_id(self) -> Self:
-        if self.type in (TYPE, NAMESPACE_TYPE) and not self.id.strip():
+        if self.type in _NAMED and not self.id.strip():
             raise ValueError(f"{json.dumps(self.urn)} has no id")
         return self
 
@@ -268,9 +298,9 @@ def _argument(text: str) -> str | bytes:
     return text if sys.platform == "win32" else text.encode("utf-8", "surrogateescape")
 
 
-def _is_uuid(value: str) -> bool:
+def _is_uuid(value: object) -> TypeGuard[str]:
     try:
-        uuid.UUID(value)
+        uuid.UUID(str(value))
     except ValueError:
         return False
-    return True
+    return isinstance(value, str)

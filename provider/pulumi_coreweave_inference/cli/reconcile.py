@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coreweave_inference import CapacityClaim, ClaimState
-from pulumi_coreweave_inference.capacity_claim import TYPE
-from pulumi_coreweave_inference.identity import Declaration, is_made_by, resource_name_of
+from pulumi_coreweave_inference.identity import Declaration, is_made_by, is_urn, resource_name_of
 from pulumi_coreweave_inference.inputs import claim_name_from
 
 from .import_file import generated_from
 from .pulumi_state import Entry, StackState
+from .tokens import DYNAMIC, NATIVE
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class ManagedTwice:
     def resolves_itself(self) -> bool:
         """Whether the next `pulumi up` keeps the claim and removes the other entries.
 
-        It does after an unfinished replacement: all entries are in one stack, and all but one wait for
-        their deletion.
+        It does after an unfinished replacement: all entries are of one resource type in one stack, and all
+        but one wait for their deletion. The provider of one type does not know the entries of the other.
         """
         active = [entry for entry in self.entries if not entry.pending_deletion]
-        return len({entry.stack for entry in self.entries}) == 1 and len(active) <= 1
+        return len({(entry.stack, entry.native) for entry in self.entries}) == 1 and len(active) <= 1
 
 
 @dataclass(frozen=True)
@@ -109,31 +109,43 @@ class Origins:
     """Finds the stack and the resource that a claim's id was computed from."""
 
     def __init__(self, stacks: Iterable[StackState]) -> None:
-        self._stacks = [
-            (stack, namespace, _keys_by_name(stack)) for stack in stacks for namespace in stack.namespaces
-        ]
+        self._stacks = [(stack, _keys_by_name(stack)) for stack in stacks]
 
     def of(self, claim: CapacityClaim) -> Origin | None:
         """The origin of a claim; None if none of the stacks created it."""
-        name = generated_from(claim) or claim.name
-        for stack, namespace, keys in self._stacks:
-            if not is_made_by(namespace, claim.id):
-                continue
-            for key in sorted({f"{TYPE}::{name}"} | keys[name] | keys[None]):
-                declaration = Declaration(namespace, key, claim.resources)
-                if declaration.has_made(claim):
-                    return Origin(stack.stack, declaration.resource_name, key in stack.interrupted)
-            return Origin(stack.stack, None)
-        return None
+        in_stack = None
+        for stack, keys in self._stacks:
+            namespaces = [each for each in stack.namespaces if is_made_by(each, claim.id)]
+            for key in _keys_of(claim, stack, keys):
+                # The first half of a native claim's id does not depend on the namespace, which may be that of
+                # a provider that has been replaced. The second half of the id stands for it.
+                for namespace in [claim.id] if is_urn(key) else namespaces:
+                    if Declaration(namespace, key, claim.resources).has_made(claim):
+                        return Origin(stack.stack, resource_name_of(key), key in stack.interrupted)
+            if namespaces and in_stack is None:
+                in_stack = Origin(stack.stack, None)
+        return in_stack
+
+
+def _keys_of(claim: CapacityClaim, stack: StackState, keys: Mapping[str | None, set[str]]) -> list[str]:
+    """The keys that a claim may have been created for, as far as its name and the state tell."""
+    name = generated_from(claim) or claim.name
+    guessed = {f"{DYNAMIC}::{name}"}
+    if stack.native_prefix:
+        guessed.add(f"{stack.native_prefix}::{NATIVE}::{name}")
+    return sorted(guessed | keys[name] | keys[None])
 
 
 def _keys_by_name(stack: StackState) -> Mapping[str | None, set[str]]:
-    """The keys of a stack's declarations by the names that their claims may have; None is any name."""
+    """The keys of a stack's declarations by the names that their claims may have; None is any name.
+
+    A name that is a secret may be any name.
+    """
     keys: dict[str | None, set[str]] = defaultdict(set)
     keys[None].update(stack.interrupted)
     for entry in stack.entries:
         keys[claim_name_from(resource_name_of(entry.key)) or "claim"].add(entry.key)
-        keys[entry.name or ""].add(entry.key)
+        keys[entry.name].add(entry.key)
     return keys
 
 

@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
@@ -71,7 +71,6 @@ if TYPE_CHECKING:
     from coreweave_inference import CapacityClaim
 
 T = TypeVar("T")
-Context: TypeAlias = grpc.aio.ServicerContext
 
 PACKAGE: Final = "coreweave-inference"
 TYPE: Final = f"{PACKAGE}:index:CapacityClaim"
@@ -86,6 +85,15 @@ _ONE_LOOK: Final = RetryPolicy(deadline=0)  # the poller repeats its reads
 _LOG_SECONDS: Final = 5.0  # for one line to the engine
 _ALL_WAIT: Final = 3.0  # seconds for which all slots must wait before that is said
 _urn: contextvars.ContextVar[str] = contextvars.ContextVar("urn", default="")
+
+
+class Context(Protocol):
+    """What gRPC gives to each call, as far as it is used."""
+
+    async def abort(
+        self, code: object, details: str, trailing_metadata: tuple[tuple[str, bytes], ...] = ()
+    ) -> NoReturn:
+        """End the call with an error."""
 
 
 class TwinExists(ClaimError):
@@ -301,7 +309,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
                 detail = provider_pb2.ErrorResourceInitFailed(
                     id=request.id, properties=properties, inputs=struct(live, secrets)
                 )
-                await _fail_init(context, detail, said(_first_line(not_ready(claim, goal, 0))))
+                await _fail_init(context, detail, said(_unready(claim, goal)))
         return provider_pb2.ReadResponse(id=request.id, properties=properties, inputs=struct(live, secrets))
 
     async def Update(  # noqa: N802
@@ -759,13 +767,16 @@ def _interrupted(urn: str) -> Lines:
     )
 
 
-def _first_line(lines: Lines) -> Lines:
-    return Lines(lines.partition("\n")[0])
+def _unready(claim: CapacityClaim, goal: Goal) -> Lines:
+    """What a refresh says of a claim that is not ready."""
+    if judge(claim, goal) is Verdict.FAILED:
+        return Lines(not_ready(claim, goal, 0).partition("\n")[0])
+    label = labelled(goal.resource_name, goal.claim_id)
+    return text(f"{label} is not ready yet: {held_resources(claim, goal.secrets)}.")
 
 
 async def _abort(context: Context, message: Lines) -> NoReturn:
     await context.abort(grpc.StatusCode.UNKNOWN, str(message))  # gRPC takes no subclass
-    raise AssertionError  # abort never returns
 
 
 async def _fail_init(
@@ -775,4 +786,3 @@ async def _fail_init(
     detail.reasons.append(message)
     trailer = (("grpc-status-details-bin", status_with(detail, message)),)
     await context.abort(grpc.StatusCode.UNKNOWN, str(message), trailer)
-    raise AssertionError  # abort never returns

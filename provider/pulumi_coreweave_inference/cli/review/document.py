@@ -126,6 +126,7 @@ def document(review: Review) -> Document:
         blocks += [Verbatim(plan.errors)]
     so_far: Cell = ("Until it failed: ",) if plan.errors else ()
     blocks += [Paragraph((*so_far, *_headline(plan)))]
+    blocks += _resources(plan)
     if review.violations:
         many = len(review.violations)
         blocks += [
@@ -175,6 +176,31 @@ def _headline(plan: Plan) -> Cell:
         return ("No claim changes" if not plan.errors else "no claim changes", f"; {rest}." if rest else ".")
     text = ", ".join(f"{number} {_COUNTED[kind]}" for kind, number in found.items())
     return (Strong(text), f"; {rest}." if rest else ".")
+
+
+def _resources(plan: Plan) -> list[Block]:
+    """Which resource declares the claims, if it is not only the dynamic one, and which claims move."""
+    blocks: list[Block] = []
+    if plan.native:
+        every = len(plan.native) == len(plan.changes)
+        names: Cell = ("all claims",) if every else _listed([(Quoted(name),) for name in plan.native])
+        blocks += [Paragraph(("Native resource: ", *names, "."))]
+    for native, way in ((True, "to the native resource"), (False, "to the dynamic resource")):
+        moved: list[Cell] = [(Quoted(each.name),) for each in plan.moved if each.native is native]
+        if moved:
+            blocks += [Paragraph((Strong(f"Moved {way}"), ", in the state only: ", *_listed(moved), "."))]
+    if plan.imported_and_released:
+        names = _listed([(Quoted(name),) for name in plan.imported_and_released])
+        blocks += [
+            Paragraph(
+                (
+                    Strong("Imported with one resource and released with the other:"), " ", *names,
+                    ". The claim is gone afterwards. Remove the old entry with pulumi state delete first, or "
+                    "set retain_on_delete in an update of its own.",
+                )
+            )
+        ]  # fmt: skip
+    return blocks
 
 
 def _answers(review: Review) -> Iterable[Cell]:
@@ -290,6 +316,8 @@ def _what(change: Change) -> Cell:
     if change.kind is Kind.SCALE:
         growth = change.growth
         return ("scale" if growth is None else "scale up" if growth > 0 else Strong("scale down"),)
+    if change.state_only and change.unready and not change.diff:
+        return ("wait until it is ready",)
     if change.state_only:
         return ("change only the state",)
     return (change.kind.value + (" in place" if change.kind is Kind.CHANGE else ""),)
@@ -301,7 +329,7 @@ def _behind_rows(plan: Plan) -> list[Block]:
         (Quoted(change.name), f" {_PLANNED[change.kind]} [", Quoted(_row_diff(change)), "]: ", *values)
         for change in plan.altered
         if change.diff and change.kind in _PLANNED and change.before and change.after
-        if (values := _changed_values(change.before, change.after, change.diff))
+        if (values := _changed_values(change.before, change.after, change.diff, moved=change.moved))
     )
     title = "What [diff: …] in Pulumi's preview stands for:"
     return [Paragraph((Strong(title),)), Bullets(items)] if items else []
@@ -316,7 +344,7 @@ def _row_diff(change: Change) -> str:
     return f"diff: {''.join(groups)}"
 
 
-def _changed_values(old: Spec, new: Spec, diff: tuple[str, ...]) -> Cell:
+def _changed_values(old: Spec, new: Spec, diff: tuple[str, ...], *, moved: bool) -> Cell:
     """Each changed value before and after, with the names that the program uses."""
     values = (
         ("instance_id", old.instance_type, new.instance_type),
@@ -331,7 +359,8 @@ def _changed_values(old: Spec, new: Spec, diff: tuple[str, ...]) -> Cell:
         if before != after
     ]
     if any(each[1:] == IDENTITY for each in diff):
-        changed.append(("the claim's new resource name, in the state only",))
+        what = "move to the other resource" if moved else "new resource name"
+        changed.append((f"the claim's {what}, in the state only",))
     return _listed(changed, most=len(changed))
 
 

@@ -244,11 +244,32 @@ class ReportJson(_Object):
         Field(description="If there are any, no fingerprint approves the plan."),
     ]
     cost: Annotated[CostJson | None, Field(description="null without a price book.")]
+    native: Annotated[
+        tuple[str, ...],
+        Field(
+            description="URNs of the claims that are declared with the native resource, changing or not. "
+            "Left out if there are none."
+        ),
+    ] = ()
+    moved: Annotated[
+        tuple[str, ...],
+        Field(
+            description="URNs of the claims that move between the dynamic resource and the native one "
+            "without a replacement. Left out if there are none."
+        ),
+    ] = ()
+    imported_and_released: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Names of the claims that the plan imports with one of the two resources and "
+            "releases with the other. Left out if there are none."
+        ),
+    ] = ()
 
 
 def json_report(review: Review) -> str:
     """A review as JSON text. Names are not escaped for any other format."""
-    document = _adapter().dump_python(_report(review), by_alias=True)
+    document = _adapter().dump_python(_report(review), by_alias=True, exclude_defaults=True)
     return json.dumps(document, indent=2, default=_plain) + "\n"
 
 
@@ -303,6 +324,9 @@ def _report(review: Review) -> ReportJson:
             for change, field, value in plan.unseen
         ),
         cost=_cost(cost) if cost else None,
+        native=tuple(change.urn for change in plan.changes if change.native),
+        moved=tuple(change.urn for change in plan.moved),
+        imported_and_released=plan.imported_and_released,
     )
 
 

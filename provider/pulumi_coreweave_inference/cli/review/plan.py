@@ -119,6 +119,9 @@ class Change:
     if_it_exists: bool = False  # the preview does not show whether there is still something to release
     takes_over: Existing | None = None  # instead of a new claim
     diff: tuple[str, ...] = ()  # as Pulumi's row shows it, such as "~resources"
+    native: bool = False  # whether the claim is declared with the native resource, or was
+    moved: bool = False  # from the dynamic resource to the native one, or back
+    unready: bool = False  # whether the state says that the claim is not ready yet
 
     @property
     def phases(self) -> tuple[tuple[Spec, ...], ...]:
@@ -225,6 +228,7 @@ class Plan:
     others: int = 0  # other resources that change
     hidden: int = 0  # unchanged resources that the preview does not show
     half_shown: tuple[str, ...] = ()  # names of which the state holds two claims and the preview shows one
+    imported_and_released: tuple[str, ...] = ()  # names of claims that move, and that the move releases
     refresh: bool = False  # whether this is a preview of a refresh, which changes only the state
 
     @property
@@ -249,6 +253,16 @@ class Plan:
     def altered(self) -> tuple[Change, ...]:
         """The changes without the unchanged claims."""
         return tuple(change for change in self.changes if change.kind is not Kind.SAME)
+
+    @property
+    def native(self) -> tuple[str, ...]:
+        """The names of the claims that are declared with the native resource."""
+        return tuple(sorted(change.name for change in self.changes if change.native))
+
+    @property
+    def moved(self) -> tuple[Change, ...]:
+        """The claims that move between the dynamic and the native resource, and are not replaced by it."""
+        return tuple(change for change in self.changes if change.moved and change.kind is not Kind.REPLACE)
 
     @property
     def needs_capacity(self) -> bool:

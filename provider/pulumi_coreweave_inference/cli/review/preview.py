@@ -10,6 +10,9 @@ While a replacement is unfinished, the state holds two claims under one URN, the
 `delete: true`. Their ids tell their steps apart. If one of them has changed, the preview of a `refresh` shows
 that one twice, and nothing of the other one.
 
+A claim may be declared with the dynamic resource or with the native one. An alias moves it from one to the
+other: the step has the new URN, and its old state the old type.
+
 Parsing is tolerant: unknown fields are ignored, and a value of the wrong type counts as not shown.
 """
 
@@ -21,13 +24,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from pulumi_coreweave_inference.inputs import IDENTITY
+from pulumi_coreweave_inference.cli.tokens import CLAIMS, DYNAMIC_NAMESPACE, NATIVE, NATIVE_PROVIDER
+from pulumi_coreweave_inference.inputs import IDENTITY, NAMESPACE, RESOURCE_FIELDS
 
 from .plan import Change, Drift, Evidence, Existing, Kind, Order, Plan, Spec, Unknown
-from .takeover import Entries, Reports, reports, taken_over
+from .takeover import Entries, Reports, native_identity, reports, taken_over
 
-CLAIM_TYPE: Final = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
-_NAMESPACE_TYPE: Final = "pulumi-python:dynamic/claimNamespace:ClaimNamespace"
 _STACK_TYPE: Final = "pulumi:pulumi:Stack"
 _MANAGED: Final = "CAPACITY_TYPE_MANAGED"
 
@@ -50,7 +52,9 @@ _IGNORED: Final = (
     "read", "read-replacement", "discard", "discard-replaced", "remove-pending-replace", "diff",
 )  # fmt: skip
 _STEP_KEYS: Final = ("op", "urn", "replaceReasons")
-_STATE_KEYS: Final = ("id", "protect", "delete", "retainOnDelete", "deletedWith")
+_STATE_KEYS: Final = (
+    "id", "importID", "type", "provider", "protect", "delete", "retainOnDelete", "deletedWith", "initErrors",
+)  # fmt: skip
 _PROPERTIES: Final = ("resources", "name", IDENTITY)
 _START: Final = re.compile(r"^[{\[]", re.MULTILINE)  # of a document: lines within one are indented
 _ANOTHER: Final = re.compile(r"(\A\s*|^)\{", re.MULTILINE)
@@ -156,6 +160,8 @@ class _Reading:
         self.changes: list[Change] = []
         self.drift: list[Drift] = []
         self.half_shown: list[str] = []
+        self.imports: dict[str, str] = {}  # the URN that imports a claim, by the claim's id
+        self.spaces: dict[str, str] = {}  # what providers of the native resource set as their namespace
 
     def take(self, index: int, step: object) -> None:
         if not isinstance(step, dict) or not all(isinstance(step.get(key), str) for key in ("op", "urn")):
@@ -174,11 +180,15 @@ class _Reading:
             self.replaced.add(urn)
         elif op == "delete" or (op == "delete-replaced" and _is_left(step)):
             self.deleted.add(urn)
-        if kind == CLAIM_TYPE:
+        if kind == NATIVE_PROVIDER:
+            space = _object(_new(step), "inputs").get(NAMESPACE)
+            if isinstance(space, str) and space not in _UNKNOWN:
+                self.spaces[urn] = space
+        if kind in CLAIMS:
             self._take_claim(index, op, urn, step)
         elif kind == _STACK_TYPE:
             self.root_steps.add(op)
-        elif kind != _NAMESPACE_TYPE and op not in ("same", "refresh", *_IGNORED):
+        elif kind != DYNAMIC_NAMESPACE and op not in ("same", "refresh", *_IGNORED):
             self.others.add(urn)
 
     def _take_claim(self, index: int, op: str, urn: str, step: _Step) -> None:
@@ -202,6 +212,8 @@ class _Reading:
         elif op in _LOGICAL:
             claim.logical = step
             self._account_for(claim_id)
+            if op == "import" and (imported := _new(step).get("importID")):
+                self.imports[str(imported)] = urn
         else:
             raise NotAPreview(f"step {index} of the preview is {op!r}, which this version does not support")
 
@@ -223,6 +235,7 @@ class _Reading:
                 # Without `--show-sames`, an unchanged claim has no step after its refresh.
                 self._read_planned(urn, claim, gone=unseen < only_refreshed)
                 self._read_left(urn, claim)
+        released = self._settle_moves()
         order = list(Kind)
         self.changes.sort(key=lambda change: (order.index(change.kind), change.urn, change.claim_id or ""))
         self.drift.sort(key=lambda found: (found.urn, found.by_unfinished_replacement))
@@ -239,8 +252,36 @@ class _Reading:
                 0, unseen - (self.refresh_steps + len(self.half_shown) if refresh else only_refreshed)
             ),
             half_shown=tuple(sorted(self.half_shown)),
+            imported_and_released=released,
             refresh=refresh,
         )
+
+    def _settle_moves(self) -> tuple[str, ...]:
+        """Make a move by an import one change, and return the names of claims that such a move releases.
+
+        The program declares a claim with the other resource and imports it; the old entry leaves the state.
+        Unless the engine keeps the claim, the provider of the old entry releases it: it does not know the new
+        one.
+        """
+        settled: dict[str, str | None] = {}  # the ids of claims that move, by the URN that imports them
+        kept: list[Change] = []
+        released: list[str] = []
+        for each in self.changes:
+            urn = self.imports.get(each.claim_id) if each.claim_id is not None else None
+            crosses = urn is not None and _is_native(urn) != each.native
+            if urn is not None and crosses and each.kind is Kind.FORGET:
+                settled[urn] = each.claim_id
+                continue
+            if crosses and each.kind is Kind.RELEASE:
+                released.append(each.name)
+            kept.append(each)
+        self.changes = [
+            replace(each, moved=True, claim_id=settled[each.urn])
+            if each.kind is Kind.IMPORT and each.urn in settled
+            else each
+            for each in kept
+        ]
+        return tuple(sorted(released))
 
     def _read_refreshed(self, urn: str, claim: _Claim) -> None:
         """A URN in the preview of a refresh, where `update` and `delete` show what the API holds."""
@@ -331,6 +372,9 @@ class _Reading:
             retained=kind is not Kind.TAKEOVER and self._is_kept(_old(step)),
             takes_over=existing,
             diff=_diff(step),
+            native=_is_native(urn),
+            moved=_is_moved(urn, step),
+            unready=_is_unready(step),
         )
 
     def _taken_over(self, urn: str, step: _Step, claim: _Claim, declared: Spec) -> Existing | None:
@@ -345,10 +389,19 @@ class _Reading:
             released={claim_id for claim_id in first if claim_id is not None},
             is_held_elsewhere=lambda claim_id: bool(self.holders.get(claim_id, set()) - {urn}),
         )
-        existing = taken_over(_object(_new(step), "inputs"), declared, entries, self.reported)
+        inputs = _object(_new(step), "inputs")
+        if _is_native(urn):
+            inputs = native_identity(urn, self._namespace(step), self.reported)
+        existing = taken_over(inputs, declared, entries, self.reported)
         if existing and existing.claim_id == own_id:
             return replace(existing, evidence=Evidence.SAME_ID)
         return existing
+
+    def _namespace(self, step: _Step) -> str | None:
+        """The namespace of a native claim that is about to be created, if the preview shows it."""
+        provider = _new(step).get("provider")
+        urn, _, id_ = provider.rpartition("::") if isinstance(provider, str) else ("", "", "")
+        return self.spaces.get(urn) or (id_ if id_ not in _UNKNOWN else None)
 
     def _release(self, urn: str, step: _Step, *, left: bool) -> Change:
         state = _old(step)
@@ -363,6 +416,7 @@ class _Reading:
             protected=state.get("protect") is True,
             retained=kept,
             by_unfinished_replacement=left,
+            native=_is_native(urn),
         )
 
     def _is_kept(self, state: _Step) -> bool:
@@ -376,16 +430,32 @@ def _unchanged(urn: str, spec: Spec, step: _Step) -> Change:
     return Change(
         urn, _name(urn), Kind.SAME, spec, spec,
         claim_id=_id(step), protected=protected, by_unfinished_replacement=_is_left(step),
+        native=_is_native(urn), moved=_is_moved(urn, step),
     )  # fmt: skip
 
 
 def _reasons(step: Mapping[str, Any]) -> tuple[str, ...]:
-    """The properties that require a replacement, without those that only the provider uses."""
-    return tuple(
-        reason
-        for reason in step.get("replaceReasons") or ()
-        if isinstance(reason, str) and reason.split(".")[0] != IDENTITY
-    )
+    """The properties that require a replacement, without those that only the provider uses.
+
+    The native resource names `resources` alone, and what changes within it in the detailed difference.
+    """
+    within = [
+        f"resources.{name}"
+        for name in RESOURCE_FIELDS
+        if any(
+            re.split(r"[\[]", path, maxsplit=1)[0] == f"resources.{name}" and _replaces(detail)
+            for path, detail in _object(step, "detailedDiff").items()
+        )
+    ]
+    reasons: list[str] = []
+    for reason in step.get("replaceReasons") or ():
+        if isinstance(reason, str) and reason.split(".")[0] != IDENTITY:
+            reasons += within if reason == "resources" and within else [reason]
+    return tuple(dict.fromkeys(reasons))
+
+
+def _replaces(detail: object) -> bool:
+    return isinstance(detail, dict) and str(detail.get("kind")).endswith("-replace")
 
 
 def _diff(step: Mapping[str, Any]) -> tuple[str, ...]:
@@ -475,13 +545,16 @@ def _cut(decoded: dict[str, Any]) -> dict[str, Any]:
     if "op" not in decoded or "urn" not in decoded:
         return decoded
     kept: dict[str, Any] = {key: decoded[key] for key in _STEP_KEYS if key in decoded}
-    is_claim = isinstance(decoded["urn"], str) and _parts(decoded["urn"])[2] == CLAIM_TYPE
+    type_ = _parts(decoded["urn"])[2] if isinstance(decoded["urn"], str) else ""
+    is_claim = type_ in CLAIMS
     if is_claim and "detailedDiff" in decoded:
         kept["detailedDiff"] = decoded["detailedDiff"]
     for side in ("oldState", "newState"):
         state = decoded.get(side)
         if isinstance(state, dict):
             kept[side] = _cut_state(state) if is_claim else {"delete": state.get("delete")}
+            if type_ == NATIVE_PROVIDER:
+                kept[side]["inputs"] = {NAMESPACE: _object(state, "inputs").get(NAMESPACE)}
     return kept
 
 
@@ -543,6 +616,21 @@ def _name(urn: str) -> str:
 def _id(step: Mapping[str, Any]) -> str | None:
     found = _old(step).get("id")
     return found if isinstance(found, str) else None
+
+
+def _is_native(urn: str) -> bool:
+    return _parts(urn)[2] == NATIVE
+
+
+def _is_moved(urn: str, step: Mapping[str, Any]) -> bool:
+    """Whether a step moves a claim between the dynamic and the native resource."""
+    before = _old(step).get("type")
+    return isinstance(before, str) and before in CLAIMS and before != _parts(urn)[2]
+
+
+def _is_unready(step: Mapping[str, Any]) -> bool:
+    """Whether the state says that a claim is not ready yet, for which alone the engine updates it."""
+    return bool(_old(step).get("initErrors"))
 
 
 def _is_left(step: Mapping[str, Any]) -> bool:

@@ -1,7 +1,8 @@
 """Which existing claim a create takes over, because it computes that claim's id.
 
 A claim's id follows from the stack's namespace and the declaration (identity.py). The inputs in a preview
-hold both, so the review computes the id that the update will use, and looks for a claim that has it:
+hold both, or for the native resource its provider and its URN do. So the review computes the id that the
+update will use, and looks for a claim that has it:
 
 - in the state, where an unfinished replacement leaves the claim of an earlier declaration
 - in the provider's messages: while previewing, it asks the API whether a living claim has the id
@@ -15,8 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from coreweave_inference import CapacityClaimResources
-from pulumi_coreweave_inference.identity import LIKELY_ATTEMPTS, Declaration
-from pulumi_coreweave_inference.inputs import DECLARATION, NAMESPACE, identity_of
+from pulumi_coreweave_inference.identity import LIKELY_ATTEMPTS, Declaration, resource_name_of
+from pulumi_coreweave_inference.inputs import DECLARATION, IDENTITY, NAMESPACE, identity_of
 
 from .plan import Evidence, Existing, Spec, Unknown
 
@@ -64,6 +65,15 @@ class Entries:
     own: Mapping[str, Spec]  # of the same declaration, by id
     released: Collection[str]  # the ids of those that are, or may be, released before the create
     is_held_elsewhere: Callable[[str], bool]  # by another declaration: a create skips such an id
+
+
+def native_identity(urn: str, namespace: str | None, reported: Reports) -> dict[str, Any]:
+    """The inputs of a native claim as far as its id depends on them, in the form of those of a dynamic one.
+
+    A preview may not show the namespace. A claim that the provider has found has that of the provider.
+    """
+    found = (claim_id for claim_id, name in reported if name == resource_name_of(urn))
+    return {IDENTITY: {NAMESPACE: next(found, namespace), DECLARATION: urn}}
 
 
 def taken_over(

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from coreweave_inference import Client
 from coreweave_inference.emulator import Emulator, EmulatorSettings
+from pulumi_coreweave_inference._version import __version__
 from pulumi_coreweave_inference.cli.app import app
 from pulumi_coreweave_inference.cli.console import connected
 from pulumi_coreweave_inference.cli.orphans import confirmed
@@ -517,3 +518,37 @@ def test_without_pulumi_a_state_file_is_suggested(
     result = run("orphans", "--all-stacks")
     assert result.exit_code == 2
     assert "pulumi stack export > FILE" in result.stderr
+
+
+def test_a_native_import_leaves_the_program_to_pulumi(emulator: Emulator, ids: dict[str, str]) -> None:
+    result = run("import", "training", "--native")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert json.loads(Path("claims.import.json").read_text(encoding="utf-8")) == {
+        "resources": [
+            {
+                "type": "coreweave-inference:index:CapacityClaim",
+                "name": "training",
+                "id": ids["training"],
+                "version": __version__,
+            }
+        ]
+    }
+    assert "`pulumi import --file claims.import.json`, and add what it prints" in result.stderr
+    assert "ClaimNamespace" not in result.stderr
+    as_json = json.loads(run("import", "training", "--native", "--force", "--format", "json").stdout)
+    assert (as_json["program"], as_json["claims"][0]["id"]) == (None, ids["training"])
+    assert writes(emulator) == ["POST"] * 3
+
+
+def test_a_claim_of_the_native_resource_is_not_imported_again(
+    emulator: Emulator, ids: dict[str, str]
+) -> None:
+    native = "coreweave-inference:index:CapacityClaim"
+    urn = f"urn:pulumi:prod::p::{native}::training"
+    held = [{"urn": urn, "type": native, "id": ids["training"], "initErrors": ["not ready"]}]
+    Path("prod.json").write_text(json.dumps({"version": 3, "deployment": {"resources": held}}))
+    for options in ((), ("--native",)):
+        result = run("import", "training", *options, "--state", "prod.json")
+        assert (result.exit_code, "manages it as 'training'" in result.stderr) == (1, True)
+    left = run("import", "--all", "--native", "--state", "prod.json", "--format", "json")
+    assert {each["id"] for each in json.loads(left.stdout)["claims"]} == {ids["serving"], ids["evaluation"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ from pulumi_coreweave_inference.cli.app import app
 from pulumi_coreweave_inference.identity import Declaration
 
 CLAIM = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
+NATIVE = "coreweave-inference:index:CapacityClaim"
+NATIVE_PROVIDER = "pulumi:providers:coreweave-inference"
+SECRET = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270", "ciphertext": "x"}
 NAMESPACES = {
     "prod": "6ffb9fce-42ae-4638-add8-09ea8e43ce50",
     "dev": "9a1c6b1e-9d0c-4a57-8f7e-51c2b6f0a3d4",
@@ -161,3 +165,122 @@ def test_a_claim_that_a_stack_may_still_be_creating_is_not_released(ids: dict[st
     )
     released = CliRunner().invoke(app, [*arguments, export("prod")])
     assert (released.exit_code, "is released" in released.stderr) == (0, True)
+
+
+def native_claim(name: str, claim_id: str, **more: Any) -> dict[str, Any]:
+    """A claim of the native resource in a state, not ready and with a secret in it."""
+    return {
+        "urn": f"urn:pulumi:yaml::p::{NATIVE}::{name}",
+        "custom": True,
+        "id": claim_id,
+        "type": NATIVE,
+        "inputs": {"resources": {"instanceId": SECRET, "instanceCount": 2, "zones": RESOURCES.zones}},
+        "outputs": {
+            "name": f"{name}-{claim_id[:7]}",
+            "resources": RESOURCES.to_wire() | {"instanceId": SECRET},
+            "organizationId": "org",
+            "status": "STATUS_CREATING",
+            "allocatedInstances": 0,
+            "identity": {"incarnation": "5f0a9d38"},
+        },
+        "initErrors": ["claim is not ready"],
+        "provider": f"urn:pulumi:yaml::p::{NATIVE_PROVIDER}::capacity::{NAMESPACES['dev']}",
+    } | more
+
+
+def native_export(*resources: dict[str, Any], provider: str, interrupted: str = "", **inputs: Any) -> str:
+    """The state of a stack with the native resource and a provider with the given id."""
+    held = {
+        "urn": f"urn:pulumi:yaml::p::{NATIVE_PROVIDER}::capacity",
+        "custom": True,
+        "id": provider,
+        "type": NATIVE_PROVIDER,
+        "inputs": inputs,
+        "outputs": inputs,
+    }
+    pending = [{"type": "creating", "resource": native_claim(interrupted, "")}] if interrupted else []
+    deployment = {"resources": [held, *resources], "pending_operations": pending}
+    path = Path("yaml.json")
+    path.write_text(json.dumps({"version": 3, "deployment": deployment}), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def lost(ids: dict[str, str]) -> str:
+    """A claim that the native resource `lost` created, and that is in no state."""
+    declared = Declaration(NAMESPACES["dev"], f"urn:pulumi:yaml::p::{NATIVE}::lost", RESOURCES)
+    claim_id = declared.claim_id(0)
+    with Client(os.environ["COREWEAVE_API_TOKEN"], endpoint=os.environ["COREWEAVE_API_ENDPOINT"]) as client:
+        return client.capacity_claims.create(
+            declared.claim_name(claim_id), RESOURCES.to_wire(), id=claim_id
+        ).id
+
+
+NOBODY = "0e4cf0f2-7c5e-4f0e-8f2b-2b4a9f0c1d22"  # the id of a provider that has made no claim
+
+
+def origin_of(claim_id: str, state: str) -> dict[str, Any] | None:
+    result = CliRunner().invoke(app, ["orphans", "--format", "json", "--state", state])
+    assert result.exit_code == 1
+    (found,) = [each for each in json.loads(result.stdout)["unmanaged"] if each["id"] == claim_id]
+    origin: dict[str, Any] | None = found["origin"]
+    return origin and origin | {"stack": Path(origin["stack"]).name}
+
+
+def test_an_orphan_of_the_native_resource_is_found_by_the_id_of_the_provider(lost: str) -> None:
+    expected = {"stack": "yaml.json", "resourceName": "lost", "cutOff": False}
+    assert origin_of(lost, native_export(provider=NAMESPACES["dev"])) == expected
+    assert origin_of(lost, native_export(provider=NOBODY, namespace=NAMESPACES["dev"])) == expected
+    cut_off = native_export(provider=NAMESPACES["dev"], interrupted="lost")
+    assert origin_of(lost, cut_off) == expected | {"cutOff": True}
+
+
+def test_an_orphan_of_the_native_resource_is_found_after_its_provider_was_replaced(lost: str) -> None:
+    """The declaration has another claim in the state, or a second one under construction."""
+    expected = {"stack": "yaml.json", "resourceName": "lost", "cutOff": False}
+    twin = native_claim("lost", "00000000-0000-4000-8000-00000000000c")
+    assert origin_of(lost, native_export(twin, provider=NOBODY)) == expected
+    assert origin_of(lost, native_export(provider=NOBODY)) == expected  # its name tells the declaration
+    cut_off = native_export(provider=NOBODY, interrupted="lost")
+    assert origin_of(lost, cut_off) == expected | {"cutOff": True}
+    assert origin_of(lost, export("prod")) is None
+
+
+@pytest.mark.parametrize("provider", [NAMESPACES["dev"], NOBODY])
+def test_a_claim_that_a_stack_may_still_be_creating_natively_is_not_released(
+    lost: str, provider: str
+) -> None:
+    arguments = ["release", lost, "--yes", "--state"]
+    refused = CliRunner().invoke(app, [*arguments, native_export(provider=provider, interrupted="lost")])
+    assert (refused.exit_code, "stacks were creating these" in refused.stderr) == (1, True)
+    released = CliRunner().invoke(app, [*arguments, native_export(provider=provider)])
+    assert (released.exit_code, "is released" in released.stderr) == (0, True)
+
+
+def test_a_claim_that_moved_to_the_native_resource_is_managed(ids: dict[str, str]) -> None:
+    """Its id is still that of the namespace of the dynamic resource, which the stack deletes last."""
+    name, claim_id = next((name, one) for name, one in ids.items() if name.startswith("batch"))
+    kind = "pulumi-python:dynamic/claimNamespace:ClaimNamespace"
+    namespace = {"urn": f"urn:pulumi:yaml::p::{kind}::claims", "type": kind, "id": NAMESPACES["prod"]}
+    moved = native_export(namespace, native_claim("batch", claim_id), provider=NOBODY)
+    refused = CliRunner().invoke(app, ["release", claim_id, "--yes", "--state", moved])
+    assert refused.exit_code == 1
+    assert refused.stderr == (
+        "capacity-claims: no claim is released, because stacks manage these:\n"
+        f"  {name} ({claim_id}): {Path(moved).resolve()} manages it as 'batch'\n"
+    )
+    found = CliRunner().invoke(app, ["orphans", "--format", "json", "--state", moved])
+    assert claim_id not in found.stdout
+    imported = CliRunner().invoke(app, ["import", claim_id, "--state", moved])
+    assert (imported.exit_code, "manages it as 'batch'" in imported.stderr) == (1, True)
+
+
+def test_two_entries_of_one_claim_settle_only_within_one_resource(ids: dict[str, str]) -> None:
+    """The dynamic provider would release the claim of its entry: it knows nothing of the native one."""
+    claim_id = ids["replaced"]
+    dynamic = entry("yaml", "replaced", claim_id, delete=True)
+    for other, settles in ((native_claim("replaced", claim_id), False), (dynamic | {"delete": False}, True)):
+        state = native_export(other, dynamic, provider=NOBODY)
+        result = CliRunner().invoke(app, ["orphans", "--format", "json", "--state", state])
+        (twice,) = json.loads(result.stdout)["managedTwice"]
+        assert (twice["id"], twice["settlesItself"]) == (claim_id, settles)

@@ -173,3 +173,54 @@ def test_what_is_wrong_with_an_export_is_said_in_one_line(text: str, reason: str
         read_export(text, "x")
     assert str(refused.value).startswith(reason)
     assert "\n" not in str(refused.value)
+
+
+NATIVE = "coreweave-inference:index:CapacityClaim"
+NATIVE_PROVIDER = "pulumi:providers:coreweave-inference"
+PROVIDER_ID = "1d5f1c35-2b1c-4f43-9a34-2a0c8c1f7e10"
+
+
+def native(name: str, claim_id: str, type_: str = NATIVE, **more: Any) -> dict[str, Any]:
+    urn = f"urn:pulumi:prod::claims::{type_}::{name}"
+    return {"urn": urn, "custom": True, "id": claim_id, "type": type_} | more
+
+
+def test_an_export_with_both_resources_yields_the_claims_of_both() -> None:
+    outputs = {"name": "training-1", "identity": {"incarnation": "5f0a"}}
+    text = deployment(
+        resources=[
+            native("capacity", PROVIDER_ID, NATIVE_PROVIDER, inputs={"namespace": NAMESPACE}),
+            native("old", "04da6b54-80e4-46f7-96ec-b56ff0331ba8", NATIVE_PROVIDER, delete=True),
+            native("not-yet", "[unknown]", NATIVE_PROVIDER, inputs={"namespace": ENCRYPTED}),
+            native("training", "1", outputs=outputs, initErrors=["not ready"]),
+            native("training", "0", outputs=outputs | {"name": ENCRYPTED}, delete=True),
+            native("read", "2", external=True),
+            resource("batch", "3", outputs=OUTPUTS),
+        ],
+        pending_operations=[{"type": "creating", "resource": native("lost", "")}],
+    )
+    state = read_export(text, "prod")
+    urn = f"urn:pulumi:prod::claims::{NATIVE}"
+    assert [(e.claim_id, e.native, e.key, e.name, e.pending_deletion) for e in state.entries] == [
+        ("1", True, f"{urn}::training", "training-1", False),
+        ("0", True, f"{urn}::training", None, True),
+        ("3", False, "some::key", "training-1", False),
+    ]
+    assert state.namespaces == (NAMESPACE, PROVIDER_ID, "04da6b54-80e4-46f7-96ec-b56ff0331ba8")
+    assert state.interrupted == (f"{urn}::lost",)
+    assert state.native_prefix == "urn:pulumi:prod::claims"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        native("training", ""),
+        native("capacity", " ", NATIVE_PROVIDER),
+        native("training", "1") | {"type": "aws:s3/bucket:Bucket"},
+        native("training", "1", "aws:s3/bucket:Bucket") | {"type": NATIVE},
+        native("training", "1", urn="training"),
+    ],
+)
+def test_a_damaged_native_claim_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidJson):
+        read_export(deployment(resources=[wrong]), "x")

@@ -17,9 +17,10 @@ from pulumi_coreweave_inference.cli.review.document import Bullets, Document, Ta
 from pulumi_coreweave_inference.cli.review.json_report import json_report
 from pulumi_coreweave_inference.cli.review.markdown import markdown
 from pulumi_coreweave_inference.cli.review.plan import Kind, totals
-from pulumi_coreweave_inference.cli.review.preview import CLAIM_TYPE, parse
+from pulumi_coreweave_inference.cli.review.preview import parse
 from pulumi_coreweave_inference.cli.review.review import review
 from pulumi_coreweave_inference.cli.review.terminal import show
+from pulumi_coreweave_inference.cli.tokens import DYNAMIC as CLAIM_TYPE
 
 URN = f"urn:pulumi:prod::claims::{CLAIM_TYPE}::training"
 ROOT = "urn:pulumi:prod::claims::pulumi:pulumi:Stack::claims-prod"

@@ -17,11 +17,12 @@ from pulumi_coreweave_inference.cli.review.document import document
 from pulumi_coreweave_inference.cli.review.json_report import json_report
 from pulumi_coreweave_inference.cli.review.markdown import markdown
 from pulumi_coreweave_inference.cli.review.plan import Kind, Plan, totals
-from pulumi_coreweave_inference.cli.review.preview import CLAIM_TYPE, parse
+from pulumi_coreweave_inference.cli.review.preview import parse
 from pulumi_coreweave_inference.cli.review.prices import PriceBook
 from pulumi_coreweave_inference.cli.review.review import Review, review
 from pulumi_coreweave_inference.cli.review.rules import Rules
 from pulumi_coreweave_inference.cli.review.toml_model import load_toml
+from pulumi_coreweave_inference.cli.tokens import DYNAMIC as CLAIM_TYPE
 
 DATA = Path(__file__).parent / "data"
 NAMES = sorted(path.stem for path in DATA.glob("*.json"))

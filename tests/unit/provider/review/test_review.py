@@ -19,12 +19,13 @@ from pulumi_coreweave_inference.cli.review.document import document
 from pulumi_coreweave_inference.cli.review.json_report import json_report
 from pulumi_coreweave_inference.cli.review.markdown import LIMIT, markdown, quoted
 from pulumi_coreweave_inference.cli.review.plan import Plan, totals
-from pulumi_coreweave_inference.cli.review.preview import CLAIM_TYPE, parse
+from pulumi_coreweave_inference.cli.review.preview import parse
 from pulumi_coreweave_inference.cli.review.prices import PriceBook, cost
 from pulumi_coreweave_inference.cli.review.review import review
 from pulumi_coreweave_inference.cli.review.rules import Rules
 from pulumi_coreweave_inference.cli.review.terminal import show
 from pulumi_coreweave_inference.cli.review.toml_model import InvalidToml, load_toml
+from pulumi_coreweave_inference.cli.tokens import DYNAMIC as CLAIM_TYPE
 
 Step = dict[str, Any]
 WEST, EAST = "US-WEST-04A", "US-EAST-04A"

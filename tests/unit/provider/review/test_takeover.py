@@ -13,10 +13,11 @@ from pulumi_coreweave_inference.cli.review.fingerprint import fingerprint
 from pulumi_coreweave_inference.cli.review.json_report import json_report
 from pulumi_coreweave_inference.cli.review.markdown import markdown
 from pulumi_coreweave_inference.cli.review.plan import Change, Evidence, Kind, Plan, totals
-from pulumi_coreweave_inference.cli.review.preview import CLAIM_TYPE, parse
+from pulumi_coreweave_inference.cli.review.preview import parse
 from pulumi_coreweave_inference.cli.review.review import review
 from pulumi_coreweave_inference.cli.review.rules import Rules
 from pulumi_coreweave_inference.cli.review.toml_model import load_toml
+from pulumi_coreweave_inference.cli.tokens import DYNAMIC as CLAIM_TYPE
 from pulumi_coreweave_inference.identity import Declaration
 
 Step = dict[str, Any]
