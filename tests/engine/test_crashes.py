@@ -135,12 +135,18 @@ LIVES: Final = {
 
 def native_lives() -> dict[str, Life]:
     """The points of native claims: `Create` and `Update` wait, so the engine writes the state after the wait."""
-    change = LIVES["change"].points
+    change, replacement = LIVES["change"].points, LIVES["replace"].points
     wait_of_create = replace(change[0], title="POST answered, waiting for instances")
     wait_of_update = Point(
         "PATCH answered, waiting for instances", "get", "before", {"a": claim(5)}, nth=2, waits=True
     )
-    return LIVES | {"change": Life({}, (wait_of_create, *change[1:], wait_of_update))}
+    return LIVES | {
+        "change": Life({}, (wait_of_create, *change[1:], wait_of_update)),
+        "replace": replace(
+            LIVES["replace"],
+            points=tuple(replace(each, nth=1) if each.waits else each for each in replacement),
+        ),
+    }
 
 
 @dataclass(frozen=True)
@@ -238,7 +244,7 @@ def die_and_recover(stack: Stack, point: Point, death: str) -> tuple[str, ...]:
     with Operation(stack, *UP) as operation:
         emulator.wait_for_hold(60, count=point.holds)
         if point.waits:
-            assert stack.writes(), "the wait for readiness begins after a POST or PATCH"
+            assert len(stack.writes()) == 1, "only the POST or PATCH comes before the wait for readiness"
         if point.frozen:
             operation.freeze_cli()
             answer_all(stack)
