@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Final
@@ -36,6 +36,7 @@ LIKELY_ATTEMPTS: Final = 8  # more are possible, but rare
 _SORTED_ZONES: Final = 5  # with more zones there are too many orders to try
 _STACK: Final = 2**64 - 1  # the bits of a claim's id that identify the stack
 _DECLARATION: Final = _STACK << 64  # and those that identify the declaration
+_HALF: Final = len("xxxxxxxx-xxxx-xxxx")  # of the id's text
 _URNS: Final = uuid.UUID(
     "5c0f3a5e-3f4b-5d0e-9a64-7f6f0d6f2a11"
 )  # what the first half is derived from with a URN
@@ -94,6 +95,13 @@ class Declaration:
             and not is_made_by(self.namespace, claim.id)
             and replace(self, namespace=str(namespace)).has_made(claim)
         )
+
+    def made_elsewhere(self, claims: Iterable[CapacityClaim]) -> Iterator[CapacityClaim]:
+        """The claims with the content of this declaration, a URN, that another namespace has made."""
+        halves = {self.claim_id(attempt)[:_HALF] for attempt in range(LIKELY_ATTEMPTS)}
+        for claim in claims:
+            if claim.id[:_HALF] in halves and not is_made_by(self.namespace, claim.id):
+                yield claim
 
     def has_made(self, claim: CapacityClaim) -> bool:
         """Whether a claim was created for this declaration, even if its content has changed since."""

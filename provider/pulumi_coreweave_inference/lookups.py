@@ -127,16 +127,21 @@ def _claim(id: str | None, name: str | None, secrets: Secrets) -> GetCapacityCla
     hidden = [given] if by in secrets else []
     if by == "id":
         return _result(
-            _ask(f"looking up the capacity claim {shown}", lambda c: _by_id(c, given, shown), hidden)
+            _ask(
+                f"looking up the capacity claim {shown}",
+                lambda c: by_id(c.capacity_claims, given, shown),
+                hidden,
+            )
         )
     doing = f"looking up the capacity claim named '{shown}'"
     named = _ask(doing, lambda c: c.capacity_claims.list(), hidden)
-    return _result(_only([claim for claim in named if claim.name == given], shown))
+    return _result(only([claim for claim in named if claim.name == given], shown))
 
 
-def _by_id(client: api.Client, claim_id: str, shown: str) -> api.CapacityClaim:
+def by_id(claims: api.CapacityClaims, claim_id: str, shown: str) -> api.CapacityClaim:
+    """The claim with an id. Raises `ClaimError` if there is none, with the id as it may be shown."""
     try:
-        return client.capacity_claims.get(claim_id)
+        return claims.get(claim_id)
     except NotFound:
         raise ClaimError(
             text(
@@ -146,7 +151,8 @@ def _by_id(client: api.Client, claim_id: str, shown: str) -> api.CapacityClaim:
         ) from None
 
 
-def _only(found: list[api.CapacityClaim], name: str) -> api.CapacityClaim:
+def only(found: list[api.CapacityClaim], name: str) -> api.CapacityClaim:
+    """The only claim with a name. Raises `ClaimError` if there is none, or more than one."""
     if len(found) == 1:
         return found[0]
     if not found:

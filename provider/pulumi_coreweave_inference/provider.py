@@ -84,6 +84,14 @@ if TYPE_CHECKING:
 Properties = dict[str, Any]
 
 
+class Outputs(Properties):
+    """What the state holds of a claim, and the claim itself as the API returned it."""
+
+    def __init__(self, claim: CapacityClaim, outputs: Mapping[str, Any]) -> None:
+        super().__init__(outputs)
+        self.claim: CapacityClaim = claim
+
+
 class CapacityClaimProvider(ResourceProvider):
     """Creates, reads, changes and releases capacity claims through CoreWeave's inference API."""
 
@@ -204,9 +212,13 @@ class CapacityClaimProvider(ResourceProvider):
         }
         return UpdateResult(_written(op, claim, declared, identity))
 
-    def delete(self, id: str, props: Properties) -> None:
-        """Release the claim and wait until it is gone; keep it if another entry of the state holds it."""
+    def delete(self, id: str, props: Properties, timeout: float | None = None) -> None:
+        """Release the claim and wait until it is gone; keep it if another entry of the state holds it.
+
+        `timeout`: how many seconds to wait, if not as long as the settings say.
+        """
         op = operation.current()
+        timeout = timeout or op.settings.delete_timeout
         resource_name = _resource_name(props)
         if op.guard.is_superseded(id, props):
             op.say(
@@ -221,9 +233,7 @@ class CapacityClaimProvider(ResourceProvider):
             accepted = _release(op, id, props)
             if accepted:
                 op.reads.invalidate(id)
-                last = op.deletions.wait(
-                    id, updated_at, listed_before=listed_before, timeout=op.settings.delete_timeout
-                )
+                last = op.deletions.wait(id, updated_at, listed_before=listed_before, timeout=timeout)
         except CoreweaveError as error:
             held = (
                 "the claim, until the deletion that the API has accepted completes"
@@ -238,7 +248,7 @@ class CapacityClaimProvider(ResourceProvider):
             raise ClaimError(
                 text(
                     f"releasing {labelled(resource_name, id)} is not finished: the API still shows it after "
-                    f"{op.settings.delete_timeout:g} s.",
+                    f"{timeout:g} s.",
                     held=f"{held_resources(last, secrets_of(props))}; it stays in the state.",
                     then=["run the same command again to keep waiting (coreweave:deleteTimeout sets how "
                           "long)"],
@@ -422,7 +432,7 @@ def _resource_name(props: Mapping[str, Any]) -> str:
 
 def outputs_of(
     claim: CapacityClaim, identity: Mapping[str, Any], declared: Mapping[str, object] | None = None
-) -> Properties:
+) -> Outputs:
     """What the state holds of a claim: what does not change by itself, and its identity.
 
     `declared`: the resources as declared, for the fields that the API is known to rewrite. Progress is
@@ -439,12 +449,12 @@ def outputs_of(
         "updatedAt": status.updated_at,
     }
     known = {name: value for name, value in identity.items() if value and not is_unknown(value)}
-    return outputs | ({IDENTITY: known} if known else {})
+    return Outputs(claim, outputs | ({IDENTITY: known} if known else {}))
 
 
 def _written(
     op: Operation, claim: CapacityClaim, declared: CapacityClaimResources, identity: Mapping[str, Any]
-) -> Properties:
+) -> Outputs:
     """The outputs after a write. Warns once where the API did not return what was declared."""
     ours, theirs = declared.to_wire(), claim.resources.to_wire()
     rewritten = rewritten_fields(theirs, ours)

@@ -124,6 +124,7 @@ class Goal:
     `ignored`: the fields of `resources` that the program's `ignore_changes` leaves to somebody else, as
     `CapacityClaimResources` spells them. They may have any value. `takes_part`: whether the current run of
     the engine includes the claim; if not, the claim need not exist. `secrets`: the inputs that no text shows.
+    `key`: of the declaration, if it is not that of the URN.
     """
 
     resource_name: str
@@ -132,6 +133,7 @@ class Goal:
     readiness: Readiness | None
     updated_at: str | None = None
     urn: str | None = None
+    key: str | None = None
     namespace: str | None = None
     ignored: frozenset[str] = frozenset()
     takes_part: bool = True
@@ -156,7 +158,7 @@ class Goal:
         """What this claim's resource declared when it made another claim; None if it did not make it."""
         if not self.namespace or not self.urn:
             return None
-        return Declaration(self.namespace, key_of(self.urn), self.resources).as_made(claim)
+        return Declaration(self.namespace, self.key or key_of(self.urn), self.resources).as_made(claim)
 
 
 class Verdict(enum.Enum):
@@ -374,7 +376,7 @@ def _way_back(
     return "or give up: remove the claim from the program; `pulumi preview` shows what that releases"
 
 
-def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]]) -> Lines:
+def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]], lost: str = OUTPUTS_LOST) -> Lines:
     """The text for a wait that Ctrl-C has ended: which claims are still reserved."""
     held = [
         f"{labelled(goal.resource_name, goal.claim_id)}: "
@@ -386,7 +388,7 @@ def interrupted(waits: Iterable[tuple[CapacityClaim | None, Goal]]) -> Lines:
         "interrupted (by Ctrl-C, or as another resource failed) while waiting for "
         f"{len(held)} capacity claim{'s' if len(held) != 1 else ''}.",
         said=[*held[:_NAMED], *more],
-        held="all of them, and the claims that they replace; they stay in the state. " + OUTPUTS_LOST,
+        held=f"all of them, and the claims that they replace; they stay in the state. {lost}".strip(),
         then=["run `pulumi up` to keep waiting; nothing is created twice"],
     )
 
@@ -412,7 +414,7 @@ class Poller:
     """Waits for all claims of a program with one LIST per round (rounds.py).
 
     Claims that do not become ready are reported together in one `pulumi.RunError` when no other wait is left,
-    because the first error ends the program and all its waits.
+    because the first error ends the program and all its waits. With `one_by_one`, each is reported at once.
     """
 
     def __init__(
@@ -423,7 +425,10 @@ class Poller:
         settings: Settings = Settings(),  # noqa: B008 - frozen
         close: Callable[[], Awaitable[None]] | None = None,
         display: Display | None = None,
+        *,
+        one_by_one: bool = False,
     ) -> None:
+        self._one_by_one = one_by_one
         self._display = display or Rows(lambda _: None)
         self._reader = reader
         self._close = close
@@ -475,6 +480,10 @@ class Poller:
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._run())
         return await wait.result
+
+    def last_seen(self, claim_id: str) -> CapacityClaim | None:
+        """The claim as a list of this run has shown it last."""
+        return self._listed.get(claim_id)
 
     def _from_list(self, goal: Goal) -> CapacityClaim | None:
         """The claim from an earlier list of this run, unless that is older than the state."""
@@ -543,6 +552,8 @@ class Poller:
                     outage, fatal = await self._look(reader, active)
                     for wait in active:
                         self._step(wait, outage, fatal)
+                    if self._one_by_one:
+                        await self._report_failures(reader, fatal)
                     self._display.waiting(self._pending(), outage, self._clock())
                 if self._waits:
                     others = None if fatal else await self._others(reader)
@@ -552,6 +563,16 @@ class Poller:
             self._display.ended(self._clock())
         except Exception as error:  # noqa: BLE001  # every wait must end, whatever happens here
             self._end(error)
+
+    async def _report_failures(self, reader: Reader, fatal: CoreweaveError | None) -> None:
+        failed = [wait for wait in self._waits if wait.failure is not None]
+        others = await self._others(reader) if failed and not fatal else None
+        for wait in failed:
+            self._waits.remove(wait)
+            # a replaced claim is the only other one that concerns this wait
+            earlier = [claim for claim in others or () if wait.goal.declaration_of(claim) is not None]
+            if wait.failure is not None and not wait.result.done():
+                wait.result.set_exception(ClaimError(wait.failure(earlier)))
 
     def _failures(self, others: list[CapacityClaim] | None) -> Lines:
         """What the failures of many claims have in common is said once."""
@@ -605,9 +626,22 @@ class Poller:
             await self._pause(self._joined, seconds)
 
     def _interrupted(self) -> None:
+        if self._one_by_one:
+            self.end_all()
+            return
         failures = [wait.failure(None) for wait in self._waits if wait.failure is not None]
         waiting = interrupted((wait.seen, wait.goal) for wait in self._pending())
         self._end(ClaimError(paragraphs([*failures, waiting])))
+        if self._task is not None:
+            self._task.cancel()
+
+    def end_all(self) -> None:
+        """End each wait with an error of its own that says what is still reserved."""
+        waits, self._waits = self._waits, []
+        for wait in waits:
+            report(wait, "failed", self._clock())
+            if not wait.result.done():
+                wait.result.set_exception(ClaimError(interrupted([(wait.seen, wait.goal)], lost="")))
         if self._task is not None:
             self._task.cancel()
 

@@ -455,13 +455,14 @@ class Transport(_Transport[httpx.Client]):
         *,
         http: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
         random: Callable[[], float] = random_module.random,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         super().__init__(connection, http is not None, clock, random, now)
         self._http = http
-        self._sleep = sleep
+        self._closing = threading.Event()
+        self._sleep = sleep or self._closing.wait  # a pause ends when the client is closed
 
     def run(self, call: Call[_T], policy: RetryPolicy) -> _T:
         """The result of ``call``; raises the ``ApiError`` of the last attempt."""
@@ -483,6 +484,7 @@ class Transport(_Transport[httpx.Client]):
 
     def close(self) -> None:
         """Closes the connections; the transport cannot be used afterwards."""
+        self._closing.set()
         with self._lock:
             self._closed = True
             if self._client is not None:

@@ -24,7 +24,11 @@ from support import invariants
 from support.stack import Stack
 
 _MARKER: Final = "CRASH_TEST_OPERATION"
-_PROVIDER: Final = (b"pulumi-resource-pulumi-python", b"pulumi.dynamic")  # a shell script and what it runs
+_PROVIDER: Final = (
+    b"pulumi-resource-pulumi-python",  # a shell script
+    b"pulumi.dynamic",  # and what it runs
+    b"pulumi_coreweave_inference.native",
+)
 _NOTICED: Final = "^C received; cancelling"
 
 

@@ -1,0 +1,252 @@
+"""The native plugin on the real engine, with the declarations of the dynamic resource."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from support.crash import Operation, assert_settled, entries, pending, until
+from support.native import PROVIDER, TYPE, NativeStack
+from support.stack import BACKWARD, FORWARD, CommandFailed, Stack, claim
+from support.stack import PROGRAM as DYNAMIC_PROGRAM
+
+from coreweave_inference.emulator import Emulator, EmulatorSettings
+
+Start = Callable[..., NativeStack]
+
+UP: Final = ("up", "--yes", "--skip-preview")
+SCARCE: Final = {"US-WEST-04A": {"gb200-4x": 2}, "US-EAST-04A": {"gb200-4x": 0}}
+PLENTY: Final = {"US-WEST-04A": {"gb200-4x": 64}, "US-EAST-04A": {"gb200-4x": 64}}
+SHORT: Final = {"timeout": "1s"}
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start an emulator with the given settings, and a stack with native claims against it."""
+    with ExitStack() as running:
+
+        def start(environment: dict[str, str] | None = None, **settings: object) -> NativeStack:
+            emulator = running.enter_context(Emulator(EmulatorSettings(**settings)))  # type: ignore[arg-type]
+            return NativeStack(tmp_path / "program", emulator, environment or {})
+
+        yield start
+
+
+def calls(stack: Stack) -> list[str]:
+    return [f"{each.method} {each.status}" for each in stack.emulator.requests() if each.method != "GET"]
+
+
+def unready(stack: Stack) -> Mapping[str, Any]:
+    """The claims in the state that are not ready, by resource name."""
+    return {name: entry["initErrors"] for name, entry in stack.resources().items() if "initErrors" in entry}
+
+
+def test_a_native_claim_lives_as_a_dynamic_one(start: Start) -> None:
+    stack = start(allocation_delay=0.3)
+    stack.declare(training=claim(4))
+    assert stack.preview()["training"]["op"] == "create"
+    assert stack.emulator.claims() == [], "a preview has created a claim"
+    stack.up()
+    (made,) = stack.emulator.live_claims()
+    assert made.allocation, "up has not waited"
+    assert stack.resources()["training"]["outputs"]["status"] == "STATUS_READY"
+
+    stack.emulator.clear_requests()
+    assert set(stack.up()) == {"same"}
+    assert set(stack.refresh()) == {"same"}
+    assert calls(stack) == []
+
+    stack.declare(training=claim(6))
+    assert stack.preview()["training"]["op"] == "update"
+    assert stack.up()["update"] == 1
+    assert stack.resources()["training"]["outputs"]["allocatedInstances"] == 6
+
+    stack.emulator.clear_requests()
+    stack.declare(training=claim(6, BACKWARD))
+    assert stack.preview()["training"]["op"] == "replace"
+    stack.up()
+    log = stack.emulator.requests()
+    (new,) = (each for each in stack.emulator.live_claims() if list(each.zones) == BACKWARD)
+    deleted = next(index for index, each in enumerate(log) if each.method == "DELETE")
+    seen = [each for each in log[:deleted] if each.method == "GET" and new.id in str(each.path)]
+    assert seen, "the old claim was released before the new one had been seen"
+    assert [each.id for each in stack.emulator.live_claims()] == [new.id]
+    assert_settled(stack, {"training": claim(6, BACKWARD)})
+
+    stack.destroy()
+    assert stack.emulator.live_claims() == []
+
+
+def test_a_claim_that_is_not_ready_stays_in_the_state_and_hinders_nothing_else(start: Start) -> None:
+    stack = start(inventory=SCARCE)
+    wanted = {"training": claim(4, readiness=SHORT), "other": claim(0, readiness=SHORT)}
+    stack.declare(**wanted)
+    with pytest.raises(CommandFailed, match="is not ready after 1s: 2 of 4 gb200-4x instances"):
+        stack.up()
+    assert "coreweave:" not in stack.output
+    assert "instance_count" not in stack.output
+    assert list(unready(stack)) == ["training"]
+
+    urn = stack.resources()["other"]["urn"]
+    stack.emulator.clear_requests()
+    stack.up("--target", urn)
+    stack.refresh()
+    assert list(unready(stack)) == ["training"], "a refresh has forgotten that the claim is not ready"
+    stack.pulumi("destroy", "--yes", "--skip-preview", "--target", urn)
+    assert len(stack.emulator.live_claims()) == 1
+
+    stack.declare(training=claim(4))
+    stack.emulator.set_inventory(PLENTY)
+    stack.up()
+    assert unready(stack) == {}
+    assert calls(stack).count("POST 200") == 0, "it was created again"
+    assert stack.preview() == {}
+
+
+def test_a_scaled_claim_that_is_not_ready_shows_no_drift(start: Start) -> None:
+    stack = start(inventory=SCARCE)
+    stack.declare(training=claim(2))
+    stack.up()
+    stack.declare(training=claim(4, readiness=SHORT))
+    with pytest.raises(CommandFailed, match="is not ready after"):
+        stack.up()
+    stack.refresh()
+    assert list(unready(stack)) == ["training"]
+    stack.emulator.set_inventory(PLENTY)
+    stack.declare(training=claim(4))
+    stack.up()
+    assert stack.preview() == {}
+    assert_settled(stack, {"training": claim(4)})
+
+
+def test_the_old_claim_stays_while_its_successor_is_not_ready(start: Start) -> None:
+    stack = start(inventory=SCARCE)
+    stack.declare(training=claim(2))
+    stack.up()
+    stack.declare(training=claim(2, BACKWARD, readiness=SHORT))
+    with pytest.raises(CommandFailed, match="is kept: the claim that replaces it is not ready"):
+        stack.up("--continue-on-error")
+    assert len(stack.emulator.live_claims()) == 2
+    stack.emulator.set_inventory(PLENTY)
+    stack.declare(training=claim(2, BACKWARD))
+    stack.up()
+    assert_settled(stack, {"training": claim(2, BACKWARD)})
+
+
+def test_a_claim_of_an_earlier_provider_is_refused_not_doubled(start: Start) -> None:
+    stack = start()
+    stack.declare(training=claim(1))
+    stack.emulator.set_faults([{"path": "create", "hold": "after"}])
+    with Operation(stack, *UP) as operation:
+        stack.emulator.wait_for_hold(60)
+        operation.kill()
+    stack.emulator.clear_faults()
+    stack.emulator.release()
+    until(lambda: len(stack.emulator.live_claims()) == 1)
+    stack.pulumi("cancel", "--yes", check=False)
+    forget_provider(stack)
+    with pytest.raises(CommandFailed, match="this declaration has made a claim before"):
+        stack.up()
+    (left,) = stack.emulator.live_claims()
+    assert f"pulumi import {TYPE} training {left.id}" in stack.output
+    forget_provider(stack)
+    stack.pulumi(
+        "import",
+        TYPE,
+        "training",
+        left.id,
+        "--yes",
+        "--protect=false",
+        "--skip-preview",
+        "--generate-code=false",
+    )
+    stack.up()
+    assert_settled(stack, {"training": claim(1)})
+
+
+def forget_provider(stack: Stack) -> None:
+    """Remove the default provider from the state, as a change of the SDK's version does in effect."""
+    state = json.loads(stack.pulumi("stack", "export").stdout)
+    kept = [each for each in state["deployment"].get("resources", []) if each["type"] != PROVIDER]
+    state["deployment"]["resources"] = kept
+    state["deployment"].pop("pending_operations", None)
+    file = stack.folder / "state.json"
+    file.write_text(json.dumps(state), encoding="utf-8")
+    stack.pulumi("stack", "import", "--file", str(file))
+
+
+def test_an_interrupted_wait_leaves_the_claim_in_the_state(start: Start) -> None:
+    stack = start(inventory=SCARCE)
+    stack.declare(training=claim(4, readiness={"timeout": "60s"}))
+    with Operation(stack, *UP) as operation:
+        until(lambda: len(stack.emulator.requests()) > 4)
+        operation.interrupt()
+        assert operation.wait(20) != 0
+    assert list(unready(stack)) == ["training"]
+    stack.emulator.set_inventory(PLENTY)
+    stack.up()
+    assert pending(stack) == []
+    assert_settled(stack, {"training": claim(4)})
+
+
+def test_a_secret_name_is_nowhere_in_clear(start: Start) -> None:
+    stack = start(inventory=SCARCE)
+    stack.declare(training=claim(4, readiness=SHORT, secret_name="classified-1"))
+    with pytest.raises(CommandFailed, match="is not ready after"):
+        stack.up()
+    shown = stack.output
+    stack.refresh()
+    shown += stack.output
+    shown += stack.pulumi("preview", "--diff").stdout
+    assert "classified-1" not in shown
+    assert "classified-1" not in stack.state_file.read_text(encoding="utf-8")
+    assert [each.name for each in stack.emulator.live_claims()] == ["classified-1"]
+
+
+def test_when_all_slots_wait_the_engine_is_named(start: Start) -> None:
+    stack = start({"PULUMI_PARALLEL": "3"}, allocation_delay=4.0)
+    stack.declare(**{f"team-{index}": claim(1) for index in range(5)})
+    stack.up()
+    assert "3 claims are waited for" in stack.output
+    assert "PULUMI_PARALLEL=12" in stack.output
+    assert len(stack.emulator.live_claims()) == 5
+
+
+def test_claims_move_between_the_dynamic_and_the_native_resource(start: Start) -> None:
+    stack = start()
+    wanted = {"training": claim(2), "serving": claim(1, name="serving")}
+    stack.use(DYNAMIC_PROGRAM)
+    stack.declare(**wanted)
+    stack.up()
+    ids = {each.id for each in stack.emulator.live_claims()}
+    stack.emulator.clear_requests()
+    stack.become_native()
+    dynamic = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
+    aliased = {name: each | {"opts": {"aliases": [{"type_": dynamic}]}} for name, each in wanted.items()}
+    stack.declare(**aliased)
+    stack.environment["COREWEAVE_ORPHANS"] = "leave"
+    stack.up()
+    stack.environment.pop("COREWEAVE_ORPHANS")
+    assert {entry["type"] for entry in entries(stack)} == {TYPE}
+    assert set(stack.refresh()) == {"same"}
+    assert stack.preview() == {}
+    assert calls(stack) == []
+    assert {each.id for each in stack.emulator.live_claims()} == ids
+
+
+def test_imported_claims_need_no_change(start: Start) -> None:
+    stack = start()
+    stack.declare(training=claim(2, FORWARD))
+    stack.up()
+    (made,) = stack.emulator.live_claims()
+    stack.pulumi("state", "delete", stack.resources()["training"]["urn"], "--yes")
+    stack.emulator.clear_requests()
+    stack.declare(training=claim(2, FORWARD, opts={"import_": made.id}))
+    assert stack.up()["import"] == 1
+    stack.declare(training=claim(2, FORWARD))
+    assert stack.preview() == {}
+    assert calls(stack) == []
