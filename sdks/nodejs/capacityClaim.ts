@@ -66,10 +66,6 @@ export class CapacityClaim extends pulumi.CustomResource {
      */
     declare public /*out*/ readonly organizationId: pulumi.Output<string>;
     /**
-     * When the claim counts as ready.
-     */
-    declare public readonly readiness: pulumi.Output<outputs.Readiness | undefined>;
-    /**
      * What is reserved, and where.
      */
     declare public readonly resources: pulumi.Output<outputs.CapacityClaimResources>;
@@ -109,7 +105,6 @@ export class CapacityClaim extends pulumi.CustomResource {
             resourceInputs["createdAt"] = undefined /*out*/;
             resourceInputs["name"] = undefined /*out*/;
             resourceInputs["organizationId"] = undefined /*out*/;
-            resourceInputs["readiness"] = undefined /*out*/;
             resourceInputs["resources"] = undefined /*out*/;
             resourceInputs["status"] = undefined /*out*/;
             resourceInputs["updatedAt"] = undefined /*out*/;

@@ -26,8 +26,6 @@ type CapacityClaim struct {
 	Name pulumi.StringOutput `pulumi:"name"`
 	// The organization that holds the claim.
 	OrganizationId pulumi.StringOutput `pulumi:"organizationId"`
-	// When the claim counts as ready.
-	Readiness ReadinessPtrOutput `pulumi:"readiness"`
 	// What is reserved, and where.
 	Resources CapacityClaimResourcesOutput `pulumi:"resources"`
 	// The claim's state, such as `STATUS_READY`, when it was last created, changed or refreshed.
@@ -164,11 +162,6 @@ func (o CapacityClaimOutput) Name() pulumi.StringOutput {
 // The organization that holds the claim.
 func (o CapacityClaimOutput) OrganizationId() pulumi.StringOutput {
 	return o.ApplyT(func(v *CapacityClaim) pulumi.StringOutput { return v.OrganizationId }).(pulumi.StringOutput)
-}
-
-// When the claim counts as ready.
-func (o CapacityClaimOutput) Readiness() ReadinessPtrOutput {
-	return o.ApplyT(func(v *CapacityClaim) ReadinessPtrOutput { return v.Readiness }).(ReadinessPtrOutput)
 }
 
 // What is reserved, and where.

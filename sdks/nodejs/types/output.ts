@@ -104,25 +104,3 @@ export interface ClaimResult {
     updatedAt?: string;
 }
 
-/**
- * When a claim counts as ready, and what happens if it does not become ready in time.
- */
-export interface Readiness {
-    /**
-     * How many instances must be allocated once the API says READY. Default: all that are declared.
-     */
-    minInstances?: number;
-    /**
-     * What happens after the timeout. Default: `fail`.
-     */
-    onTimeout?: enums.OnTimeout;
-    /**
-     * How long to wait, such as `45m` or `1h30m`. `customTimeouts.create` and `customTimeouts.update` win. It starts again with each `pulumi up`. Default: `45m`.
-     */
-    timeout?: string;
-    /**
-     * Whether to wait. Default: `true`.
-     */
-    wait?: boolean;
-}
-

@@ -82,7 +82,7 @@ class CapacityClaim(pulumi.CustomResource):
                  resource_name: str,
                  opts: Optional[pulumi.ResourceOptions] = None,
                  name: pulumi.Input[Optional[_builtins.str]] = None,
-                 readiness: pulumi.Input[Optional[Union['ReadinessArgs', 'ReadinessArgsDict', 'outputs.Readiness']]] = None,
+                 readiness: pulumi.Input[Optional[Union['ReadinessArgs', 'ReadinessArgsDict']]] = None,
                  resources: pulumi.Input[Optional[Union['CapacityClaimResourcesArgs', 'CapacityClaimResourcesArgsDict', 'outputs.CapacityClaimResources']]] = None,
                  __props__=None):
         """
@@ -93,7 +93,7 @@ class CapacityClaim(pulumi.CustomResource):
         :param str resource_name: The name of the resource.
         :param pulumi.ResourceOptions opts: Options for the resource.
         :param pulumi.Input[_builtins.str] name: The claim's name at the API: 1 to 100 lower-case letters, digits and dashes, beginning and ending with a letter or digit. The default is the resource's name plus seven digits of the id, so that the old and the new claim of a replacement have different names. A change replaces the claim.
-        :param pulumi.Input[Union['ReadinessArgs', 'ReadinessArgsDict', 'outputs.Readiness']] readiness: When the claim counts as ready, and how long to wait for that. Default: all instances, 45 minutes.
+        :param pulumi.Input[Union['ReadinessArgs', 'ReadinessArgsDict']] readiness: When the claim counts as ready, and how long to wait for that. Default: all instances, 45 minutes.
         :param pulumi.Input[Union['CapacityClaimResourcesArgs', 'CapacityClaimResourcesArgsDict', 'outputs.CapacityClaimResources']] resources: What to reserve, and where.
         """
         ...
@@ -123,7 +123,7 @@ class CapacityClaim(pulumi.CustomResource):
                  resource_name: str,
                  opts: Optional[pulumi.ResourceOptions] = None,
                  name: pulumi.Input[Optional[_builtins.str]] = None,
-                 readiness: pulumi.Input[Optional[Union['ReadinessArgs', 'ReadinessArgsDict', 'outputs.Readiness']]] = None,
+                 readiness: pulumi.Input[Optional[Union['ReadinessArgs', 'ReadinessArgsDict']]] = None,
                  resources: pulumi.Input[Optional[Union['CapacityClaimResourcesArgs', 'CapacityClaimResourcesArgsDict', 'outputs.CapacityClaimResources']]] = None,
                  __props__=None):
         opts = pulumi.ResourceOptions.merge(_utilities.get_resource_opts_defaults(), opts)
@@ -172,7 +172,6 @@ class CapacityClaim(pulumi.CustomResource):
         __props__.__dict__["created_at"] = None
         __props__.__dict__["name"] = None
         __props__.__dict__["organization_id"] = None
-        __props__.__dict__["readiness"] = None
         __props__.__dict__["resources"] = None
         __props__.__dict__["status"] = None
         __props__.__dict__["updated_at"] = None
@@ -215,14 +214,6 @@ class CapacityClaim(pulumi.CustomResource):
         The organization that holds the claim.
         """
         return pulumi.get(self, "organization_id")
-
-    @_builtins.property
-    @pulumi.getter
-    def readiness(self) -> pulumi.Output[Optional['outputs.Readiness']]:
-        """
-        When the claim counts as ready.
-        """
-        return pulumi.get(self, "readiness")
 
     @_builtins.property
     @pulumi.getter

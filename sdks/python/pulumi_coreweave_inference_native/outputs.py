@@ -20,7 +20,6 @@ __all__ = [
     'CapacityClaimCondition',
     'CapacityClaimResources',
     'ClaimResult',
-    'Readiness',
 ]
 
 @pulumi.output_type
@@ -302,84 +301,5 @@ class ClaimResult(dict):
         When the claim was last changed, in RFC 3339.
         """
         return pulumi.get(self, "updated_at")
-
-
-@pulumi.output_type
-class Readiness(dict):
-    """
-    When a claim counts as ready, and what happens if it does not become ready in time.
-    """
-    @staticmethod
-    def __key_warning(key: str):
-        suggest = None
-        if key == "minInstances":
-            suggest = "min_instances"
-        elif key == "onTimeout":
-            suggest = "on_timeout"
-
-        if suggest:
-            pulumi.log.warn(f"Key '{key}' not found in Readiness. Access the value via the '{suggest}' property getter instead.")
-
-    def __getitem__(self, key: str) -> Any:
-        Readiness.__key_warning(key)
-        return super().__getitem__(key)
-
-    def get(self, key: str, default = None) -> Any:
-        Readiness.__key_warning(key)
-        return super().get(key, default)
-
-    def __init__(__self__, *,
-                 min_instances: Optional[_builtins.int] = None,
-                 on_timeout: Optional['OnTimeout'] = None,
-                 timeout: Optional[_builtins.str] = None,
-                 wait: Optional[_builtins.bool] = None):
-        """
-        When a claim counts as ready, and what happens if it does not become ready in time.
-
-        :param _builtins.int min_instances: How many instances must be allocated once the API says READY. Default: all that are declared.
-        :param 'OnTimeout' on_timeout: What happens after the timeout. Default: `fail`.
-        :param _builtins.str timeout: How long to wait, such as `45m` or `1h30m`. `customTimeouts.create` and `customTimeouts.update` win. It starts again with each `pulumi up`. Default: `45m`.
-        :param _builtins.bool wait: Whether to wait. Default: `true`.
-        """
-        if min_instances is not None:
-            pulumi.set(__self__, "min_instances", min_instances)
-        if on_timeout is not None:
-            pulumi.set(__self__, "on_timeout", on_timeout)
-        if timeout is not None:
-            pulumi.set(__self__, "timeout", timeout)
-        if wait is not None:
-            pulumi.set(__self__, "wait", wait)
-
-    @_builtins.property
-    @pulumi.getter(name="minInstances")
-    def min_instances(self) -> Optional[_builtins.int]:
-        """
-        How many instances must be allocated once the API says READY. Default: all that are declared.
-        """
-        return pulumi.get(self, "min_instances")
-
-    @_builtins.property
-    @pulumi.getter(name="onTimeout")
-    def on_timeout(self) -> Optional['OnTimeout']:
-        """
-        What happens after the timeout. Default: `fail`.
-        """
-        return pulumi.get(self, "on_timeout")
-
-    @_builtins.property
-    @pulumi.getter
-    def timeout(self) -> Optional[_builtins.str]:
-        """
-        How long to wait, such as `45m` or `1h30m`. `customTimeouts.create` and `customTimeouts.update` win. It starts again with each `pulumi up`. Default: `45m`.
-        """
-        return pulumi.get(self, "timeout")
-
-    @_builtins.property
-    @pulumi.getter
-    def wait(self) -> Optional[_builtins.bool]:
-        """
-        Whether to wait. Default: `true`.
-        """
-        return pulumi.get(self, "wait")
 
 
