@@ -44,7 +44,7 @@ engine: install ## provide a pulumi CLI, and print its directory; VERSION=3.259.
 .PHONY: test
 test: install ## run lint, type checks and tests, on a real engine
 	$(LINT)
-	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" .venv/bin/pytest -n 2 -m "not thorough"
+	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" .venv/bin/pytest -n 2 -m "not thorough and not languages"
 
 .PHONY: thorough
 thorough: install ## run the tests that make test leaves out, half an hour of the engine
@@ -58,6 +58,14 @@ unit: install ## run the unit, contract and plugin tests, which need no engine
 browser: install ## test the emulator's page in a browser; needs chromium on PATH
 	$(UV) sync --frozen --group browser --python "$(PYTHON)"
 	BROWSER=required .venv/bin/pytest tests/browser
+
+.PHONY: sdks
+sdks: ## generate the SDKs of the native plugin into sdks; needs Go
+	go -C tools/sdks run . ../..
+
+.PHONY: languages
+languages: install ## run the native plugin under YAML, TypeScript and Go; needs Go and npm
+	@directory="$$($(INSTALL_ENGINE) --yaml)" && PULUMI_ENGINE_DIR="$$directory" .venv/bin/pytest -m languages tests/languages
 
 .PHONY: lint
 lint: install ## run ruff and mypy
@@ -132,5 +140,6 @@ api-check: install ## compare the public names with the last release
 
 .PHONY: clean
 clean: ## remove everything that was installed or cached in this folder
+	rm -rf examples/typescript/node_modules tests/languages/typescript/node_modules tests/languages/*/bin
 	rm -rf .venv .uv .demo .matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

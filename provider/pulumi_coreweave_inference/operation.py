@@ -25,7 +25,7 @@ from .delete_guard import DeleteGuard
 from .errors import ClaimError, api_failure, labelled, lookup_failure, text
 from .foreign_text import Lines, led_by, shown
 from .orphans import claims_of_stack, recently_listed
-from .reads import BulkReader, DeletionWaiter, ExistingClaims, Once
+from .reads import FEW, BulkReader, DeletionWaiter, ExistingClaims, Once
 from .rounds import Clock
 from .settings import Settings
 
@@ -56,7 +56,8 @@ def show(text: Lines) -> None:
 class Operation:
     """One run of the engine: preview, up, refresh or destroy. Safe between threads.
 
-    `connect` opens the client of the API, `show` shows a text to the user.
+    `connect` opens the client of the API, `show` shows a text to the user. `lists_all`: to find out what
+    exists, list all claims once, because the namespace of the stack may have changed.
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class Operation:
         clock: Clock = Clock(),  # noqa: B008 - frozen
         connect: Callable[[Settings], Client] = Settings.client,
         show: Callable[[Lines], None] = show,
+        *,
+        lists_all: bool = False,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -72,9 +75,13 @@ class Operation:
         self.began: float = clock.now()
         self.guard: DeleteGuard = DeleteGuard()
         self.reads: BulkReader = BulkReader(self._get, self._list, clock, settings.read_grace)
+        self.listed: Once[list[CapacityClaim]] = Once(lambda: self.claims.list(), clock)
+        """All claims of the organization, before this operation has changed any."""
+        self._lists_all = lists_all
         self.existing: ExistingClaims = ExistingClaims(
             lambda claim_id: self.claims.get(claim_id, retry=self.brief),
-            lambda: self.claims.list(retry=self.brief),
+            self.listed if lists_all else lambda: self.claims.list(retry=self.brief),
+            few=0 if lists_all else FEW,
         )
         self.deletions: DeletionWaiter = DeletionWaiter(self._get, self._list, clock)
         self.offered: Once[CapacityClaimParameters | None] = Once(self._ask_what_is_offered, clock)
@@ -214,7 +221,7 @@ class Operation:
 
     def _ask_for_recent(self, namespace: str) -> list[CapacityClaim]:
         try:
-            claims = recently_listed(self)
+            claims = self.listed() if self._lists_all else recently_listed(self)
         except CoreweaveError as error:
             failure = lookup_failure("looking for claims left behind by an interrupted create", error)
             self.warn(str(failure))

@@ -171,10 +171,14 @@ class ExistingClaims:
     """
 
     def __init__(
-        self, get: Callable[[str], CapacityClaim], list_: Callable[[], Sequence[CapacityClaim]]
+        self,
+        get: Callable[[str], CapacityClaim],
+        list_: Callable[[], Sequence[CapacityClaim]],
+        few: int = FEW,
     ) -> None:
         self._get = get
         self._list = list_
+        self._few = few
         self._lock = threading.Lock()
         self._asked = 0
         self._listed: frozenset[str] | None = None
@@ -193,7 +197,7 @@ class ExistingClaims:
 
     def _look_up(self, claim_id: str) -> CapacityClaim | None:
         self._asked += 1
-        if self._asked > FEW and self._listed is None:
+        if self._asked > self._few and self._listed is None:
             self._listed = frozenset(claim.id for claim in self._list())
         if self._listed is not None and claim_id not in self._listed:
             return None

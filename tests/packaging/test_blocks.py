@@ -20,7 +20,7 @@ PAGES: Final = sorted(
         *(ROOT / "docs").rglob("*.md"),
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
         *(ROOT / package / "README.md" for package in ("provider", "sdk", "tools/engine")),
-        *EXAMPLES.rglob("README.md"),
+        *EXAMPLES.glob("*/README.md"),
     ]
 )
 KINDS: Final = {"json", "python", "sh", "text", "toml", "yaml"}

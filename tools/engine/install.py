@@ -38,6 +38,8 @@ HERE = Path(__file__).resolve().parent
 ENGINE_PACKAGE = "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"
 SDK_MODULE = "github.com/pulumi/pulumi/sdk/v3"
 LANGUAGE_HOST = "pulumi-language-python"
+YAML_HOST = "pulumi-language-yaml"
+LANGUAGES = HERE.parent / "languages"
 # Each folder with a go.mod pins one version.
 VERSIONS = sorted(file.parent.name for file in HERE.glob("*/go.mod"))
 
@@ -67,6 +69,11 @@ def main(argv: list[str] | None = None) -> int:
         choices=VERSIONS,
         help="exactly this version, and none on PATH; by default the newest, or a recent one on PATH",
     )
+    parser.add_argument(
+        "--yaml",
+        action="store_true",
+        help="with the language host of YAML; builds it if the engine has none (needs Go, about a minute)",
+    )
     arguments = parser.parse_args(argv)
 
     forced = os.environ.get("PULUMI_ENGINE", "")
@@ -77,6 +84,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("PULUMI_ENGINE=path takes the version on PATH; unset it, or leave --version out")
     try:
         directory = provide(ways, arguments.version or VERSION)
+        if arguments.yaml:
+            add_yaml(directory)
         if arguments.python:
             remember_python(directory, arguments.python)
     except Unavailable as reasons:
@@ -142,25 +151,36 @@ def make(way: str, pinned: str) -> Path | None:
     if way not in MAKERS:
         return None
     final = cached(way, pinned)
+
+    def fill(partial: Path) -> None:
+        MAKERS[way](partial, pinned)
+        version = version_of(partial / "pulumi")
+        if not at_least(version, pinned):
+            raise Unavailable(f"its pulumi reports the version {version!r}")
+
+    if not into_cache(final, "pulumi", fill):
+        return final  # made by another run in the meantime
+    say(f"pulumi {pinned} ({way}) installed in {final}")
+    return final
+
+
+def into_cache(final: Path, program: str, fill: Callable[[Path], None]) -> bool:
+    """Fill a folder of the cache that is to hold a program; false if it holds it already."""
     final.parent.mkdir(parents=True, exist_ok=True)
     with only_one_run(final.parent):
         # Only the holder of the lock creates these, so a killed run left them behind.
         for stale in final.parent.glob(".partial-*"):
             shutil.rmtree(stale, ignore_errors=True)
-        if (final / "pulumi").is_file():
-            return final  # made by another run in the meantime
+        if (final / program).is_file():
+            return False
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=final.parent))
         try:
-            MAKERS[way](partial, pinned)
-            version = version_of(partial / "pulumi")
-            if not at_least(version, pinned):
-                raise Unavailable(f"its pulumi reports the version {version!r}")
+            fill(partial)
             partial.chmod(0o755)
             partial.rename(final)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    say(f"pulumi {pinned} ({way}) installed in {final}")
-    return final
+    return True
 
 
 def download(target: Path, pinned: str) -> None:
@@ -213,6 +233,42 @@ def build(target: Path, pinned: str) -> None:
     ):
         shutil.copyfile(source, target / source.name)
         (target / source.name).chmod(0o755)
+
+
+def add_yaml(directory: Path) -> None:
+    """Put the language host of YAML beside an engine that has none."""
+    link = directory / YAML_HOST
+    if link.is_file() and not link.is_symlink():
+        return  # an official release
+    if not directory.is_relative_to(cache_root()):
+        beside = (directory / "pulumi").resolve().with_name(YAML_HOST)
+        if os.access(beside, os.X_OK):
+            return
+        raise Unavailable(
+            f"the pulumi in {directory} has no {YAML_HOST} beside it; PULUMI_ENGINE=go builds both"
+        )
+    made = cache_root() / f"yaml-{hashlib.sha256((LANGUAGES / 'go.sum').read_bytes()).hexdigest()[:12]}"
+    if not (made / YAML_HOST).is_file():
+        into_cache(made, YAML_HOST, build_yaml)
+    with only_one_run(cache_root()), tempfile.TemporaryDirectory(dir=cache_root(), prefix=".partial-") as new:
+        (Path(new) / YAML_HOST).symlink_to(Path("..") / made.name / YAML_HOST)
+        (Path(new) / YAML_HOST).replace(link)
+
+
+def build_yaml(target: Path) -> None:
+    """Compile the language host of YAML."""
+    if not shutil.which("go"):
+        raise Unavailable(f"go is not on PATH, and the engine has no {YAML_HOST}")
+    say(f"building {YAML_HOST} from its Go module, once, about a minute")
+    go(
+        LANGUAGES,
+        "build",
+        "-trimpath",
+        "-tags=osusergo,grpcnotrace",
+        "-ldflags=-s -w",
+        f"-o={target / YAML_HOST}",
+        f"github.com/pulumi/pulumi-yaml/cmd/{YAML_HOST}",
+    )
 
 
 MAKERS: dict[str, Callable[[Path, str], None]] = {"download": download, "go": build}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ def main() -> None:
             "pulumi-resource-coreweave-inference is a plugin: Pulumi starts it, with the address of its "
             "engine as the last argument. `capacity-claims plugin install` puts it where Pulumi looks for it."
         )
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the engine says by `Cancel` that it was interrupted
     asyncio.run(_serve(sys.argv[-1]))
     # Past the interpreter's shutdown, which would wait for calls to the API that nobody waits for any more.
     sys.stdout.flush()

@@ -60,7 +60,6 @@ from pulumi_coreweave_inference.operation import Operation
 from pulumi_coreweave_inference.progress import display
 from pulumi_coreweave_inference.provider import CapacityClaimProvider, Outputs
 from pulumi_coreweave_inference.readiness import Goal, Poller, Readiness, Verdict, judge, not_ready
-from pulumi_coreweave_inference.reads import Once
 from pulumi_coreweave_inference.rounds import Clock
 from pulumi_coreweave_inference.secrecy import held_resources, unless_secret, without_values
 from pulumi_coreweave_inference.settings import USER_AGENT, misspelt, settings_from
@@ -129,7 +128,6 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         self._engine = engine_pb2_grpc.EngineStub(grpc.insecure_channel(engine))
         self._provider = CapacityClaimProvider()
         self._namespace = ""
-        self._is_new = False  # whether this operation makes the provider
         self._not_ready: dict[str, str] = {}  # by URN: the claim that has not become ready in this operation
         self._cancelled = threading.Event()
         self._waiting = 0  # calls of the engine that wait for readiness
@@ -153,8 +151,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
     async def CheckConfig(  # noqa: N802
         self, request: provider_pb2.CheckRequest, context: Context
     ) -> provider_pb2.CheckResponse:
-        """Validate the settings. A provider without old inputs is new: no claim has its namespace yet."""
-        self._is_new = not request.olds.fields
+        """Validate the settings."""
         given, _ = plain(request.news)
         failures = [
             provider_pb2.CheckFailure(property="", reason=said(reason))
@@ -192,11 +189,9 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             Clock(sleep=self._pause),
             connect=lambda settings: settings.client(self._pause),
             show=self._say,
+            lists_all=True,
         )
         operation.begin(self._op)
-        self._listed = Once(lambda: self._op.claims.list(), self._op.clock)
-        if self._namespace and self._is_new and not chosen:
-            self._op.namespace_created(self._namespace)
         loop = asyncio.get_running_loop()
         self._client: api.AsyncClient | None = None
         self._poller = Poller(
@@ -471,7 +466,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             resource_name=resource_name_of(urn),
             claim_id=claim_id,
             resources=api.CapacityClaimResources.model_validate(outputs["resources"]),
-            readiness=_readiness(declared, seconds),
+            readiness=_readiness_or_default(declared, seconds),
             updated_at=outputs.get("updatedAt"),
             urn=urn,
             key=urn,
@@ -539,7 +534,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         before cannot be taken over by its id.
         """
         declaration = _declaration(props)
-        claims = _asking("looking for claims that this declaration has made before", self._listed)
+        claims = _asking("looking for claims that this declaration has made before", self._op.listed)
         for claim in declaration.made_elsewhere(claims):
             if claim.state in (api.ClaimState.DELETING, api.ClaimState.FAILED):
                 continue
@@ -640,6 +635,14 @@ def _readiness(declared: Mapping[str, Any], seconds: float = 0) -> Readiness:
         min_instances=declared.get("minInstances"),
         on_timeout=declared.get("onTimeout") or "fail",
     )
+
+
+def _readiness_or_default(declared: Mapping[str, Any], seconds: float) -> Readiness:
+    """The declared readiness; the default for one in the state that this version does not accept."""
+    try:
+        return _readiness(declared, seconds)
+    except InvalidReadiness:
+        return Readiness()
 
 
 def _readiness_problems(news: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[str]]:

@@ -23,7 +23,7 @@ from pulumi_coreweave_inference.delete_guard import DeleteGuard
 from pulumi_coreweave_inference.errors import api_failure, lookup_failure, text
 from pulumi_coreweave_inference.foreign_text import in_lines, led_by, one_line, paragraphs, shown
 from pulumi_coreweave_inference.identity import Declaration
-from pulumi_coreweave_inference.lookups import _only
+from pulumi_coreweave_inference.lookups import only
 from pulumi_coreweave_inference.operation import Operation, show
 from pulumi_coreweave_inference.options import refuse_void_options
 from pulumi_coreweave_inference.progress import progress
@@ -160,7 +160,7 @@ TEXTS: dict[str, Callable[[str], str]] = {
     "options, import": lambda foreign: raised(
         lambda: refuse_void_options(foreign, pulumi.ResourceOptions(import_=f"i{foreign}"))
     ),
-    "lookup": lambda foreign: raised(lambda: _only([claim(foreign)] * 2, foreign)),
+    "lookup": lambda foreign: raised(lambda: only([claim(foreign)] * 2, foreign)),
     "catalogue": not_offered,
     "say and warn": said,
     "led_by": lambda foreign: led_by(f"a{foreign}", f"b{foreign}"),

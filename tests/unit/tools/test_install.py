@@ -26,6 +26,11 @@ here = pathlib.Path(__file__).parent
 version = next((a.split("=")[-1] for word in sys.argv for a in word.split() if "version.Version=" in a), "")
 if sys.argv[1] == "list":
     print(here / "sdk")
+elif sys.argv[-1].endswith("pulumi-language-yaml"):
+    target = next(a[3:] for a in sys.argv if a.startswith("-o="))
+    with open(here / "hosts", "a") as log:
+        log.write(target + "\\n")
+    pathlib.Path(target).write_text("#!/bin/sh\\n")
 elif sys.argv[1] == "build":
     with open(here / "builds", "a") as log:
         log.write(os.environ["CGO_ENABLED"] + "\\n")
@@ -295,6 +300,37 @@ def test_a_version_on_path_cannot_be_asked_for(
     with pytest.raises(SystemExit):
         run("--version", "3.259.0")
     assert "PULUMI_ENGINE=path takes the version on PATH" in capsys.readouterr().err
+
+
+def test_yaml_brings_its_host_beside_a_built_engine_once(machine: Machine, run: Run) -> None:
+    machine.go()
+    for _ in range(2):
+        code, out, _ = run("--yaml")
+        assert code == 0
+        assert (Path(out.strip()) / "pulumi-language-yaml").read_text() == "#!/bin/sh\n"
+    older = Path(run("--yaml", "--version", "3.259.0")[1].strip())
+    assert (older / "pulumi-language-yaml").is_file()
+    assert len((machine.bin / "hosts").read_text().splitlines()) == 1, "one host serves every engine"
+    assert not [name for name in machine.in_cache() if name.startswith(".partial-")]
+
+
+def test_the_yaml_host_of_a_release_is_kept(machine: Machine, run: Run) -> None:
+    machine.release({**RELEASE, "pulumi/pulumi-language-yaml": "official"})
+    code, out, _ = run("--yaml")
+    assert code == 0
+    assert (Path(out.strip()) / "pulumi-language-yaml").read_text() == "official"
+
+
+def test_an_engine_on_path_without_a_yaml_host_is_named(
+    machine: Machine, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.pulumi("v3.300.0")
+    monkeypatch.setenv("PULUMI_ENGINE", "path")
+    code, out, err = run("--yaml")
+    assert (code, out) == (1, "")
+    assert f"{machine.bin} has no pulumi-language-yaml" in err
+    machine.executable("pulumi-language-yaml", "#!/bin/sh\n")
+    assert run("--yaml")[0] == 0
 
 
 def test_an_unknown_way_is_refused(

@@ -1,0 +1,193 @@
+"""The native plugin under YAML, TypeScript and Go: the same life of a claim, on the real engine.
+
+YAML has its language host. The other two run as inline programs of the Automation API, which need none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from support.stack import BACKWARD, FORWARD, ROOT
+
+import coreweave_inference as api
+from coreweave_inference.emulator import Emulator, EmulatorSettings
+from pulumi_coreweave_inference._version import __version__
+
+pytestmark = [pytest.mark.languages, pytest.mark.timeout(600)]
+
+HERE: Final = ROOT / "tests" / "languages"
+EXAMPLES: Final = ROOT / "examples"
+STEPS: Final = ("up", "up", "refresh", "scale", "reorder", "import", "up", "destroy")
+PLUGIN: Final = "pulumi-resource-coreweave-inference"
+
+
+def run(folder: Path, *command: str | Path, environment: dict[str, str] | None = None) -> str:
+    """What a command that has to succeed printed."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tools() -> None:
+    """The compilers and the engine; `make languages` says where the engine is."""
+    for program in ("go", "npm"):
+        if not shutil.which(program):
+            pytest.fail(f"{program} is not on PATH")
+    if not (directory := os.environ.get("PULUMI_ENGINE_DIR")):
+        pytest.fail("set PULUMI_ENGINE_DIR to what `make engine` prints, or run `make languages`")
+    os.environ["PATH"] = f"{directory}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator(EmulatorSettings(allocation_delay=0.3)) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    """A folder with the plugin's executable."""
+    folder = tmp_path / "plugin"
+    folder.mkdir()
+    executable = folder / PLUGIN
+    executable.write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" -m pulumi_coreweave_inference.native "$@"\n', encoding="utf-8"
+    )
+    executable.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def environment(tmp_path: Path, emulator: Emulator) -> dict[str, str]:
+    """The variables of the CLI: a home and a backend of its own, and the emulator."""
+    (tmp_path / "state").mkdir()
+    return os.environ | {
+        "PULUMI_HOME": str(tmp_path / "home"),
+        "PULUMI_BACKEND_URL": (tmp_path / "state").as_uri(),
+        "PULUMI_CONFIG_PASSPHRASE": "test",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+        "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
+        "PULUMI_SKIP_CONFIRMATIONS": "true",
+        **emulator.environment(),
+    }
+
+
+def typescript() -> list[str | Path]:
+    """The program in TypeScript, compiled."""
+    folder = HERE / "typescript"
+    run(folder, "npm", "ci", "--no-audit", "--no-fund")
+    run(folder, "npm", "run", "build")
+    return ["node", folder / "bin" / "main.js"]
+
+
+def golang() -> list[str | Path]:
+    """The program in Go, compiled."""
+    folder = HERE / "go"
+    run(folder, "go", "build", "-o", "bin/inline", ".")
+    return [folder / "bin" / "inline"]
+
+
+@pytest.mark.parametrize(("runtime", "build"), [("nodejs", typescript), ("go", golang)])
+def test_a_claim_lives_its_life_in_an_inline_program(
+    runtime: str,
+    build: Callable[[], list[str | Path]],
+    emulator: Emulator,
+    environment: dict[str, str],
+    plugin: Path,
+    tmp_path: Path,
+) -> None:
+    program = build()
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program" / "Pulumi.yaml").write_text(
+        f"name: inline\nruntime: {runtime}\n"
+        f"plugins:\n  providers:\n    - {{name: coreweave-inference, path: {plugin}}}\n",
+        encoding="utf-8",
+    )
+    with api.Client(emulator.token, endpoint=emulator.url) as client:
+        held = client.capacity_claims.create(
+            "imported",
+            api.CapacityClaimResources(
+                instance_id="gb200-4x",
+                instance_count=2,
+                zones=["US-WEST-04A"],
+                capacity_type=api.CapacityType.MANAGED,
+            ),
+        )
+    printed = run(
+        tmp_path,
+        *program,
+        *STEPS,
+        environment=environment | {"FOLDER": str(tmp_path / "program"), "IMPORT_ID": held.id},
+    )
+    reports: list[dict[str, Any]] = [json.loads(line) for line in printed.splitlines()]
+    assert [report["step"] for report in reports] == list(STEPS)
+    created, same, refreshed, scaled, replaced, imported, after, destroyed = reports
+
+    assert created["changes"]["create"] >= 1
+    assert created["outputs"]["status"] == "STATUS_READY"
+    assert (created["outputs"]["allocated"], created["outputs"]["zones"]) == (4, FORWARD)
+    assert set(same["changes"]) == set(refreshed["changes"]) == set(after["changes"]) == {"same"}
+    assert scaled["changes"]["update"] == 1
+    assert scaled["outputs"]["claimId"] == created["outputs"]["claimId"], "a scaling has replaced the claim"
+    assert scaled["outputs"]["allocated"] == 6
+    assert replaced["changes"]["replace"] == 1
+    assert replaced["outputs"]["claimId"] != scaled["outputs"]["claimId"]
+    assert replaced["outputs"]["zones"] == BACKWARD
+    assert imported["changes"]["import"] == 1
+    assert destroyed["changes"]["delete"] >= 2
+    assert emulator.live_claims() == []
+
+
+def test_the_example_in_yaml_runs(
+    emulator: Emulator, environment: dict[str, str], plugin: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "yaml"
+    shutil.copytree(EXAMPLES / "yaml", folder)
+
+    def pulumi(*arguments: str) -> str:
+        return run(folder, "pulumi", *arguments, "--stack", "test", environment=environment)
+
+    run(
+        folder,
+        *("pulumi", "plugin", "install", "resource", "coreweave-inference", __version__),
+        *("--file", plugin),
+        environment=environment,
+    )
+    pulumi("stack", "init")
+    pulumi("up", "--yes", "--skip-preview")
+    (made,) = emulator.live_claims()
+    outputs = json.loads(pulumi("stack", "output", "--json"))
+    assert outputs == {"claimId": made.id, "status": "STATUS_READY", "zones": FORWARD}
+    pulumi("up", "--yes", "--skip-preview", "--expect-no-changes")
+    pulumi("refresh", "--yes", "--skip-preview", "--expect-no-changes")
+    pulumi("destroy", "--yes", "--skip-preview")
+    assert emulator.live_claims() == []
+
+
+def test_the_example_in_typescript_has_no_type_errors() -> None:
+    folder = EXAMPLES / "typescript"
+    run(folder, "npm", "ci", "--no-audit", "--no-fund")
+    run(folder, "npm", "run", "check")
+
+
+def test_the_example_in_go_compiles(tmp_path: Path) -> None:
+    run(EXAMPLES / "go", "go", "build", "-o", str(tmp_path / "program"), ".")
+    run(EXAMPLES / "go", "go", "vet", ".")
