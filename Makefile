@@ -119,9 +119,10 @@ fuzz: install ## try random answers, files, settings and arguments; MINUTES=20 S
 	.venv/bin/python tests/fuzz/fuzz.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 .PHONY: soak
-soak: install ## run random work with random deaths on the real engine; MINUTES=20 SEED=…
+soak: install ## run random work with random deaths on the real engine; MINUTES=20 SEED=… FACE=native
 	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" \
-		.venv/bin/python tests/soak/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+		.venv/bin/python tests/soak/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
+		$(if $(FACE),--face $(FACE))
 
 # The pure modules, which the promises rest on: every branch needs a test.
 COVERED := */coreweave_inference/retry.py,*/identity.py,*/create.py,*/delete_guard.py,*/reads.py,*/rounds.py,*/inputs.py,*/readiness.py,*/catalogue.py,*/cli/review/*,*/cli/table.py

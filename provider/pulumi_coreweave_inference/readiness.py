@@ -441,6 +441,7 @@ class Poller:
         self._joined = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._rounds = Rounds()
+        self._is_ended = False
         self._listed: dict[str, CapacityClaim] = {}  # what the last list of this run has shown
         self._listed_at = 0.0
         self._seen: dict[str, CapacityClaim] = {}  # by a wait, in its last look
@@ -458,6 +459,8 @@ class Poller:
 
         `show` shows a line on the claim's row until the next one; what `say` and `warn` show stays.
         """
+        if self._is_ended:
+            raise ClaimError(interrupted([(None, goal)], lost=""))
         self._ids.add(goal.claim_id)
         loop = asyncio.get_running_loop()
         timeout = goal.readiness.seconds if goal.readiness else self._settings.retry_deadline
@@ -637,7 +640,8 @@ class Poller:
             self._task.cancel()
 
     def end_all(self) -> None:
-        """End each wait with an error of its own that says what is still reserved."""
+        """End each wait, and each that is to begin, with an error of its own that says what is reserved."""
+        self._is_ended = True
         waits, self._waits = self._waits, []
         for wait in waits:
             report(wait, "failed", self._clock())

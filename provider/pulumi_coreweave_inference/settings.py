@@ -80,14 +80,15 @@ class Settings:
         """The retry policy of calls to the API."""
         return RetryPolicy(deadline=self.retry_deadline)
 
-    def client(self) -> Client:
-        """A client of the API with these settings."""
+    def client(self, sleep: Callable[[float], object] | None = None) -> Client:
+        """A client of the API with these settings; `sleep` is how it pauses before it repeats an attempt."""
         return api.Client(
             self.token,
             endpoint=self.endpoint,
             timeout=self.timeout,
             retry=self.retry,
             user_agent=USER_AGENT,
+            sleep=sleep,
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from builtins import list as List  # noqa: N812 - the method `list` shadows the type below
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -73,6 +73,7 @@ class Client:
     :param transport: an httpx transport, for tests
     :param user_agent: text to append to the User-Agent header
     :param max_connections: the maximum number of open connections; further calls wait for a free one
+    :param sleep: how to pause for so many seconds before an attempt is repeated; what it raises ends the call
     """
 
     def __init__(
@@ -85,11 +86,12 @@ class Client:
         transport: BaseTransport | None = None,
         user_agent: str | None = None,
         max_connections: int = 32,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
         # as a Token, the frame of an error below does not show it
         token = Token(token) if isinstance(token, str) and token else token
         self._connection = _connection(token, endpoint, timeout, user_agent, max_connections)
-        self._transport = Transport(self._connection, http=transport)
+        self._transport = Transport(self._connection, http=transport, sleep=sleep)
         self.capacity_claims: CapacityClaims = CapacityClaims(self._transport, retry)
 
     @property

@@ -1,5 +1,8 @@
 """Measures what operations cost: claims against as many empty dynamic resources, on the real engine, in one run.
 
+Claims are measured as dynamic and as native resources; the latter in Python, and in YAML if its language host lies
+beside the engine.
+
     python tests/bench/bench.py [--sizes 1,10,100,400,1000] [--latencies 0,50] [--out docs]
     python tests/bench/bench.py --imports
 
@@ -14,6 +17,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -22,12 +26,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
+
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from support.native import PLUGIN_AT, write_plugin
 
 from coreweave_inference.emulator import Emulator, EmulatorSettings
 
@@ -47,6 +56,21 @@ for index in range(config.require_int("size")):
         resources={"instance_id": "gb200-4x", "instance_count": config.require_int("count"), "zones": ["RNO2A"]},
     )
 """
+NATIVE_TYPE: Final = "coreweave-inference:index:CapacityClaim"
+NATIVE: Final = f"""
+import pulumi
+
+config = pulumi.Config()
+outputs = ("name", "organizationId", "status", "allocatedInstances", "createdAt", "updatedAt")
+for index in range(config.require_int("size")):
+    resources = {{"instanceId": "gb200-4x", "instanceCount": config.require_int("count"), "zones": ["RNO2A"]}}
+    pulumi.CustomResource(
+        "{NATIVE_TYPE}", f"claim-{{index}}", {{**dict.fromkeys(outputs), "resources": resources}}
+    )
+"""
+YAML_HOST: Final = "pulumi-language-yaml"
+PYTHON_PROJECT: Final = f"name: bench\nruntime: {{name: python, options: {{virtualenv: {sys.prefix}}}}}\n"
+PLUGIN: Final = PLUGIN_AT.format("./plugin")
 WRITES_SPARED: Final = {  # the state is written at the end alone
     "PULUMI_SKIP_CHECKPOINTS": "true",
     "COREWEAVE_SKIPPED_CHECKPOINTS": "allow",
@@ -77,6 +101,9 @@ class Measured:
 
 
 Series = dict[str, Measured]
+Pulumi = Callable[..., Measured]
+Native = dict[str, dict[int, dict[int, Series]]]
+"""By language of the program, latency and size."""
 
 
 def main() -> int:
@@ -100,20 +127,30 @@ def main() -> int:
     put_engine_on_path()
     empty: dict[int, Series] = {}
     claims: dict[int, dict[int, Series]] = {latency: {} for latency in latencies}
+    languages = ("Python", "YAML") if shutil.which(YAML_HOST) else ("Python",)
+    native: Native = {language: {latency: {} for latency in latencies} for language in languages}
     for size in sizes:
         # What is compared is measured close together, in turns: a machine may get busier.
         for _ in range(rounds(size)):
             empty[size] = quickest(empty.get(size), measure_empty(size))
             for latency in latencies:
                 claims[latency][size] = quickest(claims[latency].get(size), measure_claims(size, latency))
-    text = report(empty, claims, growth(sizes, latencies[0], empty, claims[latencies[0]]))
+                for language, by_latency in native.items():
+                    measured = measure_native(language, size, latency)
+                    by_latency[latency][size] = quickest(by_latency[latency].get(size), measured)
+    text = report(empty, claims, native, growth(sizes, latencies[0], empty, claims[latencies[0]]))
     print(text)
     if arguments.out:
         for folder in ("images", "reference"):
             (arguments.out / folder).mkdir(parents=True, exist_ok=True)
         (arguments.out / "reference" / "benchmarks.md").write_text(text, encoding="utf-8")
         chart = draw(
-            sizes, {"empty resources": empty, **{f"claims, {ms} ms": claims[ms] for ms in latencies}}
+            sizes,
+            {
+                "empty resources": empty,
+                **{f"claims, {ms} ms": claims[ms] for ms in latencies},
+                f"native claims, {latencies[0]} ms": native["Python"][latencies[0]],
+            },
         )
         (arguments.out / "images" / "benchmarks.svg").write_text(chart, encoding="utf-8")
     return 0
@@ -153,11 +190,41 @@ def measure_empty(size: int, environment: Mapping[str, str] = MappingProxyType({
 
 
 def measure_claims(size: int, latency: int, environment: Mapping[str, str] = MappingProxyType({})) -> Series:
+    return measure_with_api(f"{size} claims", size, latency, lambda more: stack(CLAIMS, more | environment))
+
+
+def measure_native(language: str, size: int, latency: int) -> Series:
+    title = f"{size} native claims in {language}"
+    if language == "YAML":
+        return measure_with_api(title, size, latency, lambda more: stack("", more, yaml_program(size)))
+    return measure_with_api(title, size, latency, lambda more: stack(NATIVE, more, PYTHON_PROJECT + PLUGIN))
+
+
+def yaml_program(size: int) -> str:
+    """A project in YAML, which has no loops: a program is its list of claims."""
+    lines = [
+        "name: bench",
+        "runtime: yaml",
+        PLUGIN + "config: {count: {type: integer}, size: {type: integer}}",
+    ]
+    lines.append("resources:")
+    for index in range(size):
+        resources = "{instanceId: gb200-4x, instanceCount: '${count}', zones: [RNO2A]}"
+        lines.append(
+            f"  claim-{index}: {{type: {NATIVE_TYPE.replace(':index:', ':')}, properties: {{resources: {resources}}}}}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def measure_with_api(
+    title: str, size: int, latency: int, start: Callable[[dict[str, str]], AbstractContextManager[Pulumi]]
+) -> Series:
+    """The life of a stack whose claims an emulator holds."""
     settings = EmulatorSettings(inventory={"RNO2A": {"gb200-4x": 10 * size}})
     faults = [{"delay": latency / 1000}] if latency else []
     with (
         Emulator(settings, faults=faults) as emulator,
-        stack(CLAIMS, emulator.environment() | environment) as run,
+        start(emulator.environment()) as run,
     ):
 
         def calls() -> Counter[str]:
@@ -165,10 +232,7 @@ def measure_claims(size: int, latency: int, environment: Mapping[str, str] = Map
             emulator.clear_requests()
             return counted
 
-        return life(f"{size} claims, API {latency} ms", run, size, calls)
-
-
-Pulumi = Callable[..., Measured]
+        return life(f"{title}, API {latency} ms", run, size, calls)
 
 
 def life(title: str, pulumi: Pulumi, size: int, calls: Callable[[], Counter[str]]) -> Series:
@@ -198,16 +262,14 @@ def life(title: str, pulumi: Pulumi, size: int, calls: Callable[[], Counter[str]
 
 
 @contextmanager
-def stack(program: str, environment: dict[str, str]) -> Iterator[Pulumi]:
+def stack(program: str, environment: dict[str, str], project: str = "") -> Iterator[Pulumi]:
     """A stack of its own with the given program; answers a function that runs the CLI in it."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "state").mkdir()
         (folder / "__main__.py").write_text(program, encoding="utf-8")
-        (folder / "Pulumi.yaml").write_text(
-            f"name: bench\nruntime: {{name: python, options: {{virtualenv: {ROOT / '.venv'}}}}}\n",
-            encoding="utf-8",
-        )
+        (folder / "Pulumi.yaml").write_text(project or PYTHON_PROJECT, encoding="utf-8")
+        write_plugin(folder / "plugin")
         variables = (
             os.environ
             | environment
@@ -259,7 +321,7 @@ def watch_memory(root: int, measured: Measured, ended: threading.Event) -> None:
         for command, peak in descendants(root):
             if "pulumi-language-python-exec" in command:
                 measured.program = max(measured.program, peak)
-            elif "pulumi.dynamic" in command:
+            elif "pulumi.dynamic" in command or "pulumi_coreweave_inference.native" in command:
                 measured.provider = max(measured.provider, peak)
 
 
@@ -283,7 +345,9 @@ def descendants(root: int) -> Iterator[tuple[str, float]]:
         yield from descendants(int(child))
 
 
-def report(empty: dict[int, Series], claims: dict[int, dict[int, Series]], grown: list[str]) -> str:
+def report(
+    empty: dict[int, Series], claims: dict[int, dict[int, Series]], native: Native, grown: list[str]
+) -> str:
     """The tables, as Markdown; `grown` are the lines about growth."""
     sizes = list(empty)
     lines = [
@@ -323,12 +387,9 @@ def report(empty: dict[int, Series], claims: dict[int, dict[int, Series]], grown
         lines += ["| operation | " + " | ".join(f"N = {size}" for size in sizes) + " |"]
         lines += ["|---|" + "---|" * len(sizes)]
         for operation in OPERATIONS:
-            cells = [
-                ", ".join(f"{count} {name}" for name, count in sorted(by_size[size][operation].calls.items()))
-                or "none"
-                for size in sizes
-            ]
+            cells = [calls_of(by_size[size][operation]) for size in sizes]
             lines.append(f"| {operation} | " + " | ".join(cells) + " |")
+        lines += report_native({language: each[latency] for language, each in native.items()}, empty)
     first = next(iter(claims.values()))
     lines += grown
     lines += [
@@ -339,7 +400,8 @@ def report(empty: dict[int, Series], claims: dict[int, dict[int, Series]], grown
         "",
     ]
     lines += ["| | " + " | ".join(f"N = {size}" for size in sizes) + " |", "|---|" + "---|" * len(sizes)]
-    for title, by_size in (("claims", first), ("empty resources", empty)):
+    natives = {f"native claims, {language}": next(iter(each.values())) for language, each in native.items()}
+    for title, by_size in {"claims": first, **natives, "empty resources": empty}.items():
         cells = [
             f"{max(m.program for m in by_size[size].values()):.0f} MB, "
             f"{max(m.provider for m in by_size[size].values()):.0f} MB"
@@ -353,6 +415,34 @@ def report(empty: dict[int, Series], claims: dict[int, dict[int, Series]], grown
         "",
     ]
     return "\n".join(lines)
+
+
+def report_native(native: dict[str, dict[int, Series]], empty: dict[int, Series]) -> list[str]:
+    """The same tables for native claims, one for each language; the calls are the same in all."""
+    lines = []
+    head = [
+        "| operation | " + " | ".join(f"N = {size}" for size in empty) + " |",
+        "|---|" + "---|" * len(empty),
+    ]
+    for language, by_size in native.items():
+        lines += [
+            "",
+            f"Native claims, declared in {language}, against the same empty dynamic resources:",
+            "",
+            *head,
+        ]
+        for operation in OPERATIONS:
+            cells = [seconds_and_ratio(by_size[size][operation], empty[size][operation]) for size in empty]
+            lines.append(f"| {operation} | " + " | ".join(cells) + " |")
+    lines += ["", "API calls of native claims:", "", *head]
+    for operation in OPERATIONS:
+        cells = [calls_of(native["Python"][size][operation]) for size in empty]
+        lines.append(f"| {operation} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def calls_of(measured: Measured) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(measured.calls.items())) or "none"
 
 
 def growth(sizes: list[int], latency: int, empty: dict[int, Series], claims: dict[int, Series]) -> list[str]:
@@ -466,7 +556,7 @@ def emulator_speed(requests: int = 2000) -> float:
         return statistics.median(rounds)
 
 
-COLOURS: Final = ("#8a8f98", "#1f6feb", "#d1543f", "#2da44e")
+COLOURS: Final = ("#8a8f98", "#1f6feb", "#d1543f", "#2da44e", "#8250df")
 
 
 def draw(sizes: list[int], series: dict[str, dict[int, Series]]) -> str:

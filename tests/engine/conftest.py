@@ -28,8 +28,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
     """Start an emulator with the given settings, and a stack against it."""
     with ExitStack() as running:
 
-        def start(name: str = "test", environment: dict[str, str] | None = None, **settings: object) -> Stack:
+        def start(
+            name: str = "test",
+            environment: dict[str, str] | None = None,
+            kind: type[Stack] = Stack,
+            **settings: object,
+        ) -> Stack:
             emulator = running.enter_context(Emulator(EmulatorSettings(**settings)))  # type: ignore[arg-type]
-            return Stack(tmp_path / "program", emulator, environment or {}, name)
+            return kind(tmp_path / "program", emulator, environment or {}, name)
 
         yield start

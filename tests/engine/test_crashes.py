@@ -10,9 +10,9 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from support.crash import (
     pending,
     until,
 )
+from support.native import NativeStack
 from support.stack import BACKWARD, FORWARD, ROOT, Stack, claim
 
 Start = Callable[..., Stack]
@@ -49,7 +50,7 @@ class Point:
     """A call that is held, and the claims declared when it is made.
 
     `nth`: which of the operation's calls of this kind; None holds all of them. `frozen`: the CLI is
-    stopped, then the call is answered. `waits`: the call is the program's own.
+    stopped, then the call is answered. `waits`: the call is one of a wait for readiness.
     """
 
     title: str
@@ -130,50 +131,97 @@ LIVES: Final = {
         ),
     ),
 }
-# Where another death than SIGKILL of everything leaves something else behind.
-_DIFFERENT: Final = {
-    ("change", "state written, waiting for instances", "interrupt"),
-    ("create", "POST processed, not answered", "interrupt-twice"),
-    ("replace", "replacement: POST processed, not answered", "interrupt"),
+
+
+def native_lives() -> dict[str, Life]:
+    """The points of native claims: `Create` and `Update` wait, so the engine writes the state after the wait."""
+    change, replacement = LIVES["change"].points, LIVES["replace"].points
+    wait_of_create = replace(change[0], title="POST answered, waiting for instances")
+    wait_of_update = Point(
+        "PATCH answered, waiting for instances", "get", "before", {"a": claim(5)}, nth=2, waits=True
+    )
+    return LIVES | {
+        "change": Life({}, (wait_of_create, *change[1:], wait_of_update)),
+        "replace": replace(
+            LIVES["replace"],
+            points=tuple(replace(each, nth=1) if each.waits else each for each in replacement),
+        ),
+    }
+
+
+@dataclass(frozen=True)
+class Face:
+    """What claims are to the engine: the lives of such claims, and where other deaths leave something else."""
+
+    stack: type[Stack]
+    lives: Mapping[str, Life]
+    different: Collection[tuple[str, str, str]]  # than SIGKILL of everything: life, point, death
+    in_every_run: Collection[str]
+
+
+FACES: Final = {
+    "dynamic": Face(
+        Stack,
+        LIVES,
+        different={
+            ("change", "state written, waiting for instances", "interrupt"),
+            ("create", "POST processed, not answered", "interrupt-twice"),
+            ("replace", "replacement: POST processed, not answered", "interrupt"),
+        },
+        in_every_run={"create-kill", "replace-interrupt"},
+    ),
+    "native": Face(
+        NativeStack,
+        native_lives(),
+        different={
+            ("change", "POST answered, waiting for instances", "kill-provider"),
+            ("change", "POST answered, waiting for instances", "interrupt"),
+            ("change", "PATCH answered, waiting for instances", "interrupt"),
+            ("create", "POST processed, not answered", "kill-provider"),
+            ("create", "POST processed, not answered", "interrupt-twice"),
+            ("replace", "replacement: waiting for the new claim", "interrupt"),
+        },
+        in_every_run={"create-kill", "replace-interrupt"},
+    ),
 }
 
 
-_IN_EVERY_RUN = ("create-kill", "replace-interrupt")
-
-
 def cases() -> list[Any]:
-    """What is declared at first, the points that are run, and the death."""
+    """The face, what is declared at first, the points that are run, and the death."""
     chosen = []
-    for name, life in LIVES.items():
-        before = dict(
-            zip(life.points, (life.first, *(point.declared for point in life.points)), strict=False)
-        )
-        for death in DEATHS:
-            points = tuple(point for point in life.points if is_run(name, point, death))
-            if points:
-                case = f"{name}-{death}"
-                marks = () if case in _IN_EVERY_RUN else pytest.mark.thorough
-                chosen.append(pytest.param(before[points[0]], points, death, id=case, marks=marks))
+    for face_name, face in FACES.items():
+        for name, life in face.lives.items():
+            before = dict(
+                zip(life.points, (life.first, *(point.declared for point in life.points)), strict=False)
+            )
+            for death in DEATHS:
+                points = tuple(point for point in life.points if is_run(face, name, point, death))
+                if points:
+                    marks = () if f"{name}-{death}" in face.in_every_run else pytest.mark.thorough
+                    case = f"{face_name}-{name}-{death}"
+                    chosen.append(
+                        pytest.param(face_name, before[points[0]], points, death, id=case, marks=marks)
+                    )
     return chosen
 
 
-def is_run(life: str, point: Point, death: str) -> bool:
+def is_run(face: Face, life: str, point: Point, death: str) -> bool:
     """Whether this run has the cell of the matrix. A frozen CLI can only be killed."""
     if death == "kill":
         return True
-    return not point.frozen and (MODE in ("all", "write") or (life, point.title, death) in _DIFFERENT)
+    return not point.frozen and (MODE in ("all", "write") or (life, point.title, death) in face.different)
 
 
-@pytest.mark.parametrize(("first", "points", "death"), cases())
+@pytest.mark.parametrize(("face", "first", "points", "death"), cases())
 def test_the_next_up_repairs_everything_after_any_death(
-    start: Start, first: Claims, points: tuple[Point, ...], death: str
+    start: Start, face: str, first: Claims, points: tuple[Point, ...], death: str
 ) -> None:
-    stack = start(environment={"COREWEAVE_HTTP_TIMEOUT": "120s"})
+    stack = start(environment={"COREWEAVE_HTTP_TIMEOUT": "120s"}, kind=FACES[face].stack)
     if first:
         stack.declare(**first)
         stack.pulumi(*UP)
     for point in points:
-        check(point, death, die_and_recover(stack, point, death))
+        check(face, point, death, die_and_recover(stack, point, death))
 
     if "creating" in pending(stack):
         # Only this clears a create that was interrupted; until then each command warns of it.
@@ -195,6 +243,8 @@ def die_and_recover(stack: Stack, point: Point, death: str) -> tuple[str, ...]:
     stack.declare(**point.declared)
     with Operation(stack, *UP) as operation:
         emulator.wait_for_hold(60, count=point.holds)
+        if point.waits:
+            assert len(stack.writes()) == 1, "only the POST or PATCH comes before the wait for readiness"
         if point.frozen:
             operation.freeze_cli()
             answer_all(stack)
@@ -334,31 +384,61 @@ Two things cannot be repaired by `pulumi up` alone. `make soak` runs into both a
 """
 
 
-def check(point: Point, death: str, seen: tuple[str, ...]) -> None:
+NATIVE_HEAD: Final = """
+## Native claims
+
+The native plugin waits for readiness inside `Create` and `Update`, so a claim that is waited for is in the state only when
+the wait has ended. After a kill in between, its create counts as interrupted, and the next `up` adopts the claim. Ctrl-C
+ends the wait and puts the claim into the state as not ready; the next `up` goes on waiting.
+
+| point | death | the CLI ended | left | then | claims |
+|---|---|---|---|---|---|
+"""
+
+HEADS: Final = {"dynamic": HEAD, "native": NATIVE_HEAD}
+
+
+def check(face: str, point: Point, death: str, seen: tuple[str, ...]) -> None:
     """Compare a row with the committed matrix, or write it there."""
     row = (point.title, DEATHS[death], *seen)
     if MODE == "write":
-        write(row)
+        write(face, row)
     else:
-        assert rows(MATRIX)[row[:2]] == row
+        assert tables(MATRIX)[face][row[:2]] == row
 
 
-def rows(file: Path) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """The rows of the matrix by point and death."""
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    table = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines if line[:1] == "|"]
+def tables(file: Path) -> dict[str, dict[tuple[str, ...], tuple[str, ...]]]:
+    """For each face the rows of the matrix, by point and death."""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    dynamic, _, native = text.partition(NATIVE_HEAD.lstrip().partition("\n")[0])
+    return {"dynamic": rows(dynamic), "native": rows(native)}
+
+
+def rows(text: str) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """The rows of a table without its head."""
+    lines = [line for line in text.splitlines() if line[:1] == "|"]
+    table = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
     return {row[:2]: row for row in table[2:]}
 
 
-def write(row: tuple[str, ...]) -> None:
+def write(face: str, row: tuple[str, ...]) -> None:
     """Put a row into the matrix; several processes may do so."""
-    titles = [point.title for life in LIVES.values() for point in life.points]
     deaths = list(DEATHS.values())
     with exclusive(MATRIX.parent):
-        known = rows(MATRIX) | {row[:2]: row}
-        valid = [each for each in known.values() if each[0] in titles and each[1] in deaths]
-        valid.sort(key=lambda each: (titles.index(each[0]), deaths.index(each[1])))
-        MATRIX.write_text(HEAD + "".join(f"| {' | '.join(each)} |\n" for each in valid), encoding="utf-8")
+        known = tables(MATRIX)
+        known[face][row[:2]] = row
+        text = ""
+        for name, table in known.items():
+            titles = titles_of(FACES[name])
+            valid = [each for each in table.values() if each[0] in titles and each[1] in deaths]
+            valid.sort(key=lambda each: (titles.index(each[0]), deaths.index(each[1])))
+            text += HEADS[name] + "".join(f"| {' | '.join(each)} |\n" for each in valid)
+        MATRIX.write_text(text, encoding="utf-8")
+
+
+def titles_of(face: Face) -> list[str]:
+    """The points of a face, in the order of its table."""
+    return [point.title for life in face.lives.values() for point in life.points]
 
 
 @contextmanager
@@ -401,13 +481,37 @@ def test_an_up_from_a_backup_of_the_state_adopts_the_claims_created_since(start:
     stack.pulumi("stack")
 
 
-def test_the_matrix_has_a_row_for_every_point_and_death() -> None:
+@pytest.mark.thorough
+@pytest.mark.parametrize("count", [1, 3])
+def test_no_wait_begins_after_ctrl_c(start: Start, count: int) -> None:
+    """A native claim whose POST is answered after Ctrl-C: the CLI would wait for `Create` to end."""
+    none = {zone: {"gb200-4x": 0} for zone in FORWARD}
+    stack = start(environment={"COREWEAVE_HTTP_TIMEOUT": "120s"}, kind=NativeStack, inventory=none)
+    wanted = {f"team-{number}": claim(1) for number in range(count)}
+    stack.declare(**wanted)
+    stack.emulator.set_faults([{"path": "create", "hold": "after"}])
+    with Operation(stack, *UP) as operation:
+        stack.emulator.wait_for_hold(60, count=count)
+        operation.interrupt()
+        answer_all(stack)
+        assert operation.wait(20) != 0
+        assert "Traceback" not in operation.output
+    assert {entry["id"] for entry in entries(stack)} == live(stack)
+    stack.emulator.set_inventory({zone: {"gb200-4x": 64} for zone in FORWARD})
+    stack.pulumi(*UP)
+    assert_settled(stack, wanted)
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_the_matrix_has_a_row_for_every_point_and_death(face: str) -> None:
     expected = {
         (point.title, text)
-        for life in LIVES.values()
+        for life in FACES[face].lives.values()
         for point in life.points
         for death, text in DEATHS.items()
         if not point.frozen or death == "kill"
     }
-    assert rows(MATRIX).keys() == expected
-    assert MATRIX.read_text(encoding="utf-8").startswith(HEAD)
+    assert tables(MATRIX)[face].keys() == expected
+    text = MATRIX.read_text(encoding="utf-8")
+    assert text.startswith(HEAD)
+    assert NATIVE_HEAD in text

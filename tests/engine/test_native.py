@@ -216,6 +216,18 @@ def test_when_all_slots_wait_the_engine_is_named(start: Start) -> None:
     assert len(stack.emulator.live_claims()) == 5
 
 
+@pytest.mark.thorough
+def test_many_claims_become_ready_on_few_slots(start: Start) -> None:
+    stack = start({"PULUMI_PARALLEL": "8"}, allocation_delay=4.0)
+    wanted = {f"team-{index}": claim(1) for index in range(40)}
+    stack.declare(**wanted)
+    with Operation(stack, *UP) as operation:
+        assert operation.wait(180) == 0
+        assert operation.output.count("8 claims are waited for") == 1
+    assert unready(stack) == {}
+    assert_settled(stack, wanted)
+
+
 def test_claims_move_between_the_dynamic_and_the_native_resource(start: Start) -> None:
     stack = start()
     wanted = {"training": claim(2), "serving": claim(1, name="serving")}

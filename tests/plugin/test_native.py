@@ -213,6 +213,39 @@ def test_cancel_ends_a_wait_and_says_what_is_held(waiting: NativePlugin, scarce:
     assert len(scarce.live_claims()) == 1
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_create_under_way_at_cancel_is_in_the_state(
+    waiting: NativePlugin, scarce: Emulator, when: str
+) -> None:
+    scarce.set_faults([{"path": "create", "hold": when}])
+    call = waiting.later("Create", waiting.creation(claim()))
+    scarce.wait_for_hold(20)
+    waiting.call("Cancel", Empty())
+    scarce.clear_faults()
+    scarce.release()
+    with pytest.raises(grpc.RpcError) as ended:
+        call.result(timeout=20)
+    failed = failure(ended.value)
+    assert isinstance(failed, InitFailed), failed
+    assert [each.id for each in scarce.live_claims()] == [failed.id]
+    assert "interrupted" in str(failed)
+
+
+def test_cancel_ends_the_wait_for_a_deletion() -> None:
+    with (
+        Emulator(EmulatorSettings(delete_delay=600)) as emulator,
+        NativePlugin(emulator.environment()) as native,
+    ):
+        made, outputs = native.create(claim())
+        request = provider_pb2.DeleteRequest(id=made, urn=urn_of("training"), properties=sent(outputs))
+        call = native.later("Delete", request)
+        until(lambda: [each.status for each in emulator.claims()] == ["STATUS_DELETING"])
+        native.call("Cancel", Empty())
+        with pytest.raises(grpc.RpcError) as ended:
+            call.result(timeout=20)
+        assert "was interrupted" in ended.value.details()
+
+
 def test_cancel_ends_the_retries_of_a_call(emulator: Emulator) -> None:
     environment = emulator.environment() | {"COREWEAVE_RETRY_DEADLINE": "10m"}
     with NativePlugin(environment) as native:

@@ -1,6 +1,6 @@
 """Random work on a stack of the real engine, in random weather, with random deaths.
 
-    python tests/soak/soak.py --minutes 20 --seed 1
+    python tests/soak/soak.py --minutes 20 --seed 1 --face native
 
 Every step is drawn from the seed alone, so a run is replayed by its seed and number of steps. After each
 step that ends in a clean `pulumi up`, the invariants are checked; the first violation ends the run
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,8 @@ if __package__ in (None, ""):
 
 from support import invariants
 from support.crash import Operation, assert_settled, entries, locked, mend_torn_state, until
+from support.native import TYPE as NATIVE_TYPE
+from support.native import NativeStack
 from support.stack import Stack
 
 from coreweave_inference.emulator import ClaimRecord, Emulator, EmulatorSettings, FaultProfile
@@ -39,7 +41,7 @@ NO_STOCK: Final = {zone: dict.fromkeys(TYPES, 0) for zone in ZONES}
 DEATHS: Final = ("kill", "kill-cli", "kill-provider", "interrupt", "interrupt-twice")
 PATIENCE: Final = {"calm": "30s", "faults": "30s", "death": "30s", "shortage": "2s"}
 _REFUSED: Final = "namespace is kept"
-_TYPE: Final = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
+_TWIN: Final = "this declaration has made a claim before"
 _OTHER_COUNT: Final = re.compile(
     r"creating capacity claim '(\w+)' \(id \S+\) failed: a claim with this id exists with (\d+) instances"
 )
@@ -152,25 +154,28 @@ class Violation(Exception):
 
 
 class Soak:
-    """One stack against one emulator, and what is known of its claims."""
+    """One stack against one emulator, and what is known of its claims, which are dynamic resources."""
+
+    kind: type[Stack] = Stack
+    type = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
 
     def __init__(self, seed: int, folder: Path, emulator: Emulator, say: Callable[[str], None]) -> None:
         self._emulator = emulator
         self._say = say
-        self._stack = Stack(
-            folder / "program",
-            emulator,
-            {
-                "COREWEAVE_RETRY_DEADLINE": "10s",
-                "COREWEAVE_READ_GRACE": "2s",
-                "COREWEAVE_HTTP_TIMEOUT": "60s",
-            },
-        )
+        self._stack = self.kind(folder / "program", emulator, self.environment(seed))
         self._declared: Claims = {}
         self._settled: dict[str, tuple[str, str, Mapping[str, Any]]] = {}
         self._left: set[str] = set()  # claims whose create was cut off and that are declared otherwise by now
         self._output = ""  # of the last command
         self.counts: Counter[str] = Counter()
+
+    def environment(self, seed: int) -> dict[str, str]:
+        """The settings of the stack."""
+        return {
+            "COREWEAVE_RETRY_DEADLINE": "10s",
+            "COREWEAVE_READ_GRACE": "2s",
+            "COREWEAVE_HTTP_TIMEOUT": "60s",
+        }
 
     def take(self, step: Step) -> None:
         """Do a step, and a clean `up` after it where it says so; raises `Violation`."""
@@ -211,8 +216,7 @@ class Soak:
             self.counts["refreshes needed"] += 1
             self._command("refresh", "--yes", "--skip-preview")
             status, output = self._command("up", "--yes", "--skip-preview")
-        if status and not self._declared and _REFUSED in output:
-            # With its last claim a program gives its namespace up, as `destroy` does.
+        if status and self._is_left_named(output):
             self._release_what_is_named()
             status, output = self._command("up", "--yes", "--skip-preview")
         if status:
@@ -229,6 +233,13 @@ class Soak:
         except AssertionError as error:
             raise Violation(str(error)) from error
         self.counts["clean ups"] += 1
+
+    def _is_left_named(self, output: str) -> bool:
+        """Whether an `up` refuses because of claims that are left, and names them all.
+
+        With its last claim a program gives its namespace up, as `destroy` does.
+        """
+        return not self._declared and _REFUSED in output
 
     def _take_over(self, counts: Mapping[str, str]) -> None:
         """What the error about another count advises: declare the claim as it is, and change it afterwards."""
@@ -257,6 +268,9 @@ class Soak:
             status, output = self._command("destroy", "--yes", "--skip-preview")
             if status:
                 raise Violation(f"the second `pulumi destroy` ended with {status}:\n{output}")
+        self._nothing_is_alive()
+
+    def _nothing_is_alive(self) -> None:
         try:
             invariants.nothing_alive(self._emulator.claims(), self._stack.export().get("resources", []))
         except AssertionError as error:
@@ -269,7 +283,10 @@ class Soak:
         unnamed = [claim_id for claim_id in left if claim_id not in self._output]
         if unnamed or not left.keys() <= self._left:
             raise Violation(f"{left.keys()} are alive and not in the state; the output was:\n{self._output}")
-        for claim_id in left:
+        self._release(left)
+
+    def _release(self, claim_ids: Collection[str]) -> None:
+        for claim_id in claim_ids:
             self._say(f"      released: {claim_id}")
             self._emulator.edit_claim(claim_id, delete=True)
 
@@ -294,7 +311,11 @@ class Soak:
             if name not in claims or claims[name]["resources"] != claim["resources"]:
                 self._settled.pop(name, None)
         self._declared = claims
-        self._stack.declare(**{n: c | {"readiness": {"timeout": patience}} for n, c in claims.items()})
+        self._stack.declare(**{name: self._written(claim, patience) for name, claim in claims.items()})
+
+    def _written(self, claim: Mapping[str, Any], patience: str) -> dict[str, Any]:
+        """A claim as the program reads it."""
+        return {**claim, "readiness": {"timeout": patience}}
 
     def _note_what_is_left(self, claims: Claims) -> None:
         """Claims that are in no state, and that no declaration would take over."""
@@ -337,7 +358,7 @@ class Soak:
             return f"exit {status}"
 
     def _urn(self, name: str) -> str:
-        return f"urn:pulumi:{self._stack.name}::claims::{_TYPE}::{name}"
+        return f"urn:pulumi:{self._stack.name}::claims::{self.type}::{name}"
 
     def _operate_on_the_state(self, command: str, name: str) -> None:
         """`pulumi state taint`, or `pulumi state delete` of all entries of a claim that has not been renamed."""
@@ -389,8 +410,57 @@ class Soak:
             return status, operation.output
 
 
+class NativeSoak(Soak):
+    """The same with native resources: no resource of the stack refuses to end while claims are left.
+
+    Half of the seeds declare a provider. The default one gets another id when a program has had no claim for
+    an `up`; then a declaration whose claim was left is refused, and names that claim.
+    """
+
+    kind = NativeStack
+    type = NATIVE_TYPE
+
+    def environment(self, seed: int) -> dict[str, str]:
+        is_declared = random.Random(f"provider {seed}").choice((True, False))
+        self._say(f"the provider is {'declared' if is_declared else 'the default one'}")
+        return super().environment(seed) | ({"NATIVE_PROVIDER": "{}"} if is_declared else {})
+
+    def _written(self, claim: Mapping[str, Any], patience: str) -> dict[str, Any]:
+        written = super()._written(claim, patience)
+        if "opts" in claim:
+            written["opts"] = {"aliases": [{"name": name} for name in claim["opts"]["aliases"]]}
+        return written
+
+    def _is_left_named(self, output: str) -> bool:
+        return _TWIN in output
+
+    def _release_what_is_named(self) -> None:
+        self.counts["twins refused"] += 1
+        left = self._cut_off()
+        named = [claim_id for claim_id in left if claim_id in self._output]
+        if not named or not set(named) <= self._left:
+            raise Violation(f"{left.keys()} are alive and not in the state; the output was:\n{self._output}")
+        self._release(named)
+
+    def _destroyed(self) -> None:
+        """`destroy` leaves nothing but the claims of creates that were cut off."""
+        left = self._cut_off().keys()
+        if not left <= self._left:
+            raise Violation(f"`pulumi destroy` has left {left - self._left}; the output was:\n{self._output}")
+        self.counts["claims left by a destroy after a death"] += len(left)
+        self._release(left)
+        self._nothing_is_alive()
+
+
+FACES: Final[dict[str, type[Soak]]] = {"dynamic": Soak, "native": NativeSoak}
+
+
 def soak(
-    seed: int, say: Callable[[str], None], minutes: float = 1e9, maximum: int = sys.maxsize
+    seed: int,
+    say: Callable[[str], None],
+    minutes: float = 1e9,
+    maximum: int = sys.maxsize,
+    face: str = "dynamic",
 ) -> Counter[str]:
     """Work for so long, or so many steps; answers the counts. Raises `Violation`."""
     draw = random.Random(f"emulator {seed}")
@@ -407,7 +477,7 @@ def soak(
     say(f"seed {seed}: {settings}")
     until_ = time.monotonic() + minutes * 60
     with tempfile.TemporaryDirectory(prefix="soak-") as folder, Emulator(settings) as emulator:
-        work = Soak(seed, Path(folder), emulator, say)
+        work = FACES[face](seed, Path(folder), emulator, say)
         try:
             for number, step in enumerate(steps(seed), 1):
                 say(f"{number:4}  {step}")
@@ -435,6 +505,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--steps", type=int, default=sys.maxsize, help="at most so many")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    parser.add_argument("--face", choices=FACES, default="dynamic", help="which resource the claims are")
     given = parser.parse_args()
     # The engine may be shared with other clones; its language host runs with this one's Python.
     os.environ.setdefault("PULUMI_COREWEAVE_HOST_PYTHON", sys.executable)
@@ -444,9 +515,11 @@ def main() -> None:
         print(line, flush=True)  # a script that talks to a terminal
 
     try:
-        counts = soak(given.seed, say, given.minutes, given.steps)
+        counts = soak(given.seed, say, given.minutes, given.steps, given.face)
     except Violation as violation:
-        say(f"\nVIOLATION: {violation}\n\nreplay: python tests/soak/soak.py --seed {given.seed}")
+        say(
+            f"\nVIOLATION: {violation}\n\nreplay: python tests/soak/soak.py --seed {given.seed} --face {given.face}"
+        )
         sys.exit(1)
     say("\n" + ", ".join(f"{count} {what}" for what, count in sorted(counts.items())) + ", 0 violations")
 

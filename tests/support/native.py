@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from support.stack import PROJECT, ROOT, Stack
 
 TYPE: Final = "coreweave-inference:index:CapacityClaim"
 PROVIDER: Final = "pulumi:providers:coreweave-inference"
+PLUGIN_AT: Final = "plugins:\n  providers:\n    - {{name: coreweave-inference, path: {}}}\n"  # in Pulumi.yaml
 PROGRAM: Final = """
 import json
 import os
@@ -69,14 +71,7 @@ class NativeStack(Stack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        plugin = self.folder.parent / "plugin"
-        plugin.mkdir(exist_ok=True)
-        executable = plugin / "pulumi-resource-coreweave-inference"
-        executable.write_text(
-            f'#!/bin/sh\nexec "{sys.executable}" -m pulumi_coreweave_inference.native "$@"\n',
-            encoding="utf-8",
-        )
-        executable.chmod(0o755)
+        write_plugin(self.folder.parent / "plugin")
         self.become_native()
 
     def become_native(self) -> None:
@@ -89,9 +84,19 @@ class NativeStack(Stack):
         (self.folder / "Pulumi.yaml").write_text(
             f"name: {PROJECT}\n"
             f"runtime: {{name: python, options: {{virtualenv: {sys.prefix}}}}}\n"
-            "plugins:\n  providers:\n    - {name: coreweave-inference, path: ../plugin}\n",
+            + PLUGIN_AT.format("../plugin"),
             encoding="utf-8",
         )
+
+
+def write_plugin(folder: Path) -> None:
+    """Write the executable of the plugin, which runs this Python."""
+    folder.mkdir(exist_ok=True)
+    executable = folder / "pulumi-resource-coreweave-inference"
+    executable.write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" -m pulumi_coreweave_inference.native "$@"\n', encoding="utf-8"
+    )
+    executable.chmod(0o755)
 
 
 SDK_PROGRAM: Final = """

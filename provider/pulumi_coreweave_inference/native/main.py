@@ -61,5 +61,5 @@ async def _serve(engine: str) -> None:
 
     threading.Thread(target=watch, name="exit-with-engine", daemon=True).start()
     await gone.wait()
-    server.cancel()
+    server.abandon()
     await grpc_server.stop(_LAST_ANSWERS)

@@ -17,6 +17,7 @@ import asyncio
 import contextvars
 import json
 import os
+import threading
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -99,6 +100,10 @@ class TwinExists(ClaimError):
     """The declaration has made a living claim under another namespace, which the state does not hold."""
 
 
+class _Interrupted(RuntimeError):
+    """A pause has ended because the operation ends."""
+
+
 class SuccessorNotReady(ClaimError):
     """A replaced claim is kept, because this operation has not seen its successor ready."""
 
@@ -124,7 +129,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         self._provider = CapacityClaimProvider()
         self._namespace = ""
         self._not_ready: dict[str, str] = {}  # by URN: the claim that has not become ready in this operation
-        self._cancelled = False
+        self._cancelled = threading.Event()
         self._waiting = 0  # calls of the engine that wait for readiness
         self._all_wait_said = False
 
@@ -179,7 +184,13 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             await _abort(context, said(str(error)))
         chosen = given.get("namespace")
         self._namespace = chosen if isinstance(chosen, str) and _is_uuid(chosen) else _uuid_in(request.id)
-        self._op = Operation(settings, Clock(), show=self._say, lists_all=True)
+        self._op = Operation(
+            settings,
+            Clock(sleep=self._pause),
+            connect=lambda settings: settings.client(self._pause),
+            show=self._say,
+            lists_all=True,
+        )
         operation.begin(self._op)
         loop = asyncio.get_running_loop()
         self._client: api.AsyncClient | None = None
@@ -194,16 +205,26 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.ConfigureResponse(acceptSecrets=True, supportsPreview=True)
 
     async def Cancel(self, request: Empty, context: Context) -> Empty:  # noqa: N802
-        """The engine ends, by Ctrl-C or because all is done."""
-        self.cancel()
+        """The engine ends, by Ctrl-C or because all is done.
+
+        All waits and retries end. What has been sent gets its answer: without it, the state would lack a
+        claim that has been created.
+        """
+        self._cancelled.set()
+        if hasattr(self, "_poller"):
+            self._poller.end_all()
         return Empty()
 
-    def cancel(self) -> None:
-        """End all waits and retries."""
-        self._cancelled = True
+    def abandon(self) -> None:
+        """The engine is gone: nobody receives any answer."""
+        self._cancelled.set()
         if hasattr(self, "_poller"):
             self._poller.end_all()
             self._op.close()
+
+    def _pause(self, seconds: float) -> None:
+        if self._cancelled.wait(seconds):
+            raise _Interrupted
 
     # Claims
 
@@ -549,7 +570,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         except ClaimError as error:
             await _abort(context, said(str(error)))
         except RuntimeError:
-            if not self._cancelled:  # a closed client
+            if not self._cancelled.is_set():  # a pause that was ended, or a closed client
                 raise
             await _abort(context, said(_interrupted(urn)))
         finally:
