@@ -249,6 +249,16 @@ def test_claims_move_between_the_dynamic_and_the_native_resource(start: Start) -
     assert calls(stack) == []
     assert {each.id for each in stack.emulator.live_claims()} == ids
 
+    stack.use(DYNAMIC_PROGRAM.replace("pulumi.Alias(name=alias)", "pulumi.Alias(**alias)"))
+    stack.declare(**{name: each | {"opts": {"aliases": [{"type_": TYPE}]}} for name, each in wanted.items()})
+    stack.up()
+    assert dynamic in {entry["type"] for entry in entries(stack)}
+    stack.declare(**wanted)
+    assert set(stack.refresh()) == {"same"}
+    assert stack.preview() == {}
+    assert calls(stack) == []
+    assert {each.id for each in stack.emulator.live_claims()} == ids
+
 
 def test_imported_claims_need_no_change(start: Start) -> None:
     stack = start()
