@@ -7,9 +7,10 @@ and its published schema (2026-06-29).
 
 from __future__ import annotations
 
+import asyncio
 import re
 from builtins import list as List  # noqa: N812 - the method `list` shadows the type below
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -137,11 +138,12 @@ class AsyncClient:
         transport: AsyncBaseTransport | None = None,
         user_agent: str | None = None,
         max_connections: int = 32,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         # as a Token, the frame of an error below does not show it
         token = Token(token) if isinstance(token, str) and token else token
         self._connection = _connection(token, endpoint, timeout, user_agent, max_connections)
-        self._transport = AsyncTransport(self._connection, http=transport)
+        self._transport = AsyncTransport(self._connection, http=transport, sleep=sleep)
         self.capacity_claims: AsyncCapacityClaims = AsyncCapacityClaims(self._transport, retry)
 
     @property

@@ -515,6 +515,18 @@ def test_both_clients_have_the_same_operations_and_arguments() -> None:
     assert arguments[0] == arguments[1]
 
 
+def test_what_a_pause_raises_ends_the_call() -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(seconds: float) -> None:
+        raise Stopped
+
+    http = httpx.MockTransport(lambda _: httpx.Response(503))
+    with Client(TOKEN, transport=http, sleep=stop) as client, pytest.raises(Stopped):
+        client.capacity_claims.list()
+
+
 def test_a_list_of_fifty_thousand_claims_fits() -> None:
     body = json.dumps({"capacityClaims": [CLAIM] * 50_000}).encode()
     http = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
