@@ -83,6 +83,9 @@ if TYPE_CHECKING:
 
 Properties = dict[str, Any]
 
+ALLOCATED: Final = "allocatedInstances"
+"""A property that only the native resource keeps in the state (native/server.py)."""
+
 
 class Outputs(Properties):
     """What the state holds of a claim, and the claim itself as the API returned it."""
@@ -131,7 +134,8 @@ class CapacityClaimProvider(ResourceProvider):
         op.state_organization = olds.get("organizationId") or op.state_organization
         difference = compare(olds, news, op.settings.patchable)
         if not difference.changed:
-            return DiffResult(changes=False)
+            # an entry of the native resource is written anew, with what the SDK keeps in it; nothing is sent
+            return DiffResult(changes=ALLOCATED in olds)
         # `None` leaves the detailed diff to the engine, which compares the inputs property by property.
         return DiffResult(changes=None, replaces=list(difference.replaces))
 

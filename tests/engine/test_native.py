@@ -107,6 +107,7 @@ def test_a_claim_that_is_not_ready_stays_in_the_state_and_hinders_nothing_else(s
     assert stack.preview() == {}
 
 
+@pytest.mark.thorough
 def test_a_scaled_claim_that_is_not_ready_shows_no_drift(start: Start) -> None:
     stack = start(inventory=SCARCE)
     stack.declare(training=claim(2))
@@ -179,6 +180,7 @@ def forget_provider(stack: Stack) -> None:
     stack.pulumi("stack", "import", "--file", str(file))
 
 
+@pytest.mark.thorough
 def test_an_interrupted_wait_leaves_the_claim_in_the_state(start: Start) -> None:
     stack = start(inventory=SCARCE)
     stack.declare(training=claim(4, readiness={"timeout": "60s"}))
@@ -193,6 +195,7 @@ def test_an_interrupted_wait_leaves_the_claim_in_the_state(start: Start) -> None
     assert_settled(stack, {"training": claim(4)})
 
 
+@pytest.mark.thorough
 def test_a_secret_name_is_nowhere_in_clear(start: Start) -> None:
     stack = start(inventory=SCARCE)
     stack.declare(training=claim(4, readiness=SHORT, secret_name="classified-1"))
@@ -207,6 +210,7 @@ def test_a_secret_name_is_nowhere_in_clear(start: Start) -> None:
     assert [each.name for each in stack.emulator.live_claims()] == ["classified-1"]
 
 
+@pytest.mark.thorough
 def test_when_all_slots_wait_the_engine_is_named(start: Start) -> None:
     stack = start({"PULUMI_PARALLEL": "3"}, allocation_delay=4.0)
     stack.declare(**{f"team-{index}": claim(1) for index in range(5)})
@@ -251,7 +255,18 @@ def test_claims_move_between_the_dynamic_and_the_native_resource(start: Start) -
     assert calls(stack) == []
     assert {each.id for each in stack.emulator.live_claims()} == ids
 
+    stack.use(DYNAMIC_PROGRAM.replace("pulumi.Alias(name=alias)", "pulumi.Alias(**alias)"))
+    stack.declare(**{name: each | {"opts": {"aliases": [{"type_": TYPE}]}} for name, each in wanted.items()})
+    stack.up()
+    assert dynamic in {entry["type"] for entry in entries(stack)}
+    stack.declare(**wanted)
+    assert set(stack.refresh()) == {"same"}
+    assert stack.preview() == {}
+    assert calls(stack) == []
+    assert {each.id for each in stack.emulator.live_claims()} == ids
 
+
+@pytest.mark.thorough
 def test_imported_claims_need_no_change(start: Start) -> None:
     stack = start()
     stack.declare(training=claim(2, FORWARD))

@@ -23,7 +23,7 @@ PAGES: Final = sorted(
         *EXAMPLES.glob("*/README.md"),
     ]
 )
-KINDS: Final = {"json", "python", "sh", "text", "toml", "yaml"}
+KINDS: Final = {"go", "json", "python", "sh", "text", "toml", "typescript", "yaml"}
 WIDTH: Final = 100  # columns that a window of 1300 pixels shows, see docs/style.css
 
 # What a command on the pages begins with. Output in a shell block begins with something else.

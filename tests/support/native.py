@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from support.stack import PROJECT, Stack
+from support.stack import PROJECT, ROOT, Stack
 
 TYPE: Final = "coreweave-inference:index:CapacityClaim"
 PROVIDER: Final = "pulumi:providers:coreweave-inference"
@@ -93,3 +97,114 @@ def write_plugin(folder: Path) -> None:
         f'#!/bin/sh\nexec "{sys.executable}" -m pulumi_coreweave_inference.native "$@"\n', encoding="utf-8"
     )
     executable.chmod(0o755)
+
+
+SDK_PROGRAM: Final = """
+import json
+import sys
+
+sys.path.insert(0, {sdk!r})
+
+import pulumi
+
+import pulumi_coreweave_inference_native as native
+
+with open("claims.json", encoding="utf-8") as file:
+    declared = json.load(file)
+
+claims = {{}}
+for name, arguments in declared.items():
+    options = arguments.pop("opts", {{}})
+    options.pop("aliases", None)  # the SDK has that of the dynamic resource
+    if "custom_timeouts" in options:
+        options["custom_timeouts"] = pulumi.CustomTimeouts(**options["custom_timeouts"])
+    readiness = arguments.get("readiness")
+    secret = arguments.get("secret_name")
+    claims[name] = native.CapacityClaim(
+        name,
+        resources=native.CapacityClaimResourcesArgs(**arguments["resources"]),
+        name=pulumi.Output.secret(secret) if secret else arguments.get("name"),
+        readiness=native.ReadinessArgs(**readiness) if readiness else None,
+        opts=pulumi.ResourceOptions(**options),
+    )
+
+pulumi.export("claims", {{name: claim.id for name, claim in claims.items()}})
+"""
+
+
+@dataclass
+class SdkStack(NativeStack):
+    """The same with the generated SDK for Python, installed beside the program."""
+
+    def become_native(self) -> None:
+        uv = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
+        installed = self.folder.parent / "sdk"
+        command = [
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            installed,
+            ROOT / "sdks" / "python",
+        ]
+        subprocess.run(command, check=True)
+        self.use(SDK_PROGRAM.format(sdk=str(installed)))
+
+
+_CAMEL: Final = {
+    "instance_id": "instanceId",
+    "instance_count": "instanceCount",
+    "capacity_type": "capacityType",
+    "min_instances": "minInstances",
+    "on_timeout": "onTimeout",
+    "custom_timeouts": "customTimeouts",
+    "import_": "import",
+}
+
+
+def _camel(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {_CAMEL.get(name, name): value for name, value in values.items()}
+
+
+@dataclass
+class YamlStack(NativeStack):
+    """The same as a program in YAML, whose language host lies beside the engine."""
+
+    _declared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    _is_native: bool = False
+
+    def become_native(self) -> None:
+        self._is_native = True
+        # after a move, the engine deletes the ClaimNamespace by the dynamic provider, outside of its project
+        self.environment["PULUMI_PYTHON_CMD"] = sys.executable
+        self.declare(**self._declared)
+
+    def use(self, program: str) -> None:
+        self._is_native = False
+        super().use(program)
+
+    def declare(self, **claims: Mapping[str, Any]) -> None:
+        super().declare(**claims)
+        self._declared = claims
+        if self._is_native:
+            program = {
+                "name": PROJECT,
+                "runtime": "yaml",
+                "plugins": {"providers": [{"name": "coreweave-inference", "path": "../plugin"}]},
+                "resources": {name: _in_yaml(each) for name, each in claims.items()},
+            }
+            (self.folder / "Pulumi.yaml").write_text(json.dumps(program), encoding="utf-8")  # JSON is YAML
+
+
+def _in_yaml(given: Mapping[str, Any]) -> dict[str, Any]:
+    properties: dict[str, Any] = {"resources": _camel(given["resources"])}
+    if given.get("readiness"):
+        properties["readiness"] = _camel(given["readiness"])
+    if "name" in given:
+        properties["name"] = given["name"]
+    if "secret_name" in given:
+        properties["name"] = {"fn::secret": given["secret_name"]}
+    options = {name: each for name, each in _camel(given.get("opts", {})).items() if name != "aliases"}
+    return {"type": "coreweave-inference:CapacityClaim", "properties": properties, "options": options}
