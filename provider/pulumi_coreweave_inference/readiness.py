@@ -256,7 +256,8 @@ def not_ready(
     fewer = ", or Readiness(min_instances=…)" if claim.state == api.ClaimState.READY else ""
     ends = [back, _without_wait(goal, earlier, others)]
     minimum = goal.minimum(claim)
-    enough = f", {minimum} of them required" if minimum != claim.resources.instance_count else ""
+    is_said = minimum != claim.resources.instance_count and not goal.secrets & {"instanceCount", "readiness"}
+    enough = f", {minimum} of them required" if is_said else ""
     return text(
         f"{label} is not ready after {format_duration(round(waited))}: {allocated} instances "
         f"allocated{enough} ({claim.state}).",

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 import coreweave_inference as api
 from coreweave_inference.errors import CoreweaveError, NotFound
 
-from .errors import ClaimError
 from .rounds import Clock, Rounds
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class SingleFlight:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._failure: CoreweaveError | ClaimError | None = None  # of the last caller
+        self._failure: Exception | None = None  # of the last caller
         self._failed_at = float("-inf")
 
     @contextlib.contextmanager
@@ -63,7 +62,7 @@ class SingleFlight:
                 raise self._failure
             try:
                 yield
-            except (CoreweaveError, ClaimError) as error:
+            except Exception as error:  # also that the operation ends
                 self._failure, self._failed_at = error, self._clock.now()
                 raise
             self._failure = None

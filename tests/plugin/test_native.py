@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -353,3 +354,84 @@ def test_waiting_is_shown_as_ephemeral_lines(scarce: Emulator) -> None:
     assert not last.ephemeral
     assert last.severity == engine_pb2.INFO
     assert "training is ready after" in last.message
+
+
+def test_a_process_of_another_provider_does_not_release_a_claim_that_has_moved_on(emulator: Emulator) -> None:
+    namespace = {"namespace": "0b6b1c2d-9d5c-4d57-8a44-6f6a3d1f2e3b"}
+    with NativePlugin(emulator.environment(), namespace) as first:
+        made, old = first.create(claim())
+        other = "d2719f0e-57c4-4e0b-8f5d-0a1b2c3d4e5f"
+        with NativePlugin(emulator.environment(), namespace, other, first.engine) as second:
+            taken, new = second.create(claim())
+            assert taken == made
+            assert new["identity"] != old["identity"]
+            first.delete(made, old)
+            assert [each.id for each in emulator.live_claims()] == [made]
+            second.delete(made, new)
+    assert emulator.live_claims() == []
+
+
+def test_an_old_claim_is_kept_though_nothing_was_asked_about_its_successor(
+    waiting: NativePlugin, scarce: Emulator
+) -> None:
+    old, outputs = waiting.create(claim(readiness={"wait": False}))
+    with pytest.raises(InitFailed):
+        waiting.create({"resources": RESOURCES | {"zones": ["US-EAST-04A"]}, "readiness": {"timeout": "1s"}})
+    with NativePlugin(scarce.environment()) as later:
+        later.check(claim(), "other")  # so it is no destroy
+        with pytest.raises(Refused, match="is kept: the claim that replaces it is not ready"):
+            later.delete(old, outputs)
+    with NativePlugin(scarce.environment()) as destroy:
+        destroy.delete(old, outputs)
+
+
+def test_ignored_changes_keep_what_the_state_holds(native: NativePlugin, emulator: Emulator) -> None:
+    made, outputs = native.create(claim())
+    lagging = claim() | {"resources": RESOURCES | {"instanceCount": 2}}
+    diff = provider_pb2.DiffRequest(
+        id=made,
+        urn=urn_of("training"),
+        olds=sent(outputs),
+        news=sent(lagging),
+        old_inputs=sent(lagging),
+        ignoreChanges=["resources.instanceCount"],
+    )
+    assert native.call("Diff", diff).changes == provider_pb2.DiffResponse.DIFF_NONE
+    update = provider_pb2.UpdateRequest(
+        id=made,
+        urn=urn_of("training"),
+        olds=sent(outputs),
+        news=sent(lagging),
+        old_inputs=sent(lagging),
+        ignoreChanges=["resources.instanceCount"],
+    )
+    native.call("Update", update)
+    assert [each.instance_count for each in emulator.live_claims()] == [4]
+
+
+def test_a_secret_readiness_and_count_are_marked_and_unsaid(waiting: NativePlugin) -> None:
+    resources = RESOURCES | {"instanceCount": secret(4)}
+    declared = {"resources": resources, "readiness": secret({"minInstances": 3, "timeout": "1s"})}
+    with pytest.raises(InitFailed) as failed:
+        waiting.create(declared)
+    assert failed.value.inputs["readiness"] == declared["readiness"]
+    assert failed.value.properties["allocatedInstances"] == secret(1)
+    assert "required" not in str(failed.value)
+    _, failures = waiting.check({"resources": RESOURCES, "readiness": {"timeout": secret("hunter2")}})
+    assert failures == ["readiness: is secret and not valid"]
+
+
+def test_a_claim_whose_wait_cannot_begin_is_in_the_state(emulator: Emulator, tmp_path: Path) -> None:
+    environment = emulator.environment()
+    file = tmp_path / "token"
+    file.write_text(environment.pop("COREWEAVE_API_TOKEN"), encoding="utf-8")
+    with NativePlugin(environment | {"COREWEAVE_API_TOKEN_FILE": str(file)}) as native:
+        emulator.set_faults([{"path": "create", "hold": "after"}])
+        call = native.later("Create", native.creation(claim()))
+        emulator.wait_for_hold(30)
+        file.unlink()
+        emulator.clear_faults()
+        emulator.release()
+        with pytest.raises(grpc.RpcError) as ended:
+            call.result(timeout=30)
+        assert isinstance(failure(ended.value), InitFailed), ended.value.details()

@@ -91,9 +91,10 @@ class NativePlugin:
         environment: Mapping[str, str],
         config: Mapping[str, Any] | None = None,
         provider_id: str = "5e0f62a7-8b1f-4f0a-9c8e-2b8d6a1d7c10",
+        engine: Engine | None = None,
     ) -> None:
         inherited = {name: v for name, v in os.environ.items() if not name.startswith(("COREWEAVE", "CW_"))}
-        self.engine = Engine()
+        self.engine = engine or Engine()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pulumi_coreweave_inference.native", self.engine.address],
             stdin=subprocess.PIPE,

@@ -71,3 +71,4 @@ async def _serve(engine: str) -> None:
     if gone.is_set():
         server.abandon()
         await grpc_server.stop(_LAST_ANSWERS)
+    server.forget()

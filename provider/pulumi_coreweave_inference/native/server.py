@@ -39,6 +39,7 @@ from pulumi_coreweave_inference.errors import (
     ClaimError,
     InvalidReadiness,
     InvalidSetting,
+    api_failure,
     labelled,
     lookup_failure,
     text,
@@ -49,6 +50,7 @@ from pulumi_coreweave_inference.inputs import (
     DECLARATION,
     EXPLICIT_NAME,
     IDENTITY,
+    INCARNATION,
     NAMESPACE,
     SECRET,
     compare,
@@ -64,6 +66,7 @@ from pulumi_coreweave_inference.rounds import Clock
 from pulumi_coreweave_inference.secrecy import held_resources, unless_secret, without_values
 from pulumi_coreweave_inference.settings import USER_AGENT, misspelt, settings_from
 
+from .siblings import Siblings
 from .wire import Properties, plain, status_with, struct
 from .words import said
 
@@ -125,10 +128,15 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
     """Serves one provider of the native package to one engine."""
 
     def __init__(self, engine: str) -> None:
-        self._engine = engine_pb2_grpc.EngineStub(grpc.insecure_channel(engine))
+        # never by a proxy: the engine is on this machine
+        channel = grpc.insecure_channel(engine, options=[("grpc.enable_http_proxy", 0)])
+        self._engine = engine_pb2_grpc.EngineStub(channel)
+        self._siblings = Siblings(engine)
         self._provider = CapacityClaimProvider()
         self._namespace = ""
         self._not_ready: dict[str, str] = {}  # by URN: the claim that has not become ready in this operation
+        self._ready_urns: set[str] = set()  # whose claim was ready, or need not be, in this operation
+        self._is_up = False  # whether the operation has declared claims: a destroy has none
         self._cancelled = threading.Event()
         self._waiting = 0  # calls of the engine that wait for readiness
         self._all_wait_said = False
@@ -158,7 +166,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             for reason in misspelt(f"coreweave:{name}" for name in given)
         ]
         namespace = given.get("namespace")
-        if isinstance(namespace, str) and not _is_uuid(namespace):
+        if namespace is not None and not is_unknown(namespace) and not _is_uuid(str(namespace)):
             failures.append(provider_pb2.CheckFailure(property="namespace", reason="must be a UUID"))
         try:
             settings_from(_config(given))
@@ -222,6 +230,10 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             self._poller.end_all()
             self._op.close()
 
+    def forget(self) -> None:
+        """The process ends after its engine, or with it."""
+        self._siblings.forget()
+
     def _pause(self, seconds: float) -> None:
         if self._cancelled.wait(seconds):
             raise _Interrupted
@@ -231,9 +243,12 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
     async def Check(  # noqa: N802
         self, request: provider_pb2.CheckRequest, context: Context
     ) -> provider_pb2.CheckResponse:
+        self._is_up = True
         news, secrets = plain(request.news)
         olds = self._given(request.olds, request.urn)
         readiness, failures = _readiness_problems(news)
+        if failures and _READINESS in secrets:
+            failures = ["readiness: is secret and not valid"]
         given = self._with_identity(news, secrets, request.urn, news)
 
         def check() -> tuple[Properties, list[str]]:
@@ -245,7 +260,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
 
         inputs, found = await self._run(context, request.urn, check)
         if readiness is not None and not found:
-            failures += _never_ready(readiness, inputs)
+            failures += _never_ready(readiness, inputs, secrets)
         sent = {name: value for name, value in inputs.items() if name != IDENTITY}
         return provider_pb2.CheckResponse(
             inputs=struct(sent, secrets),
@@ -257,7 +272,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
     ) -> provider_pb2.DiffResponse:
         inputs = plain(request.old_inputs)[0]
         olds = self._given(request.olds, request.urn, inputs)
-        news = self._given(request.news, request.urn)
+        news = _ignoring(request.ignoreChanges, self._given(request.news, request.urn), olds)
         await self._run(
             context, request.urn, lambda: self._provider.diff(request.id, olds.values, news.values)
         )
@@ -291,7 +306,9 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             self._refuse_without_namespace(request.urn)
             self._refuse_twin(given.values)
             created = self._provider.create(given.values)
-            return created.id, _outputs(created.outs)
+            outputs = _outputs(created.outs)
+            self._siblings.note(created.id, identity_of(outputs)[INCARNATION])
+            return created.id, outputs
 
         claim_id, outputs = await self._run(context, request.urn, create)
         claim = await self._ready(context, request.urn, claim_id, outputs, given, request.timeout)
@@ -317,7 +334,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             live[_READINESS] = inputs[_READINESS]
         secrets |= olds.secrets
         properties = struct(_kept(outputs, claim), secrets)
-        goal = self._goal(request.urn, request.id, outputs, _Given(live, secrets), 0)
+        goal = self._goal(request.urn, request.id, outputs, _Given(live, secrets), 0, waits=True)
         if not is_lookup and goal is not None and judge(claim, goal) is not Verdict.READY:
             goal = _with_resources(goal, claim)
             if judge(claim, goal) is not Verdict.READY and _must_be_ready(goal):
@@ -332,10 +349,11 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
     ) -> provider_pb2.UpdateResponse:
         inputs = plain(request.old_inputs)[0]
         olds = self._given(request.olds, request.urn, inputs)
-        news = self._given(request.news, request.urn)
+        news = _ignoring(request.ignoreChanges, self._given(request.news, request.urn), olds)
         if request.preview:
             expected = struct(_expected(news.sent, olds.sent), news.secrets)
             return provider_pb2.UpdateResponse(properties=expected)
+        self._not_ready[request.urn] = request.id  # until it is known to be
         result = await self._run(
             context, request.urn, lambda: self._provider.update(request.id, olds.values, news.values)
         )
@@ -347,8 +365,17 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         props = self._given(request.properties, request.urn, plain(request.old_inputs)[0])
 
         def delete() -> None:
-            successor = self._not_ready.get(request.urn)
-            if successor is not None and successor != request.id:
+            incarnation = identity_of(props.values).get(INCARNATION)
+            if self._siblings.current(request.id) not in (None, incarnation):
+                self._say(
+                    text(
+                        f"{labelled(resource_name_of(request.urn), request.id)} is kept: the entry removed "
+                        "from the state was an outdated entry of a claim that is still in use."
+                    )
+                )
+                return
+            successor = self._unready_successor(request.urn, request.id, props)
+            if successor is not None:
                 raise SuccessorNotReady(
                     text(
                         f"{labelled(resource_name_of(request.urn), request.id)} is kept: the claim that "
@@ -362,6 +389,28 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
 
         await self._run(context, request.urn, delete)
         return Empty()
+
+    def _unready_successor(self, urn: str, claim_id: str, props: _Given) -> str | None:
+        """The claim that replaces another one and is not known to be ready; None if there is none.
+
+        The engine deletes the old entry of a replacement also in a later run, which may not even have asked
+        about the new one, as when a resource that it depends on has failed.
+        """
+        unready = self._not_ready.get(urn)
+        if unready is not None and unready != claim_id:
+            return unready
+        if urn in self._ready_urns or not self._is_up or not self._namespace:
+            return None
+        declaration = _declaration(props.values)
+        for claim in _asking("looking for the claim that replaces this one", self._op.listed):
+            if (
+                claim.id != claim_id
+                and claim.state not in (api.ClaimState.READY, api.ClaimState.DELETING, api.ClaimState.FAILED)
+                and not self._op.guard.has_released(claim.id)
+                and (declaration.has_made(claim) or declaration.is_made_elsewhere(claim))
+            ):
+                return claim.id
+        return None
 
     # Functions
 
@@ -382,7 +431,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         if token == GET_CLAIM:
             return _result(self._one(given.get("id"), given.get("name"), secrets))
         if token == GET_CLAIMS:
-            after = given.get("updatedAfter")
+            after = None if given.get("updatedAfter") is None else str(given["updatedAfter"])
             listed = _asking("looking up capacity claims", lambda: claims.list(updated_after=after))
             return {"claims": [_result(claim) for claim in listed]}
         if token == GET_PARAMETERS:
@@ -435,6 +484,8 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         """The claim once it is ready. Otherwise the call fails, with what the state is to hold."""
         goal = self._goal(urn, claim_id, outputs, given, seconds)
         if goal is None:
+            self._not_ready.pop(urn, None)
+            self._ready_urns.add(urn)
             return outputs.claim
         self._not_ready[urn] = claim_id
         self._waiting += 1
@@ -442,8 +493,11 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         try:
             show, warn, say = self._line(urn, True), self._line(urn, False, warning=True), self._line(urn)
             claim = await self._poller.wait(goal, show, warn, say)
-        except ClaimError as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is: the claim exists, and must be in the state
             last = self._poller.last_seen(claim_id) or outputs.claim
+            if isinstance(error, CoreweaveError):
+                held = "the claim, as far as we know; it stays in the state."
+                error = api_failure("reading", goal.resource_name, claim_id, error, held=held)
             detail = provider_pb2.ErrorResourceInitFailed(
                 id=claim_id,
                 properties=struct(_kept(outputs, last), given.secrets),
@@ -453,14 +507,17 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         finally:
             hint.cancel()
             self._waiting -= 1
-        del self._not_ready[urn]
+        self._not_ready.pop(urn, None)
+        self._ready_urns.add(urn)
         return claim
 
-    def _goal(self, urn: str, claim_id: str, outputs: Outputs, given: _Given, seconds: float) -> Goal | None:
+    def _goal(
+        self, urn: str, claim_id: str, outputs: Outputs, given: _Given, seconds: float, *, waits: bool = False
+    ) -> Goal | None:
         """What to wait for; None if nothing is to be waited for."""
         declared = given.values.get(_READINESS)
         declared = declared if isinstance(declared, Mapping) else {}
-        if not self._op.settings.wait or declared.get("wait") is False:
+        if not (waits or self._op.settings.wait) or declared.get("wait") is False:
             return None
         return Goal(
             resource_name=resource_name_of(urn),
@@ -631,10 +688,30 @@ def _slots() -> int:
 
 def _readiness(declared: Mapping[str, Any], seconds: float = 0) -> Readiness:
     return Readiness(
-        timeout=seconds or declared.get("timeout") or "45m",
+        timeout=seconds or ("45m" if declared.get("timeout") is None else declared["timeout"]),
         min_instances=declared.get("minInstances"),
         on_timeout=declared.get("onTimeout") or "fail",
     )
+
+
+def _ignoring(paths: Collection[str], news: _Given, olds: _Given) -> _Given:
+    """The declaration with what the state holds for each path that the program ignores.
+
+    The engine puts the old inputs there, which lag behind the outputs after an update that was not ready.
+    """
+    values = dict(news.values)
+    held, declared = olds.values.get("resources"), values.get("resources")
+    for path in paths:
+        if path == "name" and "name" in values:
+            values["name"] = olds.values.get("name")
+        elif isinstance(held, Mapping) and isinstance(declared, Mapping):
+            fields = (
+                list(held) if path == "resources" else [path.removeprefix("resources.").partition("[")[0]]
+            )
+            declared = dict(declared) | {field: held[field] for field in fields if field in held}
+    if declared is not None:
+        values["resources"] = declared
+    return _Given(values, news.secrets)
 
 
 def _readiness_or_default(declared: Mapping[str, Any], seconds: float) -> Readiness:
@@ -666,14 +743,16 @@ def _readiness_problems(news: Mapping[str, Any]) -> tuple[Mapping[str, Any] | No
     return (declared if not problems else None), problems
 
 
-def _never_ready(readiness: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[str]:
+def _never_ready(
+    readiness: Mapping[str, Any], inputs: Mapping[str, Any], secrets: frozenset[str]
+) -> list[str]:
     minimum, declared = readiness.get("minInstances"), inputs.get("resources")
     count = declared.get("instanceCount") if isinstance(declared, Mapping) else None
     if not isinstance(minimum, int) or not isinstance(count, int) or minimum <= count:
         return []
     return [
-        f"readiness.minInstances: is {minimum}, more than the instances that are reserved, so the claim can "
-        "never be ready"
+        f"readiness.minInstances: is {unless_secret(minimum, _READINESS, secrets)}, more than the instances "
+        "that are reserved, so the claim can never be ready"
     ]
 
 
@@ -714,7 +793,10 @@ def _twin(declaration: Declaration, claim: CapacityClaim) -> Lines:
         held="that claim; nothing new.",
         then=[
             f"import it: `pulumi import {TYPE} {declaration.resource_name} {claim.id}`, then run `pulumi up`",
-            f"or release it: `capacity-claims release {claim.id}`",
+            "or, if the state holds it under another provider, set `namespace` of the new one to "
+            f"00000000-0000-0000{claim.id[18:]}",
+            f"or release it: `capacity-claims release --all-stacks {claim.id}`, which refuses if a stack "
+            "has it",
         ],
     )
 

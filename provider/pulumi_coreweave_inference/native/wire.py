@@ -63,8 +63,9 @@ def struct(values: Mapping[str, Any], secrets: Iterable[str] = ()) -> struct_pb2
     """The values as the engine takes them, with the secret ones wrapped."""
     secret = set(secrets)
     sent = {name: _sent(value) for name, value in values.items()}
-    if "name" in sent and "name" in secret:
-        sent["name"] = _wrapped(sent["name"])
+    secret |= {"allocatedInstances"} if "instanceCount" in secret else set()
+    for name in {"name", "readiness", "allocatedInstances"} & secret & sent.keys():
+        sent[name] = _wrapped(sent[name])
     if isinstance(values.get("resources"), Mapping):
         sent["resources"] = {
             name: _wrapped(value) if name in secret else value for name, value in sent["resources"].items()
