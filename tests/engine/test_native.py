@@ -107,6 +107,7 @@ def test_a_claim_that_is_not_ready_stays_in_the_state_and_hinders_nothing_else(s
     assert stack.preview() == {}
 
 
+@pytest.mark.thorough
 def test_a_scaled_claim_that_is_not_ready_shows_no_drift(start: Start) -> None:
     stack = start(inventory=SCARCE)
     stack.declare(training=claim(2))
@@ -179,6 +180,7 @@ def forget_provider(stack: Stack) -> None:
     stack.pulumi("stack", "import", "--file", str(file))
 
 
+@pytest.mark.thorough
 def test_an_interrupted_wait_leaves_the_claim_in_the_state(start: Start) -> None:
     stack = start(inventory=SCARCE)
     stack.declare(training=claim(4, readiness={"timeout": "60s"}))
@@ -193,6 +195,7 @@ def test_an_interrupted_wait_leaves_the_claim_in_the_state(start: Start) -> None
     assert_settled(stack, {"training": claim(4)})
 
 
+@pytest.mark.thorough
 def test_a_secret_name_is_nowhere_in_clear(start: Start) -> None:
     stack = start(inventory=SCARCE)
     stack.declare(training=claim(4, readiness=SHORT, secret_name="classified-1"))
@@ -207,6 +210,7 @@ def test_a_secret_name_is_nowhere_in_clear(start: Start) -> None:
     assert [each.name for each in stack.emulator.live_claims()] == ["classified-1"]
 
 
+@pytest.mark.thorough
 def test_when_all_slots_wait_the_engine_is_named(start: Start) -> None:
     stack = start({"PULUMI_PARALLEL": "3"}, allocation_delay=4.0)
     stack.declare(**{f"team-{index}": claim(1) for index in range(5)})
@@ -223,7 +227,9 @@ def test_many_claims_become_ready_on_few_slots(start: Start) -> None:
     stack.declare(**wanted)
     with Operation(stack, *UP) as operation:
         assert operation.wait(180) == 0
-        assert operation.output.count("8 claims are waited for") == 1
+        shown, _, summary = operation.output.partition("Diagnostics:")
+    # each line is shown as it comes, and again at the end
+    assert (shown.count("8 claims are waited for"), summary.count("8 claims are waited for")) == (1, 1)
     assert unready(stack) == {}
     assert_settled(stack, wanted)
 
@@ -260,6 +266,7 @@ def test_claims_move_between_the_dynamic_and_the_native_resource(start: Start) -
     assert {each.id for each in stack.emulator.live_claims()} == ids
 
 
+@pytest.mark.thorough
 def test_imported_claims_need_no_change(start: Start) -> None:
     stack = start()
     stack.declare(training=claim(2, FORWARD))

@@ -264,8 +264,7 @@ def test_troubleshooting_lists_what_errors_say() -> None:
     texts = [row.split("|")[1].strip() for row in page.splitlines() if row.startswith("| ")]
     texts = [text for text in texts if text != "the text says"]
     assert len(texts) > 30
-    package = ROOT / "provider" / "pulumi_coreweave_inference"
-    code = "".join(path.read_text(encoding="utf-8") for path in package.glob("*.py"))
+    code = "".join(path.read_text(encoding="utf-8") for path in package_files())
     code = re.sub(r'"\s*\n\s*f?"', "", code)  # a text may go on in the next line
     for text in texts:
         for part in re.split(r"…|STATUS_FAILED", text):
@@ -280,6 +279,7 @@ _UNLISTED: Final = (
     "the provider was called before it was configured",
     "this capacity claim has no namespace and key",
     "get_capacity_claim takes either id= or name=",
+    "getCapacityClaim takes either id or name",
     "names …, which",
     "a resource option names",
 )
@@ -296,10 +296,16 @@ def test_troubleshooting_lists_every_error_of_a_claim() -> None:
     assert missing == []
 
 
+def package_files() -> list[Path]:
+    """The modules of the core and of the native plugin."""
+    package = ROOT / "provider" / "pulumi_coreweave_inference"
+    return [*package.glob("*.py"), *package.glob("native/*.py")]
+
+
 def headlines() -> set[str]:
     """The first line of each error, with "…" for what is filled in."""
     found = set()
-    for path in (ROOT / "provider" / "pulumi_coreweave_inference").glob("*.py"):
+    for path in package_files():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             called = node.func if isinstance(node, ast.Call) and node.args else None
             if isinstance(called, ast.Name) and called.id in ("ClaimError", "text"):

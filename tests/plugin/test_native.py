@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -229,6 +231,26 @@ def test_a_create_under_way_at_cancel_is_in_the_state(
     assert isinstance(failed, InitFailed), failed
     assert [each.id for each in scarce.live_claims()] == [failed.id]
     assert "interrupted" in str(failed)
+
+
+def test_it_ends_at_once_when_the_engine_ends_it(native: NativePlugin) -> None:
+    native.create(claim())
+    native.call("Cancel", Empty())
+    native.process.send_signal(signal.SIGINT)
+    assert native.process.wait(3) == 0, "the engine waits 5 s at the end of every command, then kills"
+    assert native.close() == ""
+
+
+def test_a_create_under_way_at_sigint_gets_its_answer(native: NativePlugin, emulator: Emulator) -> None:
+    emulator.set_faults([{"path": "create", "hold": "after"}])
+    call = native.later("Create", native.creation(claim()))
+    emulator.wait_for_hold(20)
+    native.process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    emulator.clear_faults()
+    emulator.release()
+    assert call.result(timeout=20).id == emulator.live_claims()[0].id
+    assert native.process.wait(20) == 0
 
 
 def test_cancel_ends_the_wait_for_a_deletion() -> None:

@@ -1,4 +1,4 @@
-"""The process that the engine starts: prints its port, serves until the engine is gone.
+"""The process that the engine starts: prints its port, serves until the engine ends it or is gone.
 
 engine ──starts──> this process ──prints its port──> engine ──Configure, Check, Create, …──> server.py
 """
@@ -22,16 +22,16 @@ from .server import Server
 
 _UNLIMITED: Final = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 _LAST_ANSWERS: Final = 1.0  # seconds for calls that run when the engine is gone
+_UNDER_WAY: Final = 60.0  # seconds for calls that run at SIGINT; the engine kills earlier
 
 
 def main() -> None:
-    """Serve until the engine closes the other end of the standard input."""
+    """Serve until the engine sends SIGINT, or closes the other end of the standard input."""
     if len(sys.argv) < 2 or sys.argv[-1].startswith("-"):
         sys.exit(
             "pulumi-resource-coreweave-inference is a plugin: Pulumi starts it, with the address of its "
             "engine as the last argument. `capacity-claims plugin install` puts it where Pulumi looks for it."
         )
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the engine says by `Cancel` that it was interrupted
     asyncio.run(_serve(sys.argv[-1]))
     # Past the interpreter's shutdown, which would wait for calls to the API that nobody waits for any more.
     sys.stdout.flush()
@@ -48,7 +48,10 @@ async def _serve(engine: str) -> None:
     await grpc_server.start()
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()  # the engine calls as soon as it has read this line
-    gone = asyncio.Event()
+    gone, ended = asyncio.Event(), asyncio.Event()
+    # At the end of a command the engine sends SIGINT, and after 5 s SIGKILL. It says by `Cancel` that it was
+    # interrupted itself: calls under way get their answers.
+    signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(ended.set))
 
     def watch() -> None:
         # The engine holds the other end and never writes; it closes when the engine is gone, even by SIGKILL.
@@ -58,8 +61,13 @@ async def _serve(engine: str) -> None:
         except OSError:
             pass
         loop.call_soon_threadsafe(gone.set)
+        loop.call_soon_threadsafe(ended.set)
 
     threading.Thread(target=watch, name="exit-with-engine", daemon=True).start()
-    await gone.wait()
-    server.abandon()
-    await grpc_server.stop(_LAST_ANSWERS)
+    await ended.wait()
+    stopping = asyncio.create_task(grpc_server.stop(_UNDER_WAY))
+    gone_too = asyncio.create_task(gone.wait())
+    await asyncio.wait((stopping, gone_too), return_when=asyncio.FIRST_COMPLETED)
+    if gone.is_set():
+        server.abandon()
+        await grpc_server.stop(_LAST_ANSWERS)
