@@ -83,9 +83,6 @@ if TYPE_CHECKING:
 
 Properties = dict[str, Any]
 
-ALLOCATED: Final = "allocatedInstances"
-"""A property that only the native resource keeps in the state (native/server.py)."""
-
 
 class Outputs(Properties):
     """What the state holds of a claim, and the claim itself as the API returned it."""
@@ -135,7 +132,8 @@ class CapacityClaimProvider(ResourceProvider):
         difference = compare(olds, news, op.settings.patchable)
         if not difference.changed:
             # an entry of the native resource is written anew, with what the SDK keeps in it; nothing is sent
-            return DiffResult(changes=ALLOCATED in olds)
+            before = identity_of(olds)
+            return DiffResult(changes=INCARNATION in before and DECLARATION not in before)
         # `None` leaves the detailed diff to the engine, which compares the inputs property by property.
         return DiffResult(changes=None, replaces=list(difference.replaces))
 

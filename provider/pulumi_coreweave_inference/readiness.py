@@ -50,7 +50,7 @@ from .identity import Declaration, has_default_name, is_made_by, key_of
 from .inputs import differing
 from .progress import Display, Progress, Rows, Waiting, counts_of, instances_of, named, report, zone_reasons
 from .reads import MAXIMUM_AGE, reaching_back_to
-from .rounds import FIRST_LOOK, Rounds
+from .rounds import FIRST_LOOK, SETTLED, Rounds
 from .secrecy import allocation_of, described, held_resources, unless_secret, without_words
 from .settings import Settings
 
@@ -440,7 +440,8 @@ class Poller:
         self._ids: set[str] = set()  # of all claims that the program has registered
         self._joined = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._rounds = Rounds()
+        # one by one, more claims join only when some are ready: the engine has as many slots as wait
+        self._rounds = Rounds(FIRST_LOOK if one_by_one else SETTLED)
         self._is_ended = False
         self._listed: dict[str, CapacityClaim] = {}  # what the last list of this run has shown
         self._listed_at = 0.0

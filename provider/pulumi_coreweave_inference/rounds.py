@@ -25,9 +25,13 @@ LONGEST: Final = PAUSES[-1]
 
 
 class Rounds:
-    """When to look next. All times are seconds of one monotonic clock."""
+    """When to look next. All times are seconds of one monotonic clock.
 
-    def __init__(self) -> None:
+    `settled`: without another claim joining, until the claims that have joined are looked at.
+    """
+
+    def __init__(self, settled: float = SETTLED) -> None:
+        self._settled = settled
         self.looked_at: float = float("-inf")
         self._first_joined: float | None = None  # of the claims not looked at yet
         self._last_joined = float("-inf")
@@ -53,7 +57,7 @@ class Rounds:
             return self.looked_at + PAUSES[min(self._looks, len(PAUSES)) - 1]
         if first - self.looked_at > LONGEST:
             return first + FIRST_LOOK
-        return min(self._last_joined + SETTLED, self.looked_at + LONGEST)
+        return min(self._last_joined + self._settled, self.looked_at + LONGEST)
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,7 @@ def test_one_wrong_not_found_does_not_end_a_stack(start: Start) -> None:
     assert held(stack) == {}
 
 
+@pytest.mark.thorough
 def test_an_api_that_sorts_zones_shows_no_change_and_is_scaled_in_place(start: Start) -> None:
     stack = start(zones_shown="sorted", capacity_type_shown="unspecified")
     up(stack, training=claim(4))

@@ -143,6 +143,7 @@ def test_the_ways_out_of_a_claim_that_is_not_what_the_state_says(start: Start) -
     assert kept.items() < held(stack).items()
 
 
+@pytest.mark.thorough
 def test_the_ways_out_of_a_create_that_finds_a_claim(start: Start) -> None:
     stack = start()
     wanted, training, kept = up_beside_another(stack)

@@ -453,6 +453,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+@pytest.mark.thorough
 def test_an_up_from_a_backup_of_the_state_adopts_the_claims_created_since(start: Start) -> None:
     stack = start()
     wanted = {"a": claim(1)}

@@ -58,7 +58,7 @@ from pulumi_coreweave_inference.inputs import (
 )
 from pulumi_coreweave_inference.operation import Operation
 from pulumi_coreweave_inference.progress import display
-from pulumi_coreweave_inference.provider import ALLOCATED, CapacityClaimProvider, Outputs
+from pulumi_coreweave_inference.provider import CapacityClaimProvider, Outputs
 from pulumi_coreweave_inference.readiness import Goal, Poller, Readiness, Verdict, judge, not_ready
 from pulumi_coreweave_inference.rounds import Clock
 from pulumi_coreweave_inference.secrecy import held_resources, unless_secret, without_values
@@ -733,7 +733,7 @@ def _kept(outputs: Outputs, claim: CapacityClaim) -> Properties:
         if name not in (DECLARATION, NAMESPACE, SECRET)
     }
     kept = {name: value for name, value in outputs.items() if name != IDENTITY}
-    kept |= {"status": str(claim.state), ALLOCATED: claim.status.allocated_instances}
+    kept |= {"status": str(claim.state), "allocatedInstances": claim.status.allocated_instances}
     kept["updatedAt"] = claim.status.updated_at or outputs.get("updatedAt")
     return kept | ({IDENTITY: identity} if identity else {})
 
@@ -743,7 +743,7 @@ def _expected(news: Properties, olds: Properties) -> Properties:
     names = ("name", "organizationId", "createdAt")
     kept = {name: olds.get(name, UNKNOWN) for name in names} | {"name": news.get("name") or olds.get("name")}
     kept = {name: UNKNOWN if value is None else value for name, value in kept.items()}
-    progress = dict.fromkeys(("updatedAt", "status", ALLOCATED), UNKNOWN)
+    progress = dict.fromkeys(("updatedAt", "status", "allocatedInstances"), UNKNOWN)
     return {"resources": news["resources"], **kept, **progress}
 
 

@@ -36,6 +36,15 @@ def test_claims_that_join_one_by_one_are_looked_at_when_they_have_settled() -> N
     assert looks(joins, 3.0) == pytest.approx([0.05, 2.0 + SETTLED, 2.0 + SETTLED + PAUSES[0]])
 
 
+def test_where_few_claims_join_at_a_time_they_are_looked_at_at_once() -> None:
+    rounds = Rounds(FIRST_LOOK)
+    rounds.join(0.0)
+    rounds.look(rounds.due())
+    rounds.join(1.0)
+    rounds.join(1.02)
+    assert rounds.due() == pytest.approx(1.02 + FIRST_LOOK)
+
+
 def test_a_claim_that_joins_long_after_the_last_look_is_looked_at_at_once() -> None:
     rounds = Rounds()
     rounds.join(0.0)
