@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import stat
 import tempfile
 import time
 import weakref
@@ -34,10 +33,10 @@ from typing import Any, Final
 from .errors import ClaimError, labelled, text
 from .identity import resource_name_of
 from .inputs import DECLARATION, IDENTITY, RUN, identity_of
+from .own_file import opened
 
 PREFIX: Final = "pulumi-coreweave-inference-"
 _ABANDONED: Final = 30 * 24 * 3600.0  # seconds after which the file of a killed program is removed
-_NO_SURPRISES: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Participants:
@@ -97,14 +96,8 @@ def _leave(word: str) -> None:
     number, _, file = word.partition("@")
     if not number.isdecimal() or not Path(file).name.startswith(PREFIX):
         raise OSError(f"{word!r} does not name a file of a program")
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | _NO_SURPRISES)  # never creates a file
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or (hasattr(os, "geteuid") and found.st_uid != os.geteuid()):
-            raise OSError(f"{file} is not a file of this user")
+    with opened(Path(file), os.O_WRONLY | os.O_APPEND) as descriptor:  # never creates a file
         os.write(descriptor, f"{number}\n".encode("ascii"))
-    finally:
-        os.close(descriptor)
 
 
 def _remove(file: Path) -> None:

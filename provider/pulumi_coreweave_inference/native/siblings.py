@@ -12,12 +12,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import stat
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-_NO_SURPRISES = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+from pulumi_coreweave_inference.own_file import opened
 
 
 class Siblings:
@@ -30,13 +28,13 @@ class Siblings:
 
     def note(self, claim_id: str, incarnation: str) -> None:
         """A process has written the current entry of a claim."""
-        with contextlib.suppress(OSError), self._open(os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
+        with contextlib.suppress(OSError), opened(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
             os.write(file, f"{claim_id} {incarnation}\n".encode("ascii"))
 
     def current(self, claim_id: str) -> str | None:
         """The incarnation of the entry that was written last; None if no process has written one."""
         lines: list[str] = []
-        with contextlib.suppress(OSError), self._open(os.O_RDONLY) as file:
+        with contextlib.suppress(OSError), opened(self._file, os.O_RDONLY) as file:
             while part := os.read(file, 65_536):
                 lines.append(part.decode("ascii", "replace"))
         found = [line.split() for line in "".join(lines).splitlines() if line.startswith(f"{claim_id} ")]
@@ -46,14 +44,3 @@ class Siblings:
         """The engine is gone, and with it whoever would read the notes."""
         with contextlib.suppress(OSError):
             self._file.unlink()
-
-    @contextlib.contextmanager
-    def _open(self, flags: int) -> Iterator[int]:
-        descriptor = os.open(self._file, flags | _NO_SURPRISES, 0o600)
-        try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != os.getuid()):
-                raise PermissionError(f"{self._file} is not a file of this user")
-            yield descriptor
-        finally:
-            os.close(descriptor)
