@@ -19,7 +19,6 @@ from pulumi.output import UNKNOWN, contains_unknowns
 from pulumi.resource import DependencyResource
 
 import coreweave_inference as api
-from coreweave_inference.retry import RetryPolicy
 
 from . import mocks, provider_python
 from .errors import MISSING_TOKEN, ClaimError, InvalidReadiness, labelled, text
@@ -44,10 +43,9 @@ from .progress import display
 from .provider import CapacityClaimProvider, ClaimNamespaceProvider
 from .readiness import Goal, Poller, Readiness
 from .secrecy import may_hold_secrets, secrets_among, secrets_of, unless_secret
-from .settings import USER_AGENT, Settings, program_settings, unread_endpoint
+from .settings import Settings, program_settings, unread_endpoint
 
 TYPE: Final = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
-_ONE_LOOK: Final = RetryPolicy(deadline=0)  # the poller repeats its reads; a preview reads once
 _DEFAULT_READINESS: Final = Readiness()
 
 
@@ -558,14 +556,7 @@ class _Program:
     def _reader(self) -> api.AsyncCapacityClaims:
         """The operations of the client that all claims of the program share."""
         if self._client is None:
-            settings = self.settings
-            self._client = api.AsyncClient(
-                settings.token,
-                endpoint=settings.endpoint,
-                timeout=settings.timeout,
-                retry=_ONE_LOOK,
-                user_agent=USER_AGENT,
-            )
+            self._client = self.settings.polling_client()
         return self._client.capacity_claims
 
     async def _close(self) -> None:

@@ -37,9 +37,8 @@ _SORTED_ZONES: Final = 5  # with more zones there are too many orders to try
 _STACK: Final = 2**64 - 1  # the bits of a claim's id that identify the stack
 _DECLARATION: Final = _STACK << 64  # and those that identify the declaration
 _HALF: Final = len("xxxxxxxx-xxxx-xxxx")  # of the id's text
-_URNS: Final = uuid.UUID(
-    "5c0f3a5e-3f4b-5d0e-9a64-7f6f0d6f2a11"
-)  # what the first half is derived from with a URN
+_URNS: Final = uuid.UUID("5c0f3a5e-3f4b-5d0e-9a64-7f6f0d6f2a11")
+"""What the first half is derived from with a URN, instead of the namespace."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from .errors import InvalidSetting
 from .inputs import PATCHABLE_BY_DEFAULT, RESOURCE_FIELDS
 
 if TYPE_CHECKING:
-    from coreweave_inference import Client
+    from coreweave_inference import AsyncClient, Client
 
 _CLOSE: Final = 0.85  # of difflib: one wrong, missing or extra letter in ten
 USER_AGENT: Final = f"pulumi-coreweave-inference/{__version__}"
@@ -89,6 +89,16 @@ class Settings:
             retry=self.retry,
             user_agent=USER_AGENT,
             sleep=sleep,
+        )
+
+    def polling_client(self) -> AsyncClient:
+        """A client for a poller, which repeats its reads itself: each call is a single attempt."""
+        return api.AsyncClient(
+            self.token,
+            endpoint=self.endpoint,
+            timeout=self.timeout,
+            retry=RetryPolicy(deadline=0),
+            user_agent=USER_AGENT,
         )
 
 

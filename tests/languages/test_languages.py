@@ -9,12 +9,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from support.native import write_plugin
 from support.stack import BACKWARD, FORWARD, ROOT
 
 import coreweave_inference as api
@@ -26,7 +26,6 @@ pytestmark = [pytest.mark.languages, pytest.mark.timeout(600)]
 HERE: Final = ROOT / "tests" / "languages"
 EXAMPLES: Final = ROOT / "examples"
 STEPS: Final = ("up", "up", "refresh", "scale", "reorder", "import", "up", "destroy")
-PLUGIN: Final = "pulumi-resource-coreweave-inference"
 
 
 def run(folder: Path, *command: str | Path, environment: dict[str, str] | None = None) -> str:
@@ -65,12 +64,7 @@ def emulator() -> Iterator[Emulator]:
 def plugin(tmp_path: Path) -> Path:
     """A folder with the plugin's executable."""
     folder = tmp_path / "plugin"
-    folder.mkdir()
-    executable = folder / PLUGIN
-    executable.write_text(
-        f'#!/bin/sh\nexec "{sys.executable}" -m pulumi_coreweave_inference.native "$@"\n', encoding="utf-8"
-    )
-    executable.chmod(0o755)
+    write_plugin(folder)
     return folder
 
 

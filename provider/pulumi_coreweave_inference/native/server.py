@@ -20,7 +20,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
@@ -32,7 +32,6 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provid
 
 import coreweave_inference as api
 from coreweave_inference.errors import CoreweaveError
-from coreweave_inference.retry import RetryPolicy
 from pulumi_coreweave_inference import lookups, operation
 from pulumi_coreweave_inference._version import __version__
 from pulumi_coreweave_inference.errors import (
@@ -63,8 +62,8 @@ from pulumi_coreweave_inference.progress import display
 from pulumi_coreweave_inference.provider import CapacityClaimProvider, Outputs
 from pulumi_coreweave_inference.readiness import Goal, Poller, Readiness, Verdict, judge, not_ready
 from pulumi_coreweave_inference.rounds import Clock
-from pulumi_coreweave_inference.secrecy import held_resources, unless_secret, without_values
-from pulumi_coreweave_inference.settings import USER_AGENT, misspelt, settings_from
+from pulumi_coreweave_inference.secrecy import held_resources, secrets_of, unless_secret, without_values
+from pulumi_coreweave_inference.settings import misspelt, settings_from
 
 from .siblings import Siblings
 from .wire import Properties, plain, status_with, struct
@@ -84,7 +83,6 @@ GET_PARAMETERS: Final = f"{PACKAGE}:index:getCapacityClaimParameters"
 
 _READINESS: Final = "readiness"
 _READINESS_FIELDS: Final = ("wait", "timeout", "minInstances", "onTimeout")
-_ONE_LOOK: Final = RetryPolicy(deadline=0)  # the poller repeats its reads
 _LOG_SECONDS: Final = 5.0  # for one line to the engine
 _ALL_WAIT: Final = 3.0  # seconds for which all slots must wait before that is said
 _urn: contextvars.ContextVar[str] = contextvars.ContextVar("urn", default="")
@@ -218,21 +216,22 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         All waits and retries end. What has been sent gets its answer: without it, the state would lack a
         claim that has been created.
         """
-        self._cancelled.set()
-        if hasattr(self, "_poller"):
-            self._poller.end_all()
+        self._end_waits()
         return Empty()
 
     def abandon(self) -> None:
         """The engine is gone: nobody receives any answer."""
-        self._cancelled.set()
-        if hasattr(self, "_poller"):
-            self._poller.end_all()
-            self._op.close()
+        self._end_waits()
+        operation.abandon()
 
     def forget(self) -> None:
         """The process ends after its engine, or with it."""
         self._siblings.forget()
+
+    def _end_waits(self) -> None:
+        self._cancelled.set()
+        if hasattr(self, "_poller"):  # not before `Configure`
+            self._poller.end_all()
 
     def _pause(self, seconds: float) -> None:
         if self._cancelled.wait(seconds):
@@ -261,9 +260,8 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         inputs, found = await self._run(context, request.urn, check)
         if readiness is not None and not found:
             failures += _never_ready(readiness, inputs, secrets)
-        sent = {name: value for name, value in inputs.items() if name != IDENTITY}
         return provider_pb2.CheckResponse(
-            inputs=struct(sent, secrets),
+            inputs=struct(_Given(inputs, secrets).sent, secrets),
             failures=[provider_pb2.CheckFailure(property="", reason=said(each)) for each in found + failures],
         )
 
@@ -335,9 +333,11 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         secrets |= olds.secrets
         properties = struct(_kept(outputs, claim), secrets)
         goal = self._goal(request.urn, request.id, outputs, _Given(live, secrets), 0, waits=True)
-        if not is_lookup and goal is not None and judge(claim, goal) is not Verdict.READY:
-            goal = _with_resources(goal, claim)
-            if judge(claim, goal) is not Verdict.READY and _must_be_ready(goal):
+        if not is_lookup and goal is not None and _must_be_ready(goal):
+            goal = replace(
+                goal, resources=claim.resources
+            )  # a refresh records a drift, and does not judge it
+            if judge(claim, goal) is not Verdict.READY:
                 detail = provider_pb2.ErrorResourceInitFailed(
                     id=request.id, properties=properties, inputs=struct(live, secrets)
                 )
@@ -635,14 +635,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
 
     def _reader(self) -> api.AsyncCapacityClaims:
         if self._client is None:
-            settings = self._op.settings
-            self._client = api.AsyncClient(
-                settings.token,
-                endpoint=settings.endpoint,
-                timeout=settings.timeout,
-                retry=_ONE_LOOK,
-                user_agent=USER_AGENT,
-            )
+            self._client = self._op.settings.polling_client()
         return self._client.capacity_claims
 
     async def _close(self) -> None:
@@ -760,20 +753,6 @@ def _must_be_ready(goal: Goal) -> bool:
     return goal.readiness is not None and goal.readiness.on_timeout == "fail"
 
 
-def _with_resources(goal: Goal, claim: CapacityClaim) -> Goal:
-    """The goal for the claim as it is: a refresh records a drift, and does not judge it."""
-    return Goal(
-        goal.resource_name,
-        goal.claim_id,
-        claim.resources,
-        goal.readiness,
-        urn=goal.urn,
-        key=goal.key,
-        namespace=goal.namespace,
-        secrets=goal.secrets,
-    )
-
-
 def _declaration(props: Mapping[str, Any]) -> Declaration:
     identity = identity_of(props)
     return Declaration(
@@ -781,7 +760,7 @@ def _declaration(props: Mapping[str, Any]) -> Declaration:
         identity[DECLARATION],
         api.CapacityClaimResources.model_validate(props["resources"]),
         props.get("name"),
-        frozenset(identity.get(SECRET) or ()),
+        frozenset(secrets_of(props)),
     )
 
 

@@ -5,26 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from google.protobuf import any_pb2, struct_pb2
+from google.protobuf import any_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 from pulumi.output import UNKNOWN, Unknown
 from pulumi.runtime import rpc
 from pulumi.runtime.proto import provider_pb2
+from support.native_plugin import secret, sent
 
 from pulumi_coreweave_inference.native.wire import plain, status_with, struct
 
 RESOURCES = {"instanceId": "gb200-4x", "instanceCount": 4, "zones": ["US-WEST-04A"]}
-
-
-def sent(values: dict[str, Any]) -> struct_pb2.Struct:
-    made = struct_pb2.Struct()
-    made.update(values)
-    return made
-
-
-def secret(value: Any) -> dict[str, Any]:
-    return {rpc._special_sig_key: rpc._special_secret_sig, "value": value}
 
 
 @pytest.mark.parametrize(
