@@ -82,19 +82,6 @@ class Declaration:
         """The claim's name: the explicit one, or the resource's name and seven digits of the id."""
         return self.name or f"{claim_name_from(self.resource_name) or 'claim'}-{claim_id[:7]}"
 
-    def is_made_elsewhere(self, claim: CapacityClaim) -> bool:
-        """Whether a claim was created for this declaration, a URN, but under another namespace."""
-        try:
-            halves = uuid.UUID(claim.id).int
-        except ValueError:
-            return False
-        namespace = uuid.UUID(int=halves & _STACK)
-        return (
-            is_urn(self.key)
-            and not is_made_by(self.namespace, claim.id)
-            and replace(self, namespace=str(namespace)).has_made(claim)
-        )
-
     def made_elsewhere(self, claims: Iterable[CapacityClaim]) -> Iterator[CapacityClaim]:
         """The claims with the content of this declaration, a URN, that another namespace has made."""
         halves = {self.claim_id(attempt)[:_HALF] for attempt in range(LIKELY_ATTEMPTS)}
@@ -106,11 +93,15 @@ class Declaration:
         """Whether a claim was created for this declaration, even if its content has changed since."""
         return self.as_made(claim) is not None
 
-    def as_made(self, claim: CapacityClaim) -> Declaration | None:
-        """This declaration with the content that it had when it made a claim; None if it did not."""
-        if not is_made_by(self.namespace, claim.id):
+    def as_made(self, claim: CapacityClaim, *, anywhere: bool = False) -> Declaration | None:
+        """This declaration with the content that it had when it made a claim; None if it did not.
+
+        `anywhere`: if the key is a URN, also under another namespace.
+        """
+        namespace = _namespace_in(claim.id) if anywhere and is_urn(self.key) else self.namespace
+        if namespace is None or not is_made_by(namespace, claim.id):
             return None
-        made = Declaration(self.namespace, self.key, claim.resources, claim.name)
+        made = Declaration(namespace, self.key, claim.resources, claim.name)
         if has_default_name(claim):
             made = replace(made, name=None)
             if claim.name != made.claim_name(claim.id):
@@ -141,6 +132,14 @@ def _declared_as(shown: CapacityClaimResources) -> Iterator[CapacityClaimResourc
 def has_default_name(claim: CapacityClaim) -> bool:
     """Whether a claim's name ends like one that no program has declared."""
     return claim.name.endswith(f"-{claim.id[:7]}")
+
+
+def _namespace_in(claim_id: str) -> str | None:
+    """A namespace whose claims have ids like this one; None if it is no UUID."""
+    try:
+        return str(uuid.UUID(int=uuid.UUID(claim_id).int & _STACK))
+    except ValueError:
+        return None
 
 
 def is_made_by(namespace: str, claim_id: str) -> bool:

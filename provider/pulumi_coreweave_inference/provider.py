@@ -126,7 +126,6 @@ class CapacityClaimProvider(ResourceProvider):
     def diff(self, id: str, olds: Properties, news: Properties) -> DiffResult:
         """Determine what changes in place and what replaces the claim."""
         op = operation.current()
-        _refuse_damaged(id, olds)
         op.guard.on_diff(id, olds, news)
         op.state_organization = olds.get("organizationId") or op.state_organization
         difference = compare(olds, news, op.settings.patchable)
@@ -134,6 +133,7 @@ class CapacityClaimProvider(ResourceProvider):
             # an entry of the native resource is written anew, with what the SDK keeps in it; nothing is sent
             before = identity_of(olds)
             return DiffResult(changes=INCARNATION in before and DECLARATION not in before)
+        _refuse_damaged(id, olds)  # only now: it takes a tenth of a second, the import of pydantic
         # `None` leaves the detailed diff to the engine, which compares the inputs property by property.
         return DiffResult(changes=None, replaces=list(difference.replaces))
 

@@ -158,7 +158,8 @@ class Goal:
         """What this claim's resource declared when it made another claim; None if it did not make it."""
         if not self.namespace or not self.urn:
             return None
-        return Declaration(self.namespace, self.key or key_of(self.urn), self.resources).as_made(claim)
+        declaration = Declaration(self.namespace, self.key or key_of(self.urn), self.resources)
+        return declaration.as_made(claim, anywhere=True)
 
 
 class Verdict(enum.Enum):

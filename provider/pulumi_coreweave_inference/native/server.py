@@ -407,7 +407,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
                 claim.id != claim_id
                 and claim.state not in (api.ClaimState.READY, api.ClaimState.DELETING, api.ClaimState.FAILED)
                 and not self._op.guard.has_released(claim.id)
-                and (declaration.has_made(claim) or declaration.is_made_elsewhere(claim))
+                and declaration.as_made(claim, anywhere=True) is not None
             ):
                 return claim.id
         return None

@@ -62,11 +62,13 @@ def test_with_a_urn_the_first_half_does_not_depend_on_the_namespace() -> None:
     here, there = declare(URN), replace(declare(URN), namespace=ELSEWHERE)
     assert here.claim_id(0)[:18] == there.claim_id(0)[:18]
     assert here.claim_id(0)[18:] != there.claim_id(0)[18:]
-    assert here.is_made_elsewhere(claim_of(there, attempt=1))
-    assert not here.is_made_elsewhere(claim_of(here))
+    assert here.as_made(claim_of(there, attempt=1), anywhere=True) is not None
+    assert here.as_made(claim_of(there)) is None
+    assert here.as_made(claim_of(here), anywhere=True) is not None
     other = declare(URN.replace("::training", "::serving"))
-    assert not other.is_made_elsewhere(claim_of(there))
-    assert not declare().is_made_elsewhere(claim_of(replace(declare(), namespace=ELSEWHERE)))
+    assert other.as_made(claim_of(there), anywhere=True) is None
+    stranger = claim_of(replace(declare(), namespace=ELSEWHERE))
+    assert declare().as_made(stranger, anywhere=True) is None
 
 
 def test_the_id_is_a_uuid_that_shows_its_stack_and_its_declaration() -> None:
