@@ -58,7 +58,7 @@ from coreweave_inference.errors import (
 from coreweave_inference.settings import format_duration
 
 from .errors import ClaimError, api_failure, labelled, text
-from .identity import LIKELY_ATTEMPTS, Declaration
+from .identity import LIKELY_ATTEMPTS, Declaration, is_urn
 from .secrecy import held_resources, unless_secret, unsaid
 
 if TYPE_CHECKING:
@@ -399,7 +399,7 @@ def _id_conflict(declaration: Declaration, claim: CapacityClaim) -> IdConflict:
                 "if it belongs to this stack and was changed outside of Pulumi, run `pulumi up "
                 "--refresh`, which creates a new claim and then releases this one",
                 _if_unneeded(claim),
-                _IF_COPIED,
+                _if_copied(declaration),
             ],
         )
     )
@@ -416,7 +416,8 @@ def _takeover_refused(declaration: Declaration, claim: CapacityClaim) -> Takeove
             f"with {there} instances, and {declared} are declared.",
             said=[
                 f"it is named {_named(claim, declaration)}",
-                "an interrupted create may have left it behind, or another resource or stack holds it",
+                "an interrupted create may have left it behind, or a replacement that was given up; or "
+                "another resource or stack holds it",
             ],
             held="that claim, unchanged.",
             then=[
@@ -424,7 +425,7 @@ def _takeover_refused(declaration: Declaration, claim: CapacityClaim) -> Takeove
                 f"instance_count={there}, which takes the claim over as it is, and then change the count",
                 "if another resource or stack holds it, give this resource a name that was never used",
                 _if_unneeded(claim),
-                _IF_COPIED,
+                _if_copied(declaration),
             ],
         )
     )
@@ -442,11 +443,18 @@ def _if_unneeded(claim: CapacityClaim) -> str:
     )
 
 
-_IF_COPIED: Final = (
-    "if this stack's state is a copy of another stack's, remove the copied ClaimNamespace, and all that "
-    "depends on it, from the state with `pulumi state delete --target-dependents URN`; the stack then "
-    "creates claims of its own"
-)
+def _if_copied(declaration: Declaration) -> str:
+    if is_urn(declaration.key):
+        return (
+            "if this stack's state is a copy of another stack's, remove the copied claims from it with "
+            "`pulumi state delete URN`, and give the stack another name with `pulumi stack rename NAME`; it "
+            "then creates claims of its own"
+        )
+    return (
+        "if this stack's state is a copy of another stack's, remove the copied ClaimNamespace, and all that "
+        "depends on it, from the state with `pulumi state delete --target-dependents URN`; the stack then "
+        "creates claims of its own"
+    )
 
 
 def _name_taken(declaration: Declaration, name: str, said: str, way_out: str) -> NameTaken:

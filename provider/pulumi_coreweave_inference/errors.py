@@ -218,7 +218,7 @@ def _of_token(refusal: Unauthenticated, row: Meaning) -> Meaning:
 
 def labelled(resource_name: str, claim_id: str | None) -> str:
     """A claim as error texts name it: by the resource's name and the id, if they are known."""
-    name = f" '{resource_name}'" if resource_name else ""
+    name = f" '{resource_name}'" if resource_name and resource_name != claim_id else ""
     return f"capacity claim{name}" + (f" (id {claim_id})" if claim_id else "")
 
 

@@ -605,18 +605,22 @@ class Poller:
         return paragraphs([*texts, OUTPUTS_LOST])
 
     async def _others(self, reader: Reader) -> list[CapacityClaim] | None:
-        """The stack's other claims, by their ids; None if they cannot be read."""
+        """The stack's other claims, by their ids, and those of earlier providers; None if unreadable."""
         try:
             listed = await reader.list()
         except CoreweaveError:
             return None
-        namespaces = {wait.goal.namespace for wait in self._waits if wait.goal.namespace}
+        goals = [wait.goal for wait in self._waits]
+        namespaces = {goal.namespace for goal in goals if goal.namespace}
         return [
             claim
             for claim in listed
             if claim.id not in self._ids
             and claim.state != api.ClaimState.DELETING
-            and any(is_made_by(namespace, claim.id) for namespace in namespaces)
+            and (
+                any(is_made_by(namespace, claim.id) for namespace in namespaces)
+                or any(goal.key and goal.declaration_of(claim) is not None for goal in goals)
+            )
         ]
 
     def _pending(self) -> list[_Wait]:

@@ -169,6 +169,54 @@ def test_a_claim_of_an_earlier_provider_is_refused_not_doubled(start: Start) -> 
     assert_settled(stack, {"training": claim(1)})
 
 
+@pytest.mark.thorough
+def test_a_copied_state_gets_claims_of_its_own_under_another_name(start: Start, tmp_path: Path) -> None:
+    stack = start()
+    stack.declare(training=claim(2))
+    stack.up()
+    (original,) = stack.emulator.live_claims()
+    state = tmp_path / "state.json"
+    stack.pulumi("stack", "export", "--file", str(state))
+
+    copy = NativeStack(tmp_path / "copy" / "program", stack.emulator)
+    copy.pulumi("stack", "import", "--file", str(state))
+    copy.pulumi("state", "delete", copy.resources()["training"]["urn"], "--yes")
+    copy.declare(training=claim(3))
+    with pytest.raises(
+        CommandFailed, match="a claim with this id exists with 2 instances, and 3 are declared"
+    ):
+        copy.up()
+    assert "`pulumi state delete URN`" in copy.output
+    assert "`pulumi stack rename NAME`" in copy.output
+    copy.pulumi("stack", "rename", "other")
+    copy.name = "other"
+    copy.up()
+    assert {each.id: each.instance_count for each in stack.emulator.live_claims()} == {
+        original.id: 2,
+        copy.resources()["training"]["id"]: 3,
+    }
+    assert stack.preview() == {}
+
+
+@pytest.mark.thorough
+def test_a_replacement_is_given_up_with_another_count_by_what_the_text_says(start: Start) -> None:
+    stack = start(inventory=SCARCE)
+    stack.declare(training=claim(2))
+    stack.up()
+    stack.declare(training=claim(2, BACKWARD, readiness=SHORT))
+    with pytest.raises(CommandFailed, match="is not ready after"):
+        stack.up()
+    stack.declare(training=claim(1))
+    with pytest.raises(CommandFailed, match="or a replacement that was given up"):
+        stack.up()
+    assert "first declare instanceCount=2, which takes the claim over as it is" in stack.output
+    stack.declare(training=claim(2))
+    stack.up()
+    stack.declare(training=claim(1))
+    stack.up()
+    assert_settled(stack, {"training": claim(1)})
+
+
 def forget_provider(stack: Stack) -> None:
     """Remove the default provider from the state, as a change of the SDK's version does in effect."""
     state = json.loads(stack.pulumi("stack", "export").stdout)
@@ -245,8 +293,11 @@ def test_claims_move_between_the_dynamic_and_the_native_resource(start: Start) -
     stack.become_native()
     dynamic = "pulumi-python:dynamic/capacityClaim:CapacityClaim"
     aliased = {name: each | {"opts": {"aliases": [{"type_": dynamic}]}} for name, each in wanted.items()}
-    stack.declare(**aliased)
     stack.environment["COREWEAVE_ORPHANS"] = "leave"
+    stack.declare(**aliased | {"training": aliased["training"] | claim(2, BACKWARD)})
+    with pytest.raises(CommandFailed, match="would move from the dynamic resource and be replaced at once"):
+        stack.up("--continue-on-error")
+    stack.declare(**aliased)
     stack.up()
     stack.environment.pop("COREWEAVE_ORPHANS")
     assert {entry["type"] for entry in entries(stack)} == {TYPE}

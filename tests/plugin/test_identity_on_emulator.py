@@ -287,7 +287,7 @@ def test_a_claim_that_may_be_in_another_state_is_not_scaled_unseen(
     assert refusal(again, emulator, namespace, instanceCount=2.0) == snapshot("""\
 creating capacity claim 'training' (id <id 1>) failed: a claim with this id exists with 4 instances, and 2 are declared.
   it is named 'training-<digits>': 4 of 4 gb200-4x instances, STATUS_READY
-  an interrupted create may have left it behind, or another resource or stack holds it
+  an interrupted create may have left it behind, or a replacement that was given up; or another resource or stack holds it
   Still reserved: that claim, unchanged.
   Next: if it is this resource's own, run `pulumi up` without `--replace`, or first declare instance_count=4, which takes the claim over as it is, and then change the count
         if another resource or stack holds it, give this resource a name that was never used

@@ -385,6 +385,49 @@ def test_an_old_claim_is_kept_though_nothing_was_asked_about_its_successor(
         destroy.delete(old, outputs)
 
 
+def test_an_old_claim_is_kept_while_its_successor_under_another_provider_is_not_ready(
+    waiting: NativePlugin, scarce: Emulator
+) -> None:
+    old, outputs = waiting.create(claim(readiness={"wait": False}))
+    other = "d2719f0e-57c4-4e0b-8f5d-0a1b2c3d4e5f"
+    with NativePlugin(scarce.environment(), provider_id=other, engine=waiting.engine) as second:
+        successor = {"resources": RESOURCES | {"zones": ["US-EAST-04A"]}, "readiness": {"timeout": "1s"}}
+        with pytest.raises(InitFailed, match=f"{old}., which it may replace"):
+            second.create(second.check(successor)[0])
+        with pytest.raises(Refused, match="is kept: the claim that replaces it is not ready"):
+            waiting.delete(old, outputs)
+        second.create(second.check(successor | {"readiness": {"wait": False}})[0])
+        waiting.delete(old, outputs)
+    assert [list(each.zones) for each in scarce.live_claims()] == [["US-EAST-04A"]]
+
+
+def test_a_claim_is_not_replaced_while_it_moves_from_the_dynamic_resource(
+    native: NativePlugin, emulator: Emulator
+) -> None:
+    made, outputs = native.create(claim())
+    dynamic = outputs | {"identity": outputs["identity"] | {"declaration": "claims::training"}}
+    moved = {"id": made, "urn": urn_of("training"), "olds": sent(dynamic)}
+    scaled = sent({"resources": RESOURCES | {"instanceCount": 5}})
+    assert native.call("Diff", provider_pb2.DiffRequest(**moved, news=scaled)).replaces == []
+    replaced = sent({"resources": RESOURCES | {"zones": ["US-EAST-04A"]}})
+    with pytest.raises(Refused, match="would move from the dynamic resource and be replaced at once"):
+        native.call("Diff", provider_pb2.DiffRequest(**moved, news=replaced))
+    own = moved | {"olds": sent(outputs), "news": replaced}
+    assert native.call("Diff", provider_pb2.DiffRequest(**own)).replaces == ["resources.zones"]
+    assert [each.id for each in emulator.live_claims()] == [made]
+
+
+def test_a_wait_by_the_function_shows_no_declared_name(waiting: NativePlugin) -> None:
+    resources = {"resources": RESOURCES, "readiness": {"wait": False}}
+    made, _ = waiting.create(resources | {"name": secret("classified-1")})
+    with pytest.raises(Refused, match=f"capacity claim .id {made}. is not ready after 1s: 1 of 4") as failed:
+        waiting.invoke("awaitCapacityClaim", {"id": made, "timeout": "1s"})
+    shown = str(failed.value) + "".join(each.message for each in waiting.engine.lines)
+    assert "classified-1" not in shown
+    with pytest.raises(Refused, match="awaitCapacityClaim: timeout: "):
+        waiting.invoke("awaitCapacityClaim", {"id": made, "timeout": "soon"})
+
+
 def test_ignored_changes_keep_what_the_state_holds(native: NativePlugin, emulator: Emulator) -> None:
     made, outputs = native.create(claim())
     lagging = claim() | {"resources": RESOURCES | {"instanceCount": 2}}

@@ -109,6 +109,10 @@ class SuccessorNotReady(ClaimError):
     """A replaced claim is kept, because this operation has not seen its successor ready."""
 
 
+class ReplacedWhileMoving(ClaimError):
+    """A claim would move from the dynamic resource and be replaced in one operation."""
+
+
 @dataclass(frozen=True)
 class _Given:
     """The properties of one resource in one call: plain values, with the claim's identity."""
@@ -132,9 +136,6 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         self._siblings = Siblings(engine)
         self._provider = CapacityClaimProvider()
         self._namespace = ""
-        self._not_ready: dict[str, str] = {}  # by URN: the claim that has not become ready in this operation
-        self._ready_urns: set[str] = set()  # whose claim was ready, or need not be, in this operation
-        self._is_up = False  # whether the operation has declared claims: a destroy has none
         self._cancelled = threading.Event()
         self._waiting = 0  # calls of the engine that wait for readiness
         self._all_wait_said = False
@@ -242,7 +243,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
     async def Check(  # noqa: N802
         self, request: provider_pb2.CheckRequest, context: Context
     ) -> provider_pb2.CheckResponse:
-        self._is_up = True
+        self._siblings.note_declared()
         news, secrets = plain(request.news)
         olds = self._given(request.olds, request.urn)
         readiness, failures = _readiness_problems(news)
@@ -271,10 +272,16 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         inputs = plain(request.old_inputs)[0]
         olds = self._given(request.olds, request.urn, inputs)
         news = _ignoring(request.ignoreChanges, self._given(request.news, request.urn), olds)
-        await self._run(
-            context, request.urn, lambda: self._provider.diff(request.id, olds.values, news.values)
-        )
         difference = compare(olds.values, news.values, self._op.settings.patchable)
+
+        def diff() -> None:
+            self._provider.diff(request.id, olds.values, news.values)
+            if difference.replaces and DECLARATION in identity_of(plain(request.olds)[0]):
+                raise ReplacedWhileMoving(
+                    _replaced_while_moving(request.urn, request.id, difference.replaces)
+                )
+
+        await self._run(context, request.urn, diff)
         # whether a name is declared or left out changes nothing for a claim that has it
         changed = [path for path in difference.changed if path != "name" or path in difference.replaces]
         if not changed:
@@ -305,7 +312,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             self._refuse_twin(given.values)
             created = self._provider.create(given.values)
             outputs = _outputs(created.outs)
-            self._siblings.note(created.id, identity_of(outputs)[INCARNATION])
+            self._siblings.note_entry(created.id, identity_of(outputs)[INCARNATION])
             return created.id, outputs
 
         claim_id, outputs = await self._run(context, request.urn, create)
@@ -353,7 +360,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         if request.preview:
             expected = struct(_expected(news.sent, olds.sent), news.secrets)
             return provider_pb2.UpdateResponse(properties=expected)
-        self._not_ready[request.urn] = request.id  # until it is known to be
+        self._siblings.note_unready(request.urn, request.id)  # as far as we know
         result = await self._run(
             context, request.urn, lambda: self._provider.update(request.id, olds.values, news.values)
         )
@@ -366,7 +373,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
 
         def delete() -> None:
             incarnation = identity_of(props.values).get(INCARNATION)
-            if self._siblings.current(request.id) not in (None, incarnation):
+            if self._siblings.current_entry(request.id) not in (None, incarnation):
                 self._say(
                     text(
                         f"{labelled(resource_name_of(request.urn), request.id)} is kept: the entry removed "
@@ -396,10 +403,10 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         The engine deletes the old entry of a replacement also in a later run, which may not even have asked
         about the new one, as when a resource that it depends on has failed.
         """
-        unready = self._not_ready.get(urn)
-        if unready is not None and unready != claim_id:
+        unready = self._siblings.unready(urn)
+        if unready not in (None, "", claim_id):
             return unready
-        if urn in self._ready_urns or not self._is_up or not self._namespace:
+        if unready == "" or not self._namespace or not self._siblings.any_declared():
             return None
         declaration = _declaration(props.values)
         for claim in _asking("looking for the claim that replaces this one", self._op.listed):
@@ -465,10 +472,23 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             readiness = Readiness(
                 timeout=given.get("timeout") or "45m", min_instances=given.get("minInstances")
             )
-            goal = Goal(claim.name, claim_id, claim.resources, readiness, claim.status.updated_at)
-            return await self._poller.wait(goal, *(self._line("", ephemeral) for ephemeral in (True, False)))
-        except ClaimError as error:
-            await _abort(context, said(str(error)))
+        except InvalidReadiness as error:
+            await _abort(context, said(f"awaitCapacityClaim: {error}"))
+        # a name that a program has declared may be secret in its state, which this call does not see
+        is_default = has_default_name(claim)
+        goal = Goal(
+            claim.name if is_default else claim_id,
+            claim_id,
+            claim.resources,
+            readiness,
+            claim.status.updated_at,
+            secrets=frozenset() if is_default else frozenset({"name"}),
+        )
+        show, warn, say = self._line("", True), self._line("", False, warning=True), self._line("")
+        try:
+            return await self._poller.wait(goal, show, warn, say)
+        except (ClaimError, CoreweaveError) as error:
+            await _abort(context, said(_wait_failed(error, goal, "the claim, as far as we know.")))
 
     # Waiting
 
@@ -484,10 +504,9 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         """The claim once it is ready. Otherwise the call fails, with what the state is to hold."""
         goal = self._goal(urn, claim_id, outputs, given, seconds)
         if goal is None:
-            self._not_ready.pop(urn, None)
-            self._ready_urns.add(urn)
+            self._siblings.note_ready(urn)
             return outputs.claim
-        self._not_ready[urn] = claim_id
+        self._siblings.note_unready(urn, claim_id)
         self._waiting += 1
         hint = asyncio.get_running_loop().call_later(_ALL_WAIT, self._say_that_all_wait)
         try:
@@ -495,20 +514,17 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             claim = await self._poller.wait(goal, show, warn, say)
         except Exception as error:  # noqa: BLE001  # whatever it is: the claim exists, and must be in the state
             last = self._poller.last_seen(claim_id) or outputs.claim
-            if isinstance(error, CoreweaveError):
-                held = "the claim, as far as we know; it stays in the state."
-                error = api_failure("reading", goal.resource_name, claim_id, error, held=held)
             detail = provider_pb2.ErrorResourceInitFailed(
                 id=claim_id,
                 properties=struct(_kept(outputs, last), given.secrets),
                 inputs=struct(given.sent, given.secrets),
             )
-            await _fail_init(context, detail, said(str(error)))
+            held = "the claim, as far as we know; it stays in the state."
+            await _fail_init(context, detail, said(_wait_failed(error, goal, held)))
         finally:
             hint.cancel()
             self._waiting -= 1
-        self._not_ready.pop(urn, None)
-        self._ready_urns.add(urn)
+        self._siblings.note_ready(urn)
         return claim
 
     def _goal(
@@ -780,6 +796,17 @@ def _twin(declaration: Declaration, claim: CapacityClaim) -> Lines:
     )
 
 
+def _replaced_while_moving(urn: str, claim_id: str, replaces: Collection[str]) -> Lines:
+    """The dynamic provider would release the old claim, without knowing whether the new one is ready."""
+    return text(
+        f"{labelled(resource_name_of(urn), claim_id)} would move from the dynamic resource and be replaced "
+        f"at once, because {', '.join(replaces)} changed.",
+        held="the claim, unchanged.",
+        then=["declare what the dynamic resource declared and run `pulumi up`, which moves it; then change "
+              "it"],
+    )  # fmt: skip
+
+
 def _outputs(outs: Any) -> Outputs:
     """The outputs of a result of the core, which the SDK declares as any dict."""
     outputs: Outputs = outs
@@ -840,6 +867,12 @@ def _asking(doing: str, call: Callable[[], T], hidden: Collection[str] = ()) -> 
         return call()
     except CoreweaveError as error:
         raise lookup_failure(doing, without_values(error, hidden)) from None
+
+
+def _wait_failed(error: Exception, goal: Goal, held: str) -> str:
+    if isinstance(error, CoreweaveError):
+        error = api_failure("reading", goal.resource_name, goal.claim_id, error, held=held)
+    return str(error)
 
 
 def _interrupted(urn: str) -> Lines:
