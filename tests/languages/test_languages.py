@@ -99,7 +99,22 @@ def golang() -> list[str | Path]:
     return [folder / "bin" / "inline"]
 
 
-@pytest.mark.parametrize(("runtime", "build"), [("nodejs", typescript), ("go", golang)])
+INLINE: Final = (("nodejs", typescript), ("go", golang))  # the language host, and what builds the program
+
+
+def project(folder: Path, runtime: str, plugin: Path) -> str:
+    """A folder with the project of an inline program."""
+    made = folder / "program"
+    made.mkdir()
+    (made / "Pulumi.yaml").write_text(
+        f"name: inline\nruntime: {runtime}\n"
+        f"plugins:\n  providers:\n    - {{name: coreweave-inference, path: {plugin}}}\n",
+        encoding="utf-8",
+    )
+    return str(made)
+
+
+@pytest.mark.parametrize(("runtime", "build"), INLINE)
 def test_a_claim_lives_its_life_in_an_inline_program(
     runtime: str,
     build: Callable[[], list[str | Path]],
@@ -109,12 +124,7 @@ def test_a_claim_lives_its_life_in_an_inline_program(
     tmp_path: Path,
 ) -> None:
     program = build()
-    (tmp_path / "program").mkdir()
-    (tmp_path / "program" / "Pulumi.yaml").write_text(
-        f"name: inline\nruntime: {runtime}\n"
-        f"plugins:\n  providers:\n    - {{name: coreweave-inference, path: {plugin}}}\n",
-        encoding="utf-8",
-    )
+    folder = project(tmp_path, runtime, plugin)
     with api.Client(emulator.token, endpoint=emulator.url) as client:
         held = client.capacity_claims.create(
             "imported",
@@ -129,7 +139,7 @@ def test_a_claim_lives_its_life_in_an_inline_program(
         tmp_path,
         *program,
         *STEPS,
-        environment=environment | {"FOLDER": str(tmp_path / "program"), "IMPORT_ID": held.id},
+        environment=environment | {"FOLDER": folder, "IMPORT_ID": held.id},
     )
     reports: list[dict[str, Any]] = [json.loads(line) for line in printed.splitlines()]
     assert [report["step"] for report in reports] == list(STEPS)
@@ -147,6 +157,37 @@ def test_a_claim_lives_its_life_in_an_inline_program(
     assert replaced["outputs"]["zones"] == BACKWARD
     assert imported["changes"]["import"] == 1
     assert destroyed["changes"]["delete"] >= 2
+    assert emulator.live_claims() == []
+
+
+@pytest.mark.parametrize(("runtime", "build"), INLINE)
+def test_a_claim_that_is_not_ready_hinders_nothing_else_in_an_inline_program(
+    runtime: str,
+    build: Callable[[], list[str | Path]],
+    emulator: Emulator,
+    environment: dict[str, str],
+    plugin: Path,
+    tmp_path: Path,
+) -> None:
+    program = build()
+    environment["FOLDER"] = project(tmp_path, runtime, plugin)
+    emulator.set_inventory({"US-WEST-04A": {"gb200-4x": 2}, "US-EAST-04A": {"gb200-4x": 0}})
+    with pytest.raises(AssertionError, match="is not ready after 1s: 2 of 4 gb200-4x instances"):
+        run(tmp_path, *program, "up", environment=environment | {"TIMEOUT": "1s"})
+    (unready,) = emulator.live_claims()
+
+    emulator.clear_requests()
+    targeted = json.loads(run(tmp_path, *program, "target", environment=environment))
+    assert targeted["changes"]["create"] == 1
+    assert not [each for each in emulator.requests() if unready.id in str(each.path)], "it was waited for"
+    assert len(emulator.live_claims()) == 2
+
+    emulator.set_inventory({"US-WEST-04A": {"gb200-4x": 64}, "US-EAST-04A": {"gb200-4x": 64}})
+    emulator.clear_requests()
+    ready = json.loads(run(tmp_path, *program, "up", environment=environment))
+    assert (ready["outputs"]["claimId"], ready["outputs"]["allocated"]) == (unready.id, 4)
+    assert not [each for each in emulator.requests() if each.method == "POST"], "it was created again"
+    run(tmp_path, *program, "destroy", environment=environment)
     assert emulator.live_claims() == []
 
 

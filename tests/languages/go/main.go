@@ -1,11 +1,12 @@
 // An inline program of the Automation API: `inline STEP...` takes one stack through the steps, and prints a line
 // of JSON after each.
 //
-// Environment: FOLDER, which has a Pulumi.yaml; IMPORT_ID, the claim of the step `import`; and the variables of
-// the CLI and of the plugin.
+// Environment: FOLDER, which has a Pulumi.yaml; TIMEOUT of the wait, 60s by default; IMPORT_ID, the claim of the
+// step `import`; and the variables of the CLI and of the plugin.
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,13 +15,18 @@ import (
 
 	inference "example.com/pulumi-coreweave-inference/sdk/go/coreweaveinference"
 	"github.com/pulumi/pulumi/sdk/v3/go/auto"
+	"github.com/pulumi/pulumi/sdk/v3/go/auto/optup"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
+
+const other = "urn:pulumi:test::inline::coreweave-inference:index:CapacityClaim::other"
 
 type declaration struct {
 	count    int
 	zones    []string
+	timeout  string
 	imported string
+	hasOther bool
 }
 
 type report struct {
@@ -32,10 +38,18 @@ type report struct {
 func (declared *declaration) program(ctx *pulumi.Context) error {
 	training, err := inference.NewCapacityClaim(ctx, "training", &inference.CapacityClaimArgs{
 		Resources: resources(declared.count, declared.zones),
-		Readiness: &inference.ReadinessArgs{Timeout: pulumi.String("60s")},
+		Readiness: &inference.ReadinessArgs{Timeout: pulumi.String(declared.timeout)},
 	})
 	if err != nil {
 		return err
+	}
+	if declared.hasOther {
+		_, err := inference.NewCapacityClaim(ctx, "other", &inference.CapacityClaimArgs{
+			Resources: resources(0, declared.zones),
+		})
+		if err != nil {
+			return err
+		}
 	}
 	if declared.imported != "" {
 		_, err := inference.NewCapacityClaim(ctx, "imported", &inference.CapacityClaimArgs{
@@ -69,7 +83,7 @@ func main() {
 }
 
 func run(ctx context.Context, names []string) error {
-	known := []string{"up", "refresh", "scale", "reorder", "import", "destroy"}
+	known := []string{"up", "refresh", "scale", "reorder", "import", "target", "destroy"}
 	for _, name := range names {
 		if !slices.Contains(known, name) {
 			return fmt.Errorf("usage: inline STEP..., of %v; not %s", known, name)
@@ -79,7 +93,11 @@ func run(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	declared := &declaration{count: 4, zones: []string{"US-WEST-04A", "US-EAST-04A"}}
+	declared := &declaration{
+		count:   4,
+		zones:   []string{"US-WEST-04A", "US-EAST-04A"},
+		timeout: cmp.Or(os.Getenv("TIMEOUT"), "60s"),
+	}
 	stack, err := auto.UpsertStackInlineSource(ctx, "test", "inline", declared.program, auto.WorkDir(folder))
 	if err != nil {
 		return err
@@ -98,6 +116,7 @@ func run(ctx context.Context, names []string) error {
 }
 
 func (declared *declaration) perform(ctx context.Context, stack auto.Stack, step string) (report, error) {
+	var options []optup.Option
 	switch step {
 	case "refresh":
 		done, err := stack.Refresh(ctx)
@@ -115,8 +134,11 @@ func (declared *declaration) perform(ctx context.Context, stack auto.Stack, step
 			return report{}, err
 		}
 		declared.imported = id
+	case "target":
+		declared.hasOther = true
+		options = append(options, optup.Target([]string{other}))
 	}
-	done, err := stack.Up(ctx)
+	done, err := stack.Up(ctx, options...)
 	outputs := map[string]any{}
 	for name, output := range done.Outputs {
 		outputs[name] = output.Value

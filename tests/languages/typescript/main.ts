@@ -1,8 +1,8 @@
 // An inline program of the Automation API: `node bin/main.js STEP...` takes one stack through the steps, and
 // prints a line of JSON after each.
 //
-// Environment: FOLDER, which has a Pulumi.yaml; IMPORT_ID, the claim of the step `import`; and the variables of
-// the CLI and of the plugin.
+// Environment: FOLDER, which has a Pulumi.yaml; TIMEOUT of the wait, 60s by default; IMPORT_ID, the claim of the
+// step `import`; and the variables of the CLI and of the plugin.
 import * as inference from "@pulumi-coreweave-inference/native";
 import { LocalWorkspace, Stack } from "@pulumi/pulumi/automation";
 
@@ -10,15 +10,23 @@ interface Declared {
     count: number;
     zones: string[];
     imported?: string;
+    hasOther: boolean;
 }
 
-const declared: Declared = { count: 4, zones: ["US-WEST-04A", "US-EAST-04A"] };
+const declared: Declared = { count: 4, zones: ["US-WEST-04A", "US-EAST-04A"], hasOther: false };
+const timeout = process.env.TIMEOUT || "60s";
+const other = "urn:pulumi:test::inline::coreweave-inference:index:CapacityClaim::other";
 
 async function program() {
     const training = new inference.CapacityClaim("training", {
         resources: { instanceId: "gb200-4x", instanceCount: declared.count, zones: declared.zones },
-        readiness: { timeout: "60s" },
+        readiness: { timeout },
     });
+    if (declared.hasOther) {
+        new inference.CapacityClaim("other", {
+            resources: { instanceId: "gb200-4x", instanceCount: 0, zones: declared.zones },
+        });
+    }
     if (declared.imported) {
         new inference.CapacityClaim(
             "imported",
@@ -34,14 +42,14 @@ async function program() {
     };
 }
 
-async function up(stack: Stack) {
-    const done = await stack.up();
+async function up(stack: Stack, target?: string[]) {
+    const done = await stack.up({ target });
     const outputs = Object.entries(done.outputs).map(([name, output]) => [name, output.value]);
     return { changes: done.summary.resourceChanges, outputs: Object.fromEntries(outputs) };
 }
 
 const steps: Record<string, (stack: Stack) => Promise<object>> = {
-    up,
+    up: (stack) => up(stack),
     scale: async (stack) => {
         declared.count = 6;
         return up(stack);
@@ -53,6 +61,10 @@ const steps: Record<string, (stack: Stack) => Promise<object>> = {
     import: async (stack) => {
         declared.imported = needed("IMPORT_ID");
         return up(stack);
+    },
+    target: async (stack) => {
+        declared.hasOther = true;
+        return up(stack, [other]);
     },
     refresh: async (stack) => ({ changes: (await stack.refresh()).summary.resourceChanges }),
     destroy: async (stack) => ({ changes: (await stack.destroy()).summary.resourceChanges }),
