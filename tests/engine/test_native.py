@@ -217,6 +217,28 @@ def test_a_replacement_is_given_up_with_another_count_by_what_the_text_says(star
     assert_settled(stack, {"training": claim(1)})
 
 
+@pytest.mark.thorough
+def test_a_forced_replacement_after_an_upgrade_is_refused_and_the_text_leads_on(start: Start) -> None:
+    stack = start()
+    stack.declare(training=claim(1))
+    stack.up()
+    (made,) = stack.emulator.live_claims()
+    upgraded = claim(1, opts={"version": "9.9.9"})  # of the SDK: it gets a default provider of its own
+    stack.declare(training=upgraded)
+    stack.up()
+    urn = stack.resources()["training"]["urn"]
+    stack.pulumi("state", "taint", urn, "--yes")
+    with pytest.raises(CommandFailed, match="this declaration has made a claim before"):
+        stack.up()
+    assert f"first run `pulumi state untaint {urn}`" in stack.output
+    with pytest.raises(CommandFailed, match="if the state holds it"):
+        stack.up("--replace", urn)
+    stack.pulumi("state", "untaint", urn, "--yes")
+    stack.up()
+    assert [each.id for each in stack.emulator.live_claims()] == [made.id]
+    assert_settled(stack, {"training": upgraded})
+
+
 def forget_provider(stack: Stack) -> None:
     """Remove the default provider from the state, as a change of the SDK's version does in effect."""
     state = json.loads(stack.pulumi("stack", "export").stdout)

@@ -41,6 +41,7 @@ NO_STOCK: Final = {zone: dict.fromkeys(TYPES, 0) for zone in ZONES}
 DEATHS: Final = ("kill", "kill-cli", "kill-provider", "interrupt", "interrupt-twice")
 PATIENCE: Final = {"calm": "30s", "faults": "30s", "death": "30s", "shortage": "2s"}
 _REFUSED: Final = "namespace is kept"
+_TWIN_ID: Final = re.compile(r"^ +([0-9a-f-]{36}): \d+ of ", re.MULTILINE)
 _TWIN: Final = "this declaration has made a claim before"
 _OTHER_COUNT: Final = re.compile(
     r"creating capacity claim '(\w+)' \(id \S+\) failed: a claim with this id exists with (\d+) instances"
@@ -179,6 +180,7 @@ class Soak:
 
     def take(self, step: Step) -> None:
         """Do a step, and a clean `up` after it where it says so; raises `Violation`."""
+        self._before(step)
         self._declare(step.declared, PATIENCE[step.weather])
         if step.weather == "shortage":
             self._emulator.set_inventory(NO_STOCK)
@@ -202,6 +204,9 @@ class Soak:
         if step.settle:
             self.settle()
 
+    def _before(self, step: Step) -> None:
+        """What happens before a step, besides the program's changes."""
+
     def settle(self) -> None:
         """A clean `up` mends whatever was left, and everything holds."""
         self._declare(self._declared, PATIENCE["calm"])
@@ -216,7 +221,7 @@ class Soak:
             self.counts["refreshes needed"] += 1
             self._command("refresh", "--yes", "--skip-preview")
             status, output = self._command("up", "--yes", "--skip-preview")
-        if status and self._is_left_named(output):
+        while status and self._is_left_named(output):
             self._release_what_is_named()
             status, output = self._command("up", "--yes", "--skip-preview")
         if status:
@@ -413,23 +418,42 @@ class Soak:
 class NativeSoak(Soak):
     """The same with native resources: no resource of the stack refuses to end while claims are left.
 
-    Half of the seeds declare a provider. The default one gets another id when a program has had no claim for
-    an `up`; then a declaration whose claim was left is refused, and names that claim.
+    Half of the seeds declare a provider. The default one gets another id with another version of the SDK, and
+    when a program has had no claim for an `up`; then a declaration whose claim was left is refused, and names
+    that claim.
     """
 
     kind = NativeStack
     type = NATIVE_TYPE
 
     def environment(self, seed: int) -> dict[str, str]:
-        is_declared = random.Random(f"provider {seed}").choice((True, False))
-        self._say(f"the provider is {'declared' if is_declared else 'the default one'}")
-        return super().environment(seed) | ({"NATIVE_PROVIDER": "{}"} if is_declared else {})
+        self._sdk = 0  # the patch level of its version
+        self._is_declared = random.Random(f"provider {seed}").choice((True, False))
+        self._say(f"the provider is {'declared' if self._is_declared else 'the default one'}")
+        return super().environment(seed) | ({"NATIVE_PROVIDER": "{}"} if self._is_declared else {})
+
+    def _before(self, step: Step) -> None:
+        if random.Random(f"sdk {step.seed}").random() < 0.15 and not self._is_declared:
+            self._sdk += 1
+            self.counts["upgrades of the SDK"] += 1
+            self._say(f"      the SDK is 0.0.{self._sdk}")
+            self._left.update(self._cut_off())
+
+    def settle(self) -> None:
+        """An `up` reads no claim that it does not change; that one is gone, a refresh tells."""
+        alive = {claim.id for claim in self._emulator.live_claims()}
+        if not {entry["id"] for entry in entries(self._stack)} <= alive:
+            self.counts["refreshes of claims that are gone"] += 1
+            if locked(self._stack):
+                self._command("cancel", "--yes")
+            self._command("refresh", "--yes", "--skip-preview")
+        super().settle()
 
     def _written(self, claim: Mapping[str, Any], patience: str) -> dict[str, Any]:
         written = super()._written(claim, patience)
-        if "opts" in claim:
-            written["opts"] = {"aliases": [{"name": name} for name in claim["opts"]["aliases"]]}
-        return written
+        aliases = claim.get("opts", {}).get("aliases", [])
+        options = {"aliases": [{"name": name} for name in aliases], "version": f"0.0.{self._sdk}"}
+        return written | {"opts": options}
 
     def _is_left_named(self, output: str) -> bool:
         return _TWIN in output
@@ -437,10 +461,15 @@ class NativeSoak(Soak):
     def _release_what_is_named(self) -> None:
         self.counts["twins refused"] += 1
         left = self._cut_off()
-        named = [claim_id for claim_id in left if claim_id in self._output]
-        if not named or not set(named) <= self._left:
+        refused = set(_TWIN_ID.findall(self._output))
+        held = [entry["urn"] for entry in entries(self._stack) if entry["id"] in refused]
+        if held:  # its replacement is forced
+            self.counts["forced replacements refused"] += 1
+            self._command("state", "untaint", *held, "--yes")
+            return
+        if not refused or not refused <= left.keys() & self._left:
             raise Violation(f"{left.keys()} are alive and not in the state; the output was:\n{self._output}")
-        self._release(named)
+        self._release(refused)
 
     def _destroyed(self) -> None:
         """`destroy` leaves nothing but the claims of creates that were cut off."""

@@ -46,6 +46,7 @@ LIFE: Final = (
     "tests/engine/test_lifecycle.py::test_a_count_scales_in_place_and_reordered_zones_replace_the_claim",
     "tests/engine/test_lifecycle.py::test_zones_keep_their_order_from_program_to_api_to_state_and_back",
     "tests/engine/test_lifecycle.py::test_bad_input_fails_the_preview_with_the_property_and_a_way_out",
+    "tests/engine/test_native.py::test_a_native_claim_lives_as_a_dynamic_one",
     "tests/engine/test_crashes.py::test_the_next_up_repairs_everything_after_any_death[create-kill]",
     "tests/engine/test_outages.py::test_a_lost_response_to_the_post_creates_one_claim",
     "tests/engine/test_adoption.py::test_the_claims_of_a_terraform_state_are_imported_unchanged",

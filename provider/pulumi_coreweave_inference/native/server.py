@@ -17,6 +17,7 @@ import asyncio
 import contextvars
 import json
 import os
+import shlex
 import threading
 import uuid
 from collections.abc import Callable, Collection, Mapping
@@ -98,7 +99,10 @@ class Context(Protocol):
 
 
 class TwinExists(ClaimError):
-    """The declaration has made a living claim under another namespace, which the state does not hold."""
+    """The declaration has made a living claim under another namespace.
+
+    The state does not hold it, or its replacement is forced: then the engine compares nothing, and names no id.
+    """
 
 
 class _Interrupted(RuntimeError):
@@ -783,13 +787,15 @@ def _declaration(props: Mapping[str, Any]) -> Declaration:
 def _twin(declaration: Declaration, claim: CapacityClaim) -> Lines:
     return text(
         f"creating {labelled(declaration.resource_name, None)} is refused: this declaration has made a claim "
-        "before, under another id of its provider, and the state does not hold it.",
+        "before, under another id of its provider.",
         said=[f"{claim.id}: {held_resources(claim, declaration.secrets)}"],
         held="that claim; nothing new.",
         then=[
-            f"import it: `pulumi import {TYPE} {declaration.resource_name} {claim.id}`, then run `pulumi up`",
-            "or, if the state holds it under another provider, set `namespace` of the new one to "
-            f"00000000-0000-0000{claim.id[18:]}",
+            "if the state holds it (`pulumi stack --show-ids`), do not force its replacement: run `pulumi up` "
+            "without --replace, and if it is tainted, first run `pulumi state untaint "
+            f"{shlex.quote(declaration.key)}`",
+            "if the state does not hold it, import it: `pulumi import "
+            f"{TYPE} {declaration.resource_name} {claim.id}`, then run `pulumi up`",
             f"or release it: `capacity-claims release --all-stacks {claim.id}`, which refuses if a stack "
             "has it",
         ],
