@@ -56,8 +56,8 @@ def show(text: Lines) -> None:
 class Operation:
     """One run of the engine: preview, up, refresh or destroy. Safe between threads.
 
-    `connect` opens the client of the API, `show` shows a text to the user. `lists_all`: to find out what
-    exists, list all claims once, because the namespace of the stack may have changed.
+    `connect` opens the client of the API, `show` shows a text to the user, `warn` a warning. `lists_all`: to
+    find out what exists, list all claims once, because the namespace of the stack may have changed.
     """
 
     def __init__(
@@ -67,11 +67,13 @@ class Operation:
         connect: Callable[[Settings], Client] = Settings.client,
         show: Callable[[Lines], None] = show,
         *,
+        warn: Callable[[Lines], None] | None = None,
         lists_all: bool = False,
     ) -> None:
         self.settings = settings
         self.clock = clock
         self._show = show
+        self._warn = warn or (lambda text: show(led_by("warning: ", text)))
         self.began: float = clock.now()
         self.guard: DeleteGuard = DeleteGuard()
         self.reads: BulkReader = BulkReader(self._get, self._list, clock, settings.read_grace)
@@ -133,7 +135,7 @@ class Operation:
             if text in self._said:
                 return
             self._said.add(text)
-        self.say(led_by("warning: ", text))
+        self._warn(shown(text))
 
     def namespace_created(self, namespace: str) -> None:
         """Note that a namespace is new, so that no claim can have been created with it yet."""

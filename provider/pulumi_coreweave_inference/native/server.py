@@ -101,7 +101,8 @@ class Context(Protocol):
 class TwinExists(ClaimError):
     """The declaration has made a living claim under another namespace.
 
-    The state does not hold it, or its replacement is forced: then the engine compares nothing, and names no id.
+    The state does not hold it, or its replacement is forced: then the engine compares nothing and names no
+    id.
     """
 
 
@@ -200,6 +201,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             Clock(sleep=self._pause),
             connect=lambda settings: settings.client(self._pause),
             show=self._say,
+            warn=lambda line: self._log(line, _urn.get(), warning=True),
             lists_all=True,
         )
         operation.begin(self._op)
@@ -624,8 +626,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         return lambda line: self._log(line, urn, ephemeral=ephemeral, warning=warning)
 
     def _say(self, line: Lines) -> None:
-        warning = line.startswith("warning: ")
-        self._log(Lines(line.removeprefix("warning: ")), _urn.get(), warning=warning)
+        self._log(line, _urn.get())
 
     def _log(self, line: Lines, urn: str, *, ephemeral: bool = False, warning: bool = False) -> None:
         request = engine_pb2.LogRequest(
@@ -791,8 +792,8 @@ def _twin(declaration: Declaration, claim: CapacityClaim) -> Lines:
         said=[f"{claim.id}: {held_resources(claim, declaration.secrets)}"],
         held="that claim; nothing new.",
         then=[
-            "if the state holds it (`pulumi stack --show-ids`), do not force its replacement: run `pulumi up` "
-            "without --replace, and if it is tainted, first run `pulumi state untaint "
+            "if the state holds it (`pulumi stack --show-ids`), do not force its replacement: run "
+            "`pulumi up` without --replace, and if it is tainted, first run `pulumi state untaint "
             f"{shlex.quote(declaration.key)}`",
             "if the state does not hold it, import it: `pulumi import "
             f"{TYPE} {declaration.resource_name} {claim.id}`, then run `pulumi up`",
