@@ -264,6 +264,8 @@ def lookup_failure(doing: str, error: CoreweaveError, *ways_out: str, held: str 
 def _advice(error: CoreweaveError) -> str:
     if isinstance(error, ResourceExhausted) and error.retry_after:
         return f"wait {error.retry_after:.0f} seconds and run the same command again"
+    if isinstance(error, InvalidArgument) and error.operation == "get":
+        return "pass the id of a claim: `capacity-claims list` shows all claims with their ids"
     return meaning(error).in_program
 
 

@@ -255,7 +255,10 @@ def not_ready(
             ],
         )
     fewer = ", or Readiness(min_instances=…)" if claim.state == api.ClaimState.READY else ""
-    ends = [back, _without_wait(goal, earlier, others)]
+    ends = [
+        back,
+        *([_without_wait(goal, earlier, others)] if goal.urn else []),
+    ]  # a lookup has no such setting
     minimum = goal.minimum(claim)
     is_said = minimum != claim.resources.instance_count and not goal.secrets & {"instanceCount", "readiness"}
     enough = f", {minimum} of them required" if is_said else ""

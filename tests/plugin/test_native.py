@@ -428,6 +428,61 @@ def test_a_wait_by_the_function_shows_no_declared_name(waiting: NativePlugin) ->
         waiting.invoke("awaitCapacityClaim", {"id": made, "timeout": "soon"})
 
 
+@pytest.mark.parametrize(
+    ("readiness", "changes"),
+    [(None, True), ({"wait": False}, False), ({"onTimeout": "warn"}, False), ({"minInstances": 1}, True)],
+)
+def test_a_claim_that_nobody_has_waited_for_is_waited_for_when_that_is_declared(
+    waiting: NativePlugin, readiness: dict[str, Any] | None, changes: bool
+) -> None:
+    made, outputs = waiting.create(claim(readiness={"wait": False}))
+    declared = claim() if readiness is None else claim(readiness=readiness)
+    diff = provider_pb2.DiffRequest(
+        id=made, urn=urn_of("training"), olds=sent(outputs), news=sent(declared), old_inputs=sent(claim())
+    )
+    response = waiting.call("Diff", diff)
+    assert (response.changes == provider_pb2.DiffResponse.DIFF_SOME) == changes
+    assert list(response.diffs) == ["readiness"] * changes
+    moved = {name: value for name, value in outputs.items() if name != "status"}  # as the dynamic resource's
+    diff.olds.CopyFrom(sent(moved))
+    assert waiting.call("Diff", diff).changes == provider_pb2.DiffResponse.DIFF_NONE
+
+
+def test_a_ready_claim_with_fewer_instances_than_are_now_required_is_waited_for(native: NativePlugin) -> None:
+    made, outputs = native.create(claim())
+    request = {"id": made, "urn": urn_of("training"), "news": sent(claim()), "old_inputs": sent(claim())}
+    same = native.call("Diff", provider_pb2.DiffRequest(**request, olds=sent(outputs)))
+    assert same.changes == provider_pb2.DiffResponse.DIFF_NONE
+    fewer = outputs | {"allocatedInstances": 3}
+    less = native.call("Diff", provider_pb2.DiffRequest(**request, olds=sent(fewer)))
+    assert less.changes == provider_pb2.DiffResponse.DIFF_SOME
+
+
+def test_texts_name_the_arguments_of_a_declared_provider(scarce: Emulator) -> None:
+    config = {"token": "another", "wait": "true"}
+    with NativePlugin(scarce.environment(), config, declared_as="claims") as native:
+        (warning,) = (each for each in native.engine.lines if each.severity == engine_pb2.WARNING)
+        assert (
+            "the provider 'claims' uses the token of the environment, not its argument token"
+            in warning.message
+        )
+        with pytest.raises(InitFailed, match="or set the provider's argument wait to false"):
+            native.create(claim(readiness={"timeout": "1s"}))
+        other = "0b6b1c2d-9d5c-4d57-8a44-6f6a3d1f2e3b"
+        with (
+            NativePlugin(scarce.environment(), provider_id=other, declared_as="more") as second,
+            pytest.raises(Refused, match=" --provider more=urn:pulumi:test::claims::pulumi:providers:"),
+        ):
+            second.create(claim())
+
+
+def test_an_id_that_is_none_is_answered_with_where_to_find_one(native: NativePlugin) -> None:
+    with pytest.raises(Refused, match="pass the id of a claim: `capacity-claims list` shows all claims"):
+        native.read("training-1234567", {}, {})
+    with pytest.raises(Refused, match="pass the id of a claim"):
+        native.invoke("awaitCapacityClaim", {"id": "nope"})
+
+
 def test_ignored_changes_keep_what_the_state_holds(native: NativePlugin, emulator: Emulator) -> None:
     made, outputs = native.create(claim())
     lagging = claim() | {"resources": RESOURCES | {"instanceCount": 2}}

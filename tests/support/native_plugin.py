@@ -92,6 +92,7 @@ class NativePlugin:
         config: Mapping[str, Any] | None = None,
         provider_id: str = "5e0f62a7-8b1f-4f0a-9c8e-2b8d6a1d7c10",
         engine: Engine | None = None,
+        declared_as: str = "",
     ) -> None:
         inherited = {name: v for name, v in os.environ.items() if not name.startswith(("COREWEAVE", "CW_"))}
         self.engine = engine or Engine()
@@ -106,7 +107,8 @@ class NativePlugin:
         port = int(self.process.stdout.readline())
         self._channel = grpc.insecure_channel(f"127.0.0.1:{port}")
         self.stub = provider_pb2_grpc.ResourceProviderStub(self._channel)
-        request = provider_pb2.ConfigureRequest(args=sent(config or {}), id=provider_id)
+        urn = f"urn:pulumi:test::claims::pulumi:providers:coreweave-inference::{declared_as or 'default'}"
+        request = provider_pb2.ConfigureRequest(args=sent(config or {}), id=provider_id, urn=urn)
         self.call("Configure", request)
 
     def __enter__(self) -> NativePlugin:

@@ -84,6 +84,7 @@ GET_PARAMETERS: Final = f"{PACKAGE}:index:getCapacityClaimParameters"
 
 _READINESS: Final = "readiness"
 _READINESS_FIELDS: Final = ("wait", "timeout", "minInstances", "onTimeout")
+_READY: Final = "STATUS_READY"  # as `ClaimState`, whose import takes a tenth of a second
 _LOG_SECONDS: Final = 5.0  # for one line to the engine
 _ALL_WAIT: Final = 3.0  # seconds for which all slots must wait before that is said
 _urn: contextvars.ContextVar[str] = contextvars.ContextVar("urn", default="")
@@ -141,6 +142,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         self._siblings = Siblings(engine)
         self._provider = CapacityClaimProvider()
         self._namespace = ""
+        self._declared_as = ""  # the URN of the provider if the program declares it
         self._cancelled = threading.Event()
         self._waiting = 0  # calls of the engine that wait for readiness
         self._all_wait_said = False
@@ -164,9 +166,10 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         self, request: provider_pb2.CheckRequest, context: Context
     ) -> provider_pb2.CheckResponse:
         """Validate the settings."""
+        self._declared_as = _declared_as(request.urn)
         given, _ = plain(request.news)
         failures = [
-            provider_pb2.CheckFailure(property="", reason=said(reason))
+            provider_pb2.CheckFailure(property="", reason=self._said(reason))
             for reason in misspelt(f"coreweave:{name}" for name in given)
         ]
         namespace = given.get("namespace")
@@ -175,7 +178,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         try:
             settings_from(_config(given))
         except InvalidSetting as error:
-            failures.append(provider_pb2.CheckFailure(property="", reason=said(str(error))))
+            failures.append(provider_pb2.CheckFailure(property="", reason=self._said(str(error))))
         return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
 
     async def DiffConfig(  # noqa: N802
@@ -189,11 +192,12 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
     async def Configure(  # noqa: N802
         self, request: provider_pb2.ConfigureRequest, context: Context
     ) -> provider_pb2.ConfigureResponse:
+        self._declared_as = _declared_as(request.urn)
         given, _ = plain(request.args)
         try:
             settings = settings_from(_config(given))
         except InvalidSetting as error:
-            await _abort(context, said(str(error)))
+            await _abort(context, self._said(str(error)))
         chosen = given.get("namespace")
         self._namespace = chosen if isinstance(chosen, str) and _is_uuid(chosen) else _uuid_in(request.id)
         self._op = Operation(
@@ -205,6 +209,11 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             lists_all=True,
         )
         operation.begin(self._op)
+        if self._declared_as and given.get("token") not in (None, "", settings.token):
+            self._op.warn(
+                f"the provider '{resource_name_of(self._declared_as)}' uses the token of the environment, "
+                "not its argument token; unset COREWEAVE_API_TOKEN and the like to use that"
+            )
         loop = asyncio.get_running_loop()
         self._client: api.AsyncClient | None = None
         self._poller = Poller(
@@ -269,7 +278,9 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             failures += _never_ready(readiness, inputs, secrets)
         return provider_pb2.CheckResponse(
             inputs=struct(_Given(inputs, secrets).sent, secrets),
-            failures=[provider_pb2.CheckFailure(property="", reason=said(each)) for each in found + failures],
+            failures=[
+                provider_pb2.CheckFailure(property="", reason=self._said(each)) for each in found + failures
+            ],
         )
 
     async def Diff(  # noqa: N802
@@ -290,6 +301,8 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         await self._run(context, request.urn, diff)
         # whether a name is declared or left out changes nothing for a claim that has it
         changed = [path for path in difference.changed if path != "name" or path in difference.replaces]
+        if not changed and self._is_to_be_waited_for(olds, news):
+            changed = [_READINESS]
         if not changed:
             return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
         kinds = provider_pb2.PropertyDiff
@@ -304,6 +317,27 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
                 for path in changed
             },
             hasDetailedDiff=True,
+        )
+
+    def _is_to_be_waited_for(self, olds: _Given, news: _Given) -> bool:
+        """Whether an unchanged claim was not ready when it was last seen, and has not been waited for."""
+        declared = news.values.get(_READINESS) or {}
+        status, held = olds.values.get("status"), olds.values.get("resources")
+        if (
+            not self._op.settings.wait
+            or not isinstance(declared, Mapping)
+            or is_unknown_within(declared)
+            or declared.get("wait") is False
+            or declared.get("onTimeout") == "warn"
+            or not isinstance(held, Mapping)
+            or status is None  # the entry of a dynamic resource
+        ):
+            return False
+        minimum = declared.get("minInstances")
+        allocated = olds.values.get("allocatedInstances")
+        enough = held.get("instanceCount") if minimum is None else minimum
+        return status != _READY or (
+            isinstance(allocated, int | float) and isinstance(enough, int | float) and allocated < enough
         )
 
     async def Create(  # noqa: N802
@@ -354,7 +388,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
                 detail = provider_pb2.ErrorResourceInitFailed(
                     id=request.id, properties=properties, inputs=struct(live, secrets)
                 )
-                await _fail_init(context, detail, said(_unready(claim, goal)))
+                await _fail_init(context, detail, self._said(_unready(claim, goal)))
         return provider_pb2.ReadResponse(id=request.id, properties=properties, inputs=struct(live, secrets))
 
     async def Update(  # noqa: N802
@@ -479,7 +513,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
                 timeout=given.get("timeout") or "45m", min_instances=given.get("minInstances")
             )
         except InvalidReadiness as error:
-            await _abort(context, said(f"awaitCapacityClaim: {error}"))
+            await _abort(context, self._said(f"awaitCapacityClaim: {error}"))
         # a name that a program has declared may be secret in its state, which this call does not see
         is_default = has_default_name(claim)
         goal = Goal(
@@ -494,7 +528,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         try:
             return await self._poller.wait(goal, show, warn, say)
         except (ClaimError, CoreweaveError) as error:
-            await _abort(context, said(_wait_failed(error, goal, "the claim, as far as we know.")))
+            await _abort(context, self._said(_wait_failed(error, goal, "the claim, as far as we know.")))
 
     # Waiting
 
@@ -526,7 +560,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
                 inputs=struct(given.sent, given.secrets),
             )
             held = "the claim, as far as we know; it stays in the state."
-            await _fail_init(context, detail, said(_wait_failed(error, goal, held)))
+            await _fail_init(context, detail, self._said(_wait_failed(error, goal, held)))
         finally:
             hint.cancel()
             self._waiting -= 1
@@ -618,9 +652,12 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             if claim.state in (api.ClaimState.DELETING, api.ClaimState.FAILED):
                 continue
             if not self._op.guard.is_accounted_for(claim.id):
-                raise TwinExists(_twin(declaration, claim))
+                raise TwinExists(_twin(declaration, claim, self._declared_as))
 
     # To the engine
+
+    def _said(self, text: str) -> Lines:
+        return said(text, declared=bool(self._declared_as))
 
     def _line(self, urn: str, ephemeral: bool = False, *, warning: bool = False) -> Callable[[Lines], None]:
         return lambda line: self._log(line, urn, ephemeral=ephemeral, warning=warning)
@@ -631,7 +668,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
     def _log(self, line: Lines, urn: str, *, ephemeral: bool = False, warning: bool = False) -> None:
         request = engine_pb2.LogRequest(
             severity=engine_pb2.WARNING if warning else engine_pb2.INFO,
-            message=said(line),
+            message=self._said(line),
             urn=urn,
             ephemeral=ephemeral,
         )
@@ -646,11 +683,11 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         try:
             return await asyncio.to_thread(call)
         except ClaimError as error:
-            await _abort(context, said(str(error)))
+            await _abort(context, self._said(str(error)))
         except RuntimeError:
             if not self._cancelled.is_set():  # a pause that was ended, or a closed client
                 raise
-            await _abort(context, said(_interrupted(urn)))
+            await _abort(context, self._said(_interrupted(urn)))
         finally:
             _urn.reset(token)
 
@@ -680,6 +717,11 @@ def _config(given: Mapping[str, Any]) -> Callable[[str], str | None]:
         return value if isinstance(value, str) else json.dumps(value)
 
     return look_up
+
+
+def _declared_as(urn: str) -> str:
+    """The URN of a provider that the program declares; empty for the default one, which the engine names."""
+    return "" if resource_name_of(urn).startswith("default") else urn
 
 
 def _is_uuid(given: str) -> bool:
@@ -785,7 +827,8 @@ def _declaration(props: Mapping[str, Any]) -> Declaration:
     )
 
 
-def _twin(declaration: Declaration, claim: CapacityClaim) -> Lines:
+def _twin(declaration: Declaration, claim: CapacityClaim, provider: str) -> Lines:
+    by = f" --provider {shlex.quote(f'{resource_name_of(provider)}={provider}')}" if provider else ""
     return text(
         f"creating {labelled(declaration.resource_name, None)} is refused: this declaration has made a claim "
         "before, under another id of its provider.",
@@ -796,7 +839,7 @@ def _twin(declaration: Declaration, claim: CapacityClaim) -> Lines:
             "`pulumi up` without --replace, and if it is tainted, first run `pulumi state untaint "
             f"{shlex.quote(declaration.key)}`",
             "if the state does not hold it, import it: `pulumi import "
-            f"{TYPE} {declaration.resource_name} {claim.id}`, then run `pulumi up`",
+            f"{TYPE} {declaration.resource_name} {claim.id}{by}`, then run `pulumi up`",
             f"or release it: `capacity-claims release --all-stacks {claim.id}`, which refuses if a stack "
             "has it",
         ],

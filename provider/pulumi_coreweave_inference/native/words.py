@@ -1,7 +1,8 @@
 """Texts of the core in the words of a program in any language.
 
 The core's texts are about a Python program: they name properties in snake case, options as Python writes
-them, and the config of the stack. Everything that the native plugin shows passes through `said`.
+them, and the config of the stack, which a declared provider does not read. Everything that the native plugin
+shows passes through `said`.
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ _WORDS: Final = (
     (r"\bmin_instances\b", "minInstances"),
     (r"\bon_timeout\b", "onTimeout"),
     (r"a CapacityClaimResourcesArgs or a dict", "an object"),
-    (r"\bcoreweave:(?=\w)", "coreweave-inference:"),
 )
-_COMPILED: Final = tuple((re.compile(pattern), word) for pattern, word in _WORDS)
+_CONFIG: Final = ((r"\bcoreweave:(?=\w)", "coreweave-inference:"),)
+_ARGUMENTS: Final = (
+    (r"run `pulumi config set --secret coreweave:(\w+)`", r"set the provider's argument \1"),
+    (r"the stack's coreweave:(\w+)", r"the provider's argument \1"),
+    (r"\bcoreweave:(\w+)", r"the provider's argument \1"),
+)
 
 
-def said(text: str) -> Lines:
-    """The text as the native plugin shows it."""
+def said(text: str, *, declared: bool = False) -> Lines:
+    """The text as the native plugin shows it. `declared`: the program declares the provider."""
     lines = shown(text)
-    for pattern, word in _COMPILED:
-        lines = Lines(pattern.sub(word, lines))
+    for pattern, word in (*_WORDS, *(_ARGUMENTS if declared else _CONFIG)):
+        lines = Lines(re.sub(pattern, word, lines))
     return lines

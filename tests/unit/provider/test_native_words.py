@@ -64,6 +64,21 @@ def test_a_text_is_said_in_the_words_of_any_language(text: str, shown: str) -> N
     assert said(text) == shown
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("or set coreweave:wait to false", "or set the provider's argument wait to false"),
+        (
+            "or run `pulumi config set --secret coreweave:token`",
+            "or set the provider's argument token",
+        ),
+        ("(coreweave:deleteTimeout sets how long)", "(the provider's argument deleteTimeout sets how long)"),
+    ],
+)
+def test_a_declared_provider_has_arguments_and_no_config(text: str, shown: str) -> None:
+    assert said(text, declared=True) == shown
+
+
 def test_a_text_stays_laid_out() -> None:
     assert (
         said(in_lines("set coreweave:wait", "and\x1b[2J wait"))
