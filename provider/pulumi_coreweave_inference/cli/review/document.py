@@ -13,6 +13,7 @@ from typing import Final
 from pulumi_coreweave_inference.inputs import IDENTITY
 
 from .plan import (
+    WAIT_ALONE,
     Amount,
     Change,
     Evidence,
@@ -316,7 +317,7 @@ def _what(change: Change) -> Cell:
     if change.kind is Kind.SCALE:
         growth = change.growth
         return ("scale" if growth is None else "scale up" if growth > 0 else Strong("scale down"),)
-    if change.state_only and change.unready and not change.diff:
+    if change.state_only and change.unready and change.diff in ((), WAIT_ALONE):
         return ("wait until it is ready",)
     if change.state_only:
         return ("change only the state",)
@@ -509,11 +510,11 @@ def _unknowns(plan: Plan) -> list[Block]:
 
 def _notes(review: Review) -> Iterable[Cell]:
     plan = review.plan
-    if any(change.retained for change in plan.altered):
-        yield (
-            "A claim that stays in no state (retain_on_delete, deleted_with) stays reserved until it is "
-            "released by its id.",
-        )
+    retained = [change for change in plan.altered if change.retained]
+    if retained:
+        is_python = not all(change.native for change in retained)
+        options = "retain_on_delete, deleted_with" if is_python else "retainOnDelete, deletedWith"
+        yield (f"A claim that stays in no state ({options}) stays reserved until it is released by its id.",)
     if any(change.if_it_exists for change in plan.changes):
         yield (
             "No step of the preview releases the old claim that an unfinished replacement left: either it is "
@@ -526,10 +527,16 @@ def _notes(review: Review) -> Iterable[Cell]:
             ", of which this preview shows one. The other one is in no total, and its drift does not show. "
             "Run pulumi preview --refresh.",
         )  # fmt: skip
-    if any(change.order is Order.CREATE_FIRST and not change.retained for change in plan.changes):
+    first = [each for each in plan.changes if each.order is Order.CREATE_FIRST and not each.retained]
+    if any(not change.native for change in first):
         yield (
             "An old claim is released after the program succeeds. By then the new claim is ready, unless the "
             "program sets readiness=None, which a preview does not show.",
+        )
+    if any(change.native for change in first):
+        yield (
+            "An old claim of the native resource is released at the end of the update. By then the new claim "
+            "is ready, unless its readiness has wait: false.",
         )
     if any(change.order is Order.UNKNOWN for change in plan.changes):
         yield (

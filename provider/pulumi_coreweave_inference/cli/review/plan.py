@@ -316,6 +316,8 @@ class Total(NamedTuple):
 
 
 InstanceType = str | Unknown
+WAIT_ALONE: Final = ("~readiness",)
+"""The `diff` of a native claim that is updated only because it was not ready when it was last seen."""
 _NONE: Final = Amount()
 
 

@@ -27,7 +27,7 @@ from typing import Any, Final
 from pulumi_coreweave_inference.cli.tokens import CLAIMS, DYNAMIC_NAMESPACE, NATIVE, NATIVE_PROVIDER
 from pulumi_coreweave_inference.inputs import IDENTITY, NAMESPACE, RESOURCE_FIELDS
 
-from .plan import Change, Drift, Evidence, Existing, Kind, Order, Plan, Spec, Unknown
+from .plan import WAIT_ALONE, Change, Drift, Evidence, Existing, Kind, Order, Plan, Spec, Unknown
 from .takeover import Entries, Reports, native_identity, reports, taken_over
 
 _STACK_TYPE: Final = "pulumi:pulumi:Stack"
@@ -629,8 +629,8 @@ def _is_moved(urn: str, step: Mapping[str, Any]) -> bool:
 
 
 def _is_unready(step: Mapping[str, Any]) -> bool:
-    """Whether the state says that a claim is not ready yet, for which alone the engine updates it."""
-    return bool(_old(step).get("initErrors"))
+    """Whether the state says that a claim is not ready yet, for which alone it is updated."""
+    return bool(_old(step).get("initErrors")) or _diff(step) == WAIT_ALONE
 
 
 def _is_left(step: Mapping[str, Any]) -> bool:

@@ -161,8 +161,19 @@ def test_the_reasons_of_a_replacement_are_those_of_the_detailed_difference() -> 
 def test_a_claim_that_is_not_ready_yet_is_updated_only_to_wait() -> None:
     unready = old(initErrors=["claim is not ready"])
     assert "| wait until it is ready |" in shown(plan(step("update", unready, new())))
+    switched_on = {"detailedDiff": {"readiness": {"kind": "update", "inputDiff": True}}}
+    assert "| wait until it is ready |" in shown(plan(step("update", old(), new(), **switched_on)))
     assert "| change only the state |" in shown(plan(step("update", old(), new())))
     assert "| scale up |" in shown(plan(step("update", unready, new(resources(6)))))
+
+
+def test_notes_are_in_the_words_of_the_native_resource() -> None:
+    comment = shown(plan(*replaced(old(), new(resources(zones=(THERE, HERE))))))
+    assert "the new claim is ready, unless its readiness has wait: false." in comment
+    assert "readiness=None" not in comment
+    assert "(retainOnDelete, deletedWith) stays reserved" in shown(
+        plan(step("delete", old(retainOnDelete=True)))
+    )
 
 
 def test_drift_of_a_refresh_is_shown() -> None:
