@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -47,6 +48,8 @@ def orphans(
     ORIGIN is the resource that created an unmanaged claim. If the program still declares it unchanged, the
     next `pulumi up` of that stack adopts the claim.
 
+    Claims of another organization than the token's are not compared; a line on stderr counts them.
+
     JSON output: {"claims", "stacks": [NAME], "unmanaged": [a claim as in `list`, and "origin": {stack,
     resourceName or null, cutOff} or null], "managedTwice": [{id, name, settlesItself, entries: [{stack, urn,
     waitsForDeletion}]}], "gone": [{id, name, stack, urn, status}]}.
@@ -66,6 +69,10 @@ def orphans(
             write_json(_as_json(found, len(before), stacks))
         else:
             _show(found, wide=wide)
+        for organization, count in sorted(Counter(entry.organization for entry in found.unseen).items()):
+            note(
+                f"not compared: {plural(count, 'claim')} of the organization {organization}, not the token's"
+            )
         note(f"{summary(found)} in {plural(len(before), 'claim')} and {plural(len(stacks), 'stack')}")
         if found:
             raise typer.Exit(EXIT_FINDINGS)

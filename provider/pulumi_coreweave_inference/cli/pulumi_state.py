@@ -62,6 +62,7 @@ class Entry:
 
     `key` is what the id of a claim that is created for the resource is computed from: the whole URN for the
     native resource (`native`). `pending_deletion` marks the old claim of an unfinished replacement.
+    `organization` is empty if the state does not say it.
     """
 
     stack: str
@@ -71,6 +72,7 @@ class Entry:
     name: str | None = None
     pending_deletion: bool = False
     native: bool = False
+    organization: str = ""
 
     @property
     def resource_name(self) -> str:
@@ -169,7 +171,7 @@ class _Resource(JsonModel):
         return self
 
     def entry(self, stack: str) -> Entry:
-        name = self.outputs.get("name")
+        name, organization = self.outputs.get("name"), self.outputs.get("organizationId")
         return Entry(
             stack=stack,
             urn=self.urn,
@@ -178,6 +180,7 @@ class _Resource(JsonModel):
             name=name if isinstance(name, str) else None,
             pending_deletion=self.delete,
             native=self.type == NATIVE,
+            organization=organization if isinstance(organization, str) else "",
         )
 
     def key(self) -> str:

@@ -73,6 +73,8 @@ class Mismatches:
     unmanaged: tuple[Unmanaged, ...] = ()
     managed_twice: tuple[ManagedTwice, ...] = ()
     gone: tuple[Gone, ...] = ()
+    unseen: tuple[Entry, ...] = ()
+    """Entries whose claims belong to another organization, which the token does not show; no difference."""
 
     def __bool__(self) -> bool:
         return bool(self.unmanaged or self.managed_twice or self.gone)
@@ -96,13 +98,20 @@ def reconcile(claims: Iterable[CapacityClaim], stacks: Sequence[StackState]) -> 
         for claim_id, entries in held.items()
         if len(entries) > 1
     )
+    organizations = {claim.spec.organization_id for claim in known.values()} - {""}
+    unseen = [
+        entry
+        for entries in held.values()
+        for entry in entries
+        if organizations and entry.organization and entry.organization not in organizations
+    ]
     gone = (
         Gone(entry, known.get(entry.claim_id))
         for entries in held.values()
         for entry in entries
-        if not entry.pending_deletion and _is_gone(known.get(entry.claim_id))
+        if not entry.pending_deletion and _is_gone(known.get(entry.claim_id)) and entry not in unseen
     )
-    return Mismatches(tuple(unmanaged), tuple(twice), tuple(gone))
+    return Mismatches(tuple(unmanaged), tuple(twice), tuple(gone), tuple(unseen))
 
 
 class Origins:

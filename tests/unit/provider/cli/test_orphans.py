@@ -96,6 +96,19 @@ def orphans(ids: dict[str, str], *arguments: str) -> Result:
     return CliRunner().invoke(app, ["orphans", "--state", prod, "--state", dev, *arguments])
 
 
+def test_claims_of_another_organization_are_not_called_gone(ids: dict[str, str]) -> None:
+    other = {"name": "serving-1", "organizationId": "other1"}
+    prod = export(
+        "prod",
+        *(entry("prod", f"r{number}", claim_id) for number, claim_id in enumerate(ids.values())),
+        entry("prod", "serving", "00000000-0000-4000-8000-00000000000c", outputs=other),
+    )
+    result = CliRunner().invoke(app, ["orphans", "--state", prod])
+    assert result.exit_code == 0, result.output
+    assert "not compared: 1 claim of the organization other1, not the token's" in result.stderr
+    assert "nothing found in" in result.stderr
+
+
 def normalized(text: str, ids: dict[str, str]) -> str:
     for number, claim_id in enumerate(ids.values()):
         text = text.replace(claim_id, f"(id {number})").replace(claim_id[:7], "1234567")
