@@ -94,7 +94,7 @@ def test_a_claim_that_is_not_ready_stays_in_the_state_and_hinders_nothing_else(s
     urn = stack.resources()["other"]["urn"]
     stack.emulator.clear_requests()
     stack.up("--target", urn)
-    stack.refresh()
+    assert set(stack.refresh()) == {"same"}, "a wait is no drift"
     assert list(unready(stack)) == ["training"], "a refresh has forgotten that the claim is not ready"
     stack.pulumi("destroy", "--yes", "--skip-preview", "--target", urn)
     assert len(stack.emulator.live_claims()) == 1
@@ -122,6 +122,24 @@ def test_a_scaled_claim_that_is_not_ready_shows_no_drift(start: Start) -> None:
     stack.up()
     assert stack.preview() == {}
     assert_settled(stack, {"training": claim(4)})
+
+
+@pytest.mark.thorough
+def test_a_wait_that_is_switched_on_later_waits(start: Start) -> None:
+    stack = start(inventory=SCARCE)
+    stack.declare(training=claim(4, readiness={"wait": False}))
+    stack.up()
+    assert stack.preview() == {}
+    stack.declare(training=claim(4, readiness=SHORT))
+    assert stack.preview()["training"]["op"] == "update"
+    with pytest.raises(CommandFailed, match="is not ready after 1s: 2 of 4"):
+        stack.up()
+    assert list(unready(stack)) == ["training"]
+    stack.declare(training=claim(4, readiness={"wait": False}))
+    stack.up()
+    assert unready(stack) == {}
+    assert stack.preview() == {}
+    assert calls(stack) == ["POST 200"]
 
 
 def test_the_old_claim_stays_while_its_successor_is_not_ready(start: Start) -> None:

@@ -437,19 +437,24 @@ def test_a_claim_that_nobody_has_waited_for_is_waited_for_when_that_is_declared(
 ) -> None:
     made, outputs = waiting.create(claim(readiness={"wait": False}))
     declared = claim() if readiness is None else claim(readiness=readiness)
+    in_a_refresh = provider_pb2.DiffRequest(
+        id=made, urn=urn_of("training"), olds=sent(outputs), news=sent(declared), old_inputs=sent(declared)
+    )
+    assert waiting.call("Diff", in_a_refresh).changes == provider_pb2.DiffResponse.DIFF_NONE
+    waiting.check(declared)
     diff = provider_pb2.DiffRequest(
         id=made, urn=urn_of("training"), olds=sent(outputs), news=sent(declared), old_inputs=sent(claim())
     )
     response = waiting.call("Diff", diff)
     assert (response.changes == provider_pb2.DiffResponse.DIFF_SOME) == changes
-    assert list(response.diffs) == ["readiness"] * changes
+    assert list(response.diffs) == ["status"] * changes
     moved = {name: value for name, value in outputs.items() if name != "status"}  # as the dynamic resource's
     diff.olds.CopyFrom(sent(moved))
     assert waiting.call("Diff", diff).changes == provider_pb2.DiffResponse.DIFF_NONE
 
 
 def test_a_ready_claim_with_fewer_instances_than_are_now_required_is_waited_for(native: NativePlugin) -> None:
-    made, outputs = native.create(claim())
+    made, outputs = native.create(native.check(claim())[0])
     request = {"id": made, "urn": urn_of("training"), "news": sent(claim()), "old_inputs": sent(claim())}
     same = native.call("Diff", provider_pb2.DiffRequest(**request, olds=sent(outputs)))
     assert same.changes == provider_pb2.DiffResponse.DIFF_NONE

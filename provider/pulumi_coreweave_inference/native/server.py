@@ -84,6 +84,7 @@ GET_PARAMETERS: Final = f"{PACKAGE}:index:getCapacityClaimParameters"
 
 _READINESS: Final = "readiness"
 _READINESS_FIELDS: Final = ("wait", "timeout", "minInstances", "onTimeout")
+_STATUS: Final = "status"  # of the outputs
 _READY: Final = "STATUS_READY"  # as `ClaimState`, whose import takes a tenth of a second
 _LOG_SECONDS: Final = 5.0  # for one line to the engine
 _ALL_WAIT: Final = 3.0  # seconds for which all slots must wait before that is said
@@ -143,6 +144,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         self._provider = CapacityClaimProvider()
         self._namespace = ""
         self._declared_as = ""  # the URN of the provider if the program declares it
+        self._declared: set[str] = set()  # the URNs that the program has declared in this operation
         self._cancelled = threading.Event()
         self._waiting = 0  # calls of the engine that wait for readiness
         self._all_wait_said = False
@@ -209,7 +211,12 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             lists_all=True,
         )
         operation.begin(self._op)
-        if self._declared_as and given.get("token") not in (None, "", settings.token):
+        argument = given.get("token")
+        if (
+            self._declared_as
+            and isinstance(argument, str)
+            and argument.strip() not in ("", rpc.UNKNOWN, settings.token)
+        ):
             self._op.warn(
                 f"the provider '{resource_name_of(self._declared_as)}' uses the token of the environment, "
                 "not its argument token; unset COREWEAVE_API_TOKEN and the like to use that"
@@ -258,6 +265,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
     async def Check(  # noqa: N802
         self, request: provider_pb2.CheckRequest, context: Context
     ) -> provider_pb2.CheckResponse:
+        self._declared.add(request.urn)
         self._siblings.note_declared()
         news, secrets = plain(request.news)
         olds = self._given(request.olds, request.urn)
@@ -301,8 +309,9 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         await self._run(context, request.urn, diff)
         # whether a name is declared or left out changes nothing for a claim that has it
         changed = [path for path in difference.changed if path != "name" or path in difference.replaces]
-        if not changed and self._is_to_be_waited_for(olds, news):
-            changed = [_READINESS]
+        # a refresh compares as well, what it has read with what was declared
+        if not changed and request.urn in self._declared and self._is_to_be_waited_for(olds, news):
+            changed = [_STATUS]
         if not changed:
             return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
         kinds = provider_pb2.PropertyDiff
@@ -312,7 +321,8 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             diffs=sorted({path.partition(".")[0] for path in changed}),
             detailedDiff={
                 path: kinds(
-                    kind=kinds.UPDATE_REPLACE if path in difference.replaces else kinds.UPDATE, inputDiff=True
+                    kind=kinds.UPDATE_REPLACE if path in difference.replaces else kinds.UPDATE,
+                    inputDiff=path != _STATUS,
                 )
                 for path in changed
             },

@@ -316,7 +316,7 @@ class Total(NamedTuple):
 
 
 InstanceType = str | Unknown
-WAIT_ALONE: Final = ("~readiness",)
+WAIT_ALONE: Final = ("~status",)
 """The `diff` of a native claim that is updated only because it was not ready when it was last seen."""
 _NONE: Final = Amount()
 

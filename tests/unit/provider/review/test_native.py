@@ -161,7 +161,7 @@ def test_the_reasons_of_a_replacement_are_those_of_the_detailed_difference() -> 
 def test_a_claim_that_is_not_ready_yet_is_updated_only_to_wait() -> None:
     unready = old(initErrors=["claim is not ready"])
     assert "| wait until it is ready |" in shown(plan(step("update", unready, new())))
-    switched_on = {"detailedDiff": {"readiness": {"kind": "update", "inputDiff": True}}}
+    switched_on = {"detailedDiff": {"status": {"kind": "update"}}}
     assert "| wait until it is ready |" in shown(plan(step("update", old(), new(), **switched_on)))
     assert "| change only the state |" in shown(plan(step("update", old(), new())))
     assert "| scale up |" in shown(plan(step("update", unready, new(resources(6)))))
