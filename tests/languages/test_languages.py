@@ -99,32 +99,35 @@ def golang() -> list[str | Path]:
     return [folder / "bin" / "inline"]
 
 
-INLINE: Final = (("nodejs", typescript), ("go", golang))  # the language host, and what builds the program
+Report = dict[str, Any]  # what a program prints of one step
 
 
-def project(folder: Path, runtime: str, plugin: Path) -> str:
-    """A folder with the project of an inline program."""
-    made = folder / "program"
-    made.mkdir()
-    (made / "Pulumi.yaml").write_text(
+@pytest.fixture(params=[("nodejs", typescript), ("go", golang)], ids=["typescript", "go"])
+def inline(
+    request: pytest.FixtureRequest, environment: dict[str, str], plugin: Path, tmp_path: Path
+) -> Callable[..., list[Report]]:
+    """Take the stack of an inline program through steps, with more variables of the environment."""
+    runtime, build = request.param
+    program = build()
+    folder = tmp_path / "program"
+    folder.mkdir()
+    (folder / "Pulumi.yaml").write_text(
         f"name: inline\nruntime: {runtime}\n"
         f"plugins:\n  providers:\n    - {{name: coreweave-inference, path: {plugin}}}\n",
         encoding="utf-8",
     )
-    return str(made)
+
+    def take(*steps: str, **variables: str) -> list[Report]:
+        given = environment | {"FOLDER": str(folder)} | variables
+        printed = run(tmp_path, *program, *steps, environment=given)
+        return [json.loads(line) for line in printed.splitlines()]
+
+    return take
 
 
-@pytest.mark.parametrize(("runtime", "build"), INLINE)
 def test_a_claim_lives_its_life_in_an_inline_program(
-    runtime: str,
-    build: Callable[[], list[str | Path]],
-    emulator: Emulator,
-    environment: dict[str, str],
-    plugin: Path,
-    tmp_path: Path,
+    inline: Callable[..., list[Report]], emulator: Emulator
 ) -> None:
-    program = build()
-    folder = project(tmp_path, runtime, plugin)
     with api.Client(emulator.token, endpoint=emulator.url) as client:
         held = client.capacity_claims.create(
             "imported",
@@ -135,13 +138,7 @@ def test_a_claim_lives_its_life_in_an_inline_program(
                 capacity_type=api.CapacityType.MANAGED,
             ),
         )
-    printed = run(
-        tmp_path,
-        *program,
-        *STEPS,
-        environment=environment | {"FOLDER": folder, "IMPORT_ID": held.id},
-    )
-    reports: list[dict[str, Any]] = [json.loads(line) for line in printed.splitlines()]
+    reports = inline(*STEPS, IMPORT_ID=held.id)
     assert [report["step"] for report in reports] == list(STEPS)
     created, same, refreshed, scaled, replaced, imported, after, destroyed = reports
 
@@ -150,44 +147,41 @@ def test_a_claim_lives_its_life_in_an_inline_program(
     assert (created["outputs"]["allocated"], created["outputs"]["zones"]) == (4, FORWARD)
     assert set(same["changes"]) == set(refreshed["changes"]) == set(after["changes"]) == {"same"}
     assert scaled["changes"]["update"] == 1
-    assert scaled["outputs"]["claimId"] == created["outputs"]["claimId"], "a scaling has replaced the claim"
+    old = scaled["outputs"]
+    assert old["claimId"] == created["outputs"]["claimId"], "a scaling has replaced the claim"
     assert scaled["outputs"]["allocated"] == 6
     assert replaced["changes"]["replace"] == 1
     assert replaced["outputs"]["claimId"] != scaled["outputs"]["claimId"]
     assert replaced["outputs"]["zones"] == BACKWARD
+    log = [(each.method, str(each.path)) for each in emulator.requests()]
+    gone = next(at for at, call in enumerate(log) if call[0] == "DELETE" and old["claimId"] in call[1])
+    seen = [call for call in log[:gone] if call[0] == "GET" and replaced["outputs"]["claimId"] in call[1]]
+    assert seen, "the old claim was released before the new one was seen"
     assert imported["changes"]["import"] == 1
     assert destroyed["changes"]["delete"] >= 2
     assert emulator.live_claims() == []
 
 
-@pytest.mark.parametrize(("runtime", "build"), INLINE)
 def test_a_claim_that_is_not_ready_hinders_nothing_else_in_an_inline_program(
-    runtime: str,
-    build: Callable[[], list[str | Path]],
-    emulator: Emulator,
-    environment: dict[str, str],
-    plugin: Path,
-    tmp_path: Path,
+    inline: Callable[..., list[Report]], emulator: Emulator
 ) -> None:
-    program = build()
-    environment["FOLDER"] = project(tmp_path, runtime, plugin)
     emulator.set_inventory({"US-WEST-04A": {"gb200-4x": 2}, "US-EAST-04A": {"gb200-4x": 0}})
     with pytest.raises(AssertionError, match="is not ready after 1s: 2 of 4 gb200-4x instances"):
-        run(tmp_path, *program, "up", environment=environment | {"TIMEOUT": "1s"})
+        inline("up", TIMEOUT="1s")
     (unready,) = emulator.live_claims()
 
     emulator.clear_requests()
-    targeted = json.loads(run(tmp_path, *program, "target", environment=environment))
+    (targeted,) = inline("target")
     assert targeted["changes"]["create"] == 1
     assert not [each for each in emulator.requests() if unready.id in str(each.path)], "it was waited for"
     assert len(emulator.live_claims()) == 2
 
     emulator.set_inventory({"US-WEST-04A": {"gb200-4x": 64}, "US-EAST-04A": {"gb200-4x": 64}})
     emulator.clear_requests()
-    ready = json.loads(run(tmp_path, *program, "up", environment=environment))
+    (ready,) = inline("up")
     assert (ready["outputs"]["claimId"], ready["outputs"]["allocated"]) == (unready.id, 4)
     assert not [each for each in emulator.requests() if each.method == "POST"], "it was created again"
-    run(tmp_path, *program, "destroy", environment=environment)
+    inline("destroy")
     assert emulator.live_claims() == []
 
 
