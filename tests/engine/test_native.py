@@ -14,6 +14,7 @@ from support.native import PROVIDER, TYPE, NativeStack
 from support.stack import BACKWARD, FORWARD, CommandFailed, Stack, claim
 from support.stack import PROGRAM as DYNAMIC_PROGRAM
 
+import coreweave_inference as api
 from coreweave_inference.emulator import Emulator, EmulatorSettings
 
 Start = Callable[..., NativeStack]
@@ -255,6 +256,58 @@ def test_a_forced_replacement_after_an_upgrade_is_refused_and_the_text_leads_on(
     stack.up()
     assert [each.id for each in stack.emulator.live_claims()] == [made.id]
     assert_settled(stack, {"training": upgraded})
+
+
+@pytest.mark.thorough
+def test_the_review_foresees_that_a_claim_is_taken_over(start: Start) -> None:
+    stack = start()
+    stack.declare(training=claim(1))
+    stack.emulator.set_faults([{"path": "create", "hold": "after"}])
+    with Operation(stack, *UP) as operation:
+        stack.emulator.wait_for_hold(60)
+        operation.kill()
+    stack.emulator.clear_faults()
+    stack.emulator.release()
+    until(lambda: len(stack.emulator.live_claims()) == 1)
+    stack.pulumi("cancel", "--yes", check=False)
+    (made,) = stack.emulator.live_claims()
+    preview = stack.folder / "preview.json"
+    preview.write_text(stack.pulumi("preview", "--json").stdout, encoding="utf-8")
+    review = stack.command(f"capacity-claims review {preview} --format markdown")
+    assert "**take over** an existing claim" in review.stdout, stack.output
+    assert made.id in review.stdout
+    assert "Native resource: all claims." in review.stdout
+
+
+@pytest.mark.thorough
+def test_claims_are_imported_by_a_file_and_need_no_change(start: Start) -> None:
+    stack = start()
+    with api.Client(stack.emulator.token, endpoint=stack.emulator.url) as client:
+        for name, zones in (("training", FORWARD), ("serving", BACKWARD)):
+            resources = api.CapacityClaimResources(
+                instance_id="gb200-4x",
+                instance_count=2,
+                zones=zones,
+                capacity_type=api.CapacityType.MANAGED,
+            )
+            client.capacity_claims.create(name, resources)
+    written = stack.command("capacity-claims import --all --native --stack test --format json")
+    assert written.returncode == 0, stack.output
+    stack.emulator.clear_requests()
+    stack.pulumi(
+        *("import", "--file", "claims.import.json", "--yes", "--skip-preview", "--generate-code=false")
+    )
+    imported = {each["name"]: each["resourceName"] for each in json.loads(written.stdout)["claims"]}
+    protected = {"opts": {"protect": True}}
+    stack.declare(
+        **{
+            imported["training"]: claim(2, FORWARD, name="training", **protected),
+            imported["serving"]: claim(2, BACKWARD, name="serving", **protected),
+        }
+    )
+    assert stack.preview() == {}
+    assert set(stack.up()) == {"same"}
+    assert calls(stack) == []
 
 
 def forget_provider(stack: Stack) -> None:
