@@ -310,6 +310,56 @@ def test_claims_are_imported_by_a_file_and_need_no_change(start: Start) -> None:
     assert calls(stack) == []
 
 
+TWO_ORGANIZATIONS: Final = """
+import json
+
+import pulumi
+
+outputs = dict.fromkeys(("name", "organizationId", "status", "allocatedInstances", "createdAt", "updatedAt"))
+with open("claims.json", encoding="utf-8") as file:
+    settings = json.load(file)
+
+
+class Settings(pulumi.ProviderResource):
+    def __init__(self, name, props):
+        super().__init__("coreweave-inference", name, props)
+
+
+for name, given in settings.items():
+    provider = Settings(name, given | {"token": pulumi.Output.secret(given["token"])})
+    resources = {"instanceId": "gb200-4x", "instanceCount": 2, "zones": ["US-WEST-04A"]}
+    pulumi.CustomResource(
+        "coreweave-inference:index:CapacityClaim",
+        f"training-{name}",
+        {**outputs, "resources": resources},
+        pulumi.ResourceOptions(provider=provider),
+    )
+"""
+
+
+@pytest.mark.thorough
+def test_each_provider_of_a_program_has_a_token_of_its_own(start: Start) -> None:
+    west = start()
+    with Emulator(EmulatorSettings()) as other:
+        emulators = {"west": west.emulator, "east": other}
+        west.environment = {
+            name: value for name, value in west.environment.items() if name not in other.environment()
+        }
+        west.use(TWO_ORGANIZATIONS)
+        west.declare(
+            **{name: {"token": each.token, "endpoint": each.url} for name, each in emulators.items()}
+        )
+        west.up()
+        held = {name: [claim.id for claim in each.live_claims()] for name, each in emulators.items()}
+        state = {name.removeprefix("training-"): [entry["id"]] for name, entry in west.resources().items()}
+        assert held == state
+        assert set(west.up()) == set(west.refresh()) == {"same"}
+        shown = west.output + west.state_file.read_text(encoding="utf-8")
+        assert not [name for name, each in emulators.items() if each.token in shown]
+        west.destroy()
+        assert [each.live_claims() for each in emulators.values()] == [[], []]
+
+
 def forget_provider(stack: Stack) -> None:
     """Remove the default provider from the state, as a change of the SDK's version does in effect."""
     state = json.loads(stack.pulumi("stack", "export").stdout)
