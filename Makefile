@@ -105,8 +105,9 @@ matrix: install ## run the tests with the oldest and the newest versions; writes
 	.venv/bin/python tools/matrix/matrix.py $(SETS)
 
 .PHONY: bench
-bench: install ## compare every operation with as many empty resources; writes docs/reference/benchmarks.md
-	@directory="$$($(INSTALL_ENGINE))" && PULUMI_ENGINE_DIR="$$directory" .venv/bin/python tests/bench/bench.py --out docs
+bench: install ## compare every operation with as many empty resources; SIZES=1,100; writes docs/reference/benchmarks.md
+	@directory="$$($(INSTALL_ENGINE) --yaml)" && PULUMI_ENGINE_DIR="$$directory" \
+		.venv/bin/python tests/bench/bench.py --out docs $(if $(SIZES),--sizes $(SIZES))
 
 .PHONY: crash-matrix
 crash-matrix: install ## run every death at every point of a claim's life; writes docs/reference/crash-matrix.md
