@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import ClaimError, labelled, text
+from .foreign_text import Lines
 from .identity import resource_name_of
 from .inputs import DECLARATION, INCARNATION, identity_of
 
@@ -150,6 +151,14 @@ class DeleteGuard:
         """The claims that this operation has released, and whether a list had shown each before."""
         with self._lock:
             return dict(self._released)
+
+
+def kept(claim_id: str, resource_name: str) -> Lines:
+    """What is said of a claim when a superseded entry of it is deleted."""
+    return text(
+        f"{labelled(resource_name, claim_id)} is kept: the entry removed from the state was an outdated "
+        "entry of a claim that is still in use."
+    )
 
 
 def _duplicate_ownership(claim_id: str, one: str | None, other: str | None) -> DuplicateOwnership:

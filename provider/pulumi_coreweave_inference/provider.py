@@ -38,6 +38,7 @@ from coreweave_inference.errors import (
 
 from . import catalogue, operation
 from .create import Created, create_or_adopt, takeover
+from .delete_guard import kept
 from .engine_process import prepare_process
 from .errors import (
     MISSING_TOKEN,
@@ -223,10 +224,7 @@ class CapacityClaimProvider(ResourceProvider):
         timeout = timeout or op.settings.delete_timeout
         resource_name = _resource_name(props)
         if op.guard.is_superseded(id, props):
-            op.say(
-                f"{labelled(resource_name, id)} is kept: the entry removed from the state was an outdated "
-                "entry of a claim that is still in use."
-            )
+            op.say(kept(id, resource_name))
             return
         updated_at = props.get("updatedAt")
         accepted, last = False, None

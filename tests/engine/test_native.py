@@ -157,9 +157,8 @@ def test_the_old_claim_stays_while_its_successor_is_not_ready(start: Start) -> N
     assert_settled(stack, {"training": claim(2, BACKWARD)})
 
 
-def test_a_claim_of_an_earlier_provider_is_refused_not_doubled(start: Start) -> None:
-    stack = start()
-    stack.declare(training=claim(1))
+def die_in_the_create(stack: Stack) -> None:
+    """An `up` that is killed when its claim exists and is not in the state yet."""
     stack.emulator.set_faults([{"path": "create", "hold": "after"}])
     with Operation(stack, *UP) as operation:
         stack.emulator.wait_for_hold(60)
@@ -168,6 +167,12 @@ def test_a_claim_of_an_earlier_provider_is_refused_not_doubled(start: Start) -> 
     stack.emulator.release()
     until(lambda: len(stack.emulator.live_claims()) == 1)
     stack.pulumi("cancel", "--yes", check=False)
+
+
+def test_a_claim_of_an_earlier_provider_is_refused_not_doubled(start: Start) -> None:
+    stack = start()
+    stack.declare(training=claim(1))
+    die_in_the_create(stack)
     forget_provider(stack)
     with pytest.raises(CommandFailed, match="this declaration has made a claim before"):
         stack.up()
@@ -262,14 +267,7 @@ def test_a_forced_replacement_after_an_upgrade_is_refused_and_the_text_leads_on(
 def test_the_review_foresees_that_a_claim_is_taken_over(start: Start) -> None:
     stack = start()
     stack.declare(training=claim(1))
-    stack.emulator.set_faults([{"path": "create", "hold": "after"}])
-    with Operation(stack, *UP) as operation:
-        stack.emulator.wait_for_hold(60)
-        operation.kill()
-    stack.emulator.clear_faults()
-    stack.emulator.release()
-    until(lambda: len(stack.emulator.live_claims()) == 1)
-    stack.pulumi("cancel", "--yes", check=False)
+    die_in_the_create(stack)
     (made,) = stack.emulator.live_claims()
     preview = stack.folder / "preview.json"
     preview.write_text(stack.pulumi("preview", "--json").stdout, encoding="utf-8")

@@ -304,10 +304,7 @@ def test_a_twin_under_another_namespace_is_refused(emulator: Emulator) -> None:
         assert made in failures[0]
         with pytest.raises(Refused, match="this declaration has made a claim before"):
             second.create(claim())
-        diff = provider_pb2.DiffRequest(
-            id=made, urn=urn_of("training"), olds=sent(outputs), news=sent(claim()), old_inputs=sent(claim())
-        )
-        second.call("Diff", diff)  # so it is in the state
+        second.diff(made, outputs, claim())  # so it is in the state
         replaced, _ = second.create({"resources": RESOURCES | {"zones": ["US-EAST-04A"]}})
         assert replaced != made
     with NativePlugin(emulator.environment(), {"namespace": other}) as third:
@@ -406,14 +403,12 @@ def test_a_claim_is_not_replaced_while_it_moves_from_the_dynamic_resource(
 ) -> None:
     made, outputs = native.create(claim())
     dynamic = outputs | {"identity": outputs["identity"] | {"declaration": "claims::training"}}
-    moved = {"id": made, "urn": urn_of("training"), "olds": sent(dynamic)}
-    scaled = sent({"resources": RESOURCES | {"instanceCount": 5}})
-    assert native.call("Diff", provider_pb2.DiffRequest(**moved, news=scaled)).replaces == []
-    replaced = sent({"resources": RESOURCES | {"zones": ["US-EAST-04A"]}})
+    scaled = {"resources": RESOURCES | {"instanceCount": 5}}
+    assert native.diff(made, dynamic, scaled).replaces == []
+    replaced = {"resources": RESOURCES | {"zones": ["US-EAST-04A"]}}
     with pytest.raises(Refused, match="would move from the dynamic resource and be replaced at once"):
-        native.call("Diff", provider_pb2.DiffRequest(**moved, news=replaced))
-    own = moved | {"olds": sent(outputs), "news": replaced}
-    assert native.call("Diff", provider_pb2.DiffRequest(**own)).replaces == ["resources.zones"]
+        native.diff(made, dynamic, replaced)
+    assert native.diff(made, outputs, replaced).replaces == ["resources.zones"]
     assert [each.id for each in emulator.live_claims()] == [made]
 
 
@@ -437,29 +432,22 @@ def test_a_claim_that_nobody_has_waited_for_is_waited_for_when_that_is_declared(
 ) -> None:
     made, outputs = waiting.create(claim(readiness={"wait": False}))
     declared = claim() if readiness is None else claim(readiness=readiness)
-    in_a_refresh = provider_pb2.DiffRequest(
-        id=made, urn=urn_of("training"), olds=sent(outputs), news=sent(declared), old_inputs=sent(declared)
-    )
-    assert waiting.call("Diff", in_a_refresh).changes == provider_pb2.DiffResponse.DIFF_NONE
+    in_a_refresh = waiting.diff(made, outputs, declared)
+    assert in_a_refresh.changes == provider_pb2.DiffResponse.DIFF_NONE
     waiting.check(declared)
-    diff = provider_pb2.DiffRequest(
-        id=made, urn=urn_of("training"), olds=sent(outputs), news=sent(declared), old_inputs=sent(claim())
-    )
-    response = waiting.call("Diff", diff)
+    response = waiting.diff(made, outputs, declared, claim())
     assert (response.changes == provider_pb2.DiffResponse.DIFF_SOME) == changes
     assert list(response.diffs) == ["status"] * changes
     moved = {name: value for name, value in outputs.items() if name != "status"}  # as the dynamic resource's
-    diff.olds.CopyFrom(sent(moved))
-    assert waiting.call("Diff", diff).changes == provider_pb2.DiffResponse.DIFF_NONE
+    assert waiting.diff(made, moved, declared, claim()).changes == provider_pb2.DiffResponse.DIFF_NONE
 
 
 def test_a_ready_claim_with_fewer_instances_than_are_now_required_is_waited_for(native: NativePlugin) -> None:
     made, outputs = native.create(native.check(claim())[0])
-    request = {"id": made, "urn": urn_of("training"), "news": sent(claim()), "old_inputs": sent(claim())}
-    same = native.call("Diff", provider_pb2.DiffRequest(**request, olds=sent(outputs)))
+    same = native.diff(made, outputs, claim())
     assert same.changes == provider_pb2.DiffResponse.DIFF_NONE
     fewer = outputs | {"allocatedInstances": 3}
-    less = native.call("Diff", provider_pb2.DiffRequest(**request, olds=sent(fewer)))
+    less = native.diff(made, fewer, claim())
     assert less.changes == provider_pb2.DiffResponse.DIFF_SOME
 
 
@@ -491,22 +479,15 @@ def test_an_id_that_is_none_is_answered_with_where_to_find_one(native: NativePlu
 def test_ignored_changes_keep_what_the_state_holds(native: NativePlugin, emulator: Emulator) -> None:
     made, outputs = native.create(claim())
     lagging = claim() | {"resources": RESOURCES | {"instanceCount": 2}}
-    diff = provider_pb2.DiffRequest(
-        id=made,
-        urn=urn_of("training"),
-        olds=sent(outputs),
-        news=sent(lagging),
-        old_inputs=sent(lagging),
-        ignoreChanges=["resources.instanceCount"],
-    )
-    assert native.call("Diff", diff).changes == provider_pb2.DiffResponse.DIFF_NONE
+    ignoring = {"ignoreChanges": ["resources.instanceCount"]}
+    assert native.diff(made, outputs, lagging, **ignoring).changes == provider_pb2.DiffResponse.DIFF_NONE
     update = provider_pb2.UpdateRequest(
         id=made,
         urn=urn_of("training"),
         olds=sent(outputs),
         news=sent(lagging),
         old_inputs=sent(lagging),
-        ignoreChanges=["resources.instanceCount"],
+        **ignoring,
     )
     native.call("Update", update)
     assert [each.instance_count for each in emulator.live_claims()] == [4]

@@ -425,15 +425,16 @@ class NativeSoak(Soak):
 
     kind = NativeStack
     type = NATIVE_TYPE
+    _sdk = 0  # the patch level of its version
 
     def environment(self, seed: int) -> dict[str, str]:
-        self._sdk = 0  # the patch level of its version
-        self._is_declared = random.Random(f"provider {seed}").choice((True, False))
-        self._say(f"the provider is {'declared' if self._is_declared else 'the default one'}")
-        return super().environment(seed) | ({"NATIVE_PROVIDER": "{}"} if self._is_declared else {})
+        is_declared = random.Random(f"provider {seed}").choice((True, False))
+        self._say(f"the provider is {'declared' if is_declared else 'the default one'}")
+        return super().environment(seed) | ({"NATIVE_PROVIDER": "{}"} if is_declared else {})
 
     def _before(self, step: Step) -> None:
-        if random.Random(f"sdk {step.seed}").random() < 0.15 and not self._is_declared:
+        is_declared = "NATIVE_PROVIDER" in self._stack.environment
+        if random.Random(f"sdk {step.seed}").random() < 0.15 and not is_declared:
             self._sdk += 1
             self.counts["upgrades of the SDK"] += 1
             self._say(f"      the SDK is 0.0.{self._sdk}")

@@ -166,6 +166,24 @@ class NativePlugin:
         response = self.call("Read", request)
         return response.id, received(response.properties), received(response.inputs)
 
+    def diff(
+        self,
+        id: str,
+        olds: Mapping[str, Any],
+        news: Mapping[str, Any],
+        old_inputs: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> Any:
+        request = provider_pb2.DiffRequest(
+            id=id,
+            urn=urn_of("training"),
+            olds=sent(olds),
+            news=sent(news),
+            old_inputs=sent(old_inputs or news),
+            **more,
+        )
+        return self.call("Diff", request)
+
     def delete(self, id: str, properties: Mapping[str, Any], name: str = "training") -> None:
         self.call("Delete", provider_pb2.DeleteRequest(id=id, urn=urn_of(name), properties=sent(properties)))
 

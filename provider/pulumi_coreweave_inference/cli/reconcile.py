@@ -6,6 +6,7 @@ state relies on it and the API does not have it or is deleting it.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,17 +100,15 @@ def reconcile(claims: Iterable[CapacityClaim], stacks: Sequence[StackState]) -> 
         if len(entries) > 1
     )
     organizations = {claim.spec.organization_id for claim in known.values()} - {""}
-    unseen = [
-        entry
-        for entries in held.values()
-        for entry in entries
-        if organizations and entry.organization and entry.organization not in organizations
-    ]
+    unseen: list[Entry] = []
+    shown: list[Entry] = []
+    for entry in itertools.chain.from_iterable(held.values()):
+        is_unseen = organizations and entry.organization and entry.organization not in organizations
+        (unseen if is_unseen else shown).append(entry)
     gone = (
         Gone(entry, known.get(entry.claim_id))
-        for entries in held.values()
-        for entry in entries
-        if not entry.pending_deletion and _is_gone(known.get(entry.claim_id)) and entry not in unseen
+        for entry in shown
+        if not entry.pending_deletion and _is_gone(known.get(entry.claim_id))
     )
     return Mismatches(tuple(unmanaged), tuple(twice), tuple(gone), tuple(unseen))
 

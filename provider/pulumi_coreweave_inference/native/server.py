@@ -35,6 +35,7 @@ import coreweave_inference as api
 from coreweave_inference.errors import CoreweaveError
 from pulumi_coreweave_inference import lookups, operation
 from pulumi_coreweave_inference._version import __version__
+from pulumi_coreweave_inference.delete_guard import kept
 from pulumi_coreweave_inference.errors import (
     ClaimError,
     InvalidReadiness,
@@ -424,12 +425,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         def delete() -> None:
             incarnation = identity_of(props.values).get(INCARNATION)
             if self._siblings.current_entry(request.id) not in (None, incarnation):
-                self._say(
-                    text(
-                        f"{labelled(resource_name_of(request.urn), request.id)} is kept: the entry removed "
-                        "from the state was an outdated entry of a claim that is still in use."
-                    )
-                )
+                self._say(kept(request.id, resource_name_of(request.urn)))
                 return
             successor = self._unready_successor(request.urn, request.id, props)
             if successor is not None:
@@ -534,9 +530,8 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             claim.status.updated_at,
             secrets=frozenset() if is_default else frozenset({"name"}),
         )
-        show, warn, say = self._line("", True), self._line("", False, warning=True), self._line("")
         try:
-            return await self._poller.wait(goal, show, warn, say)
+            return await self._wait(goal)
         except (ClaimError, CoreweaveError) as error:
             await _abort(context, self._said(_wait_failed(error, goal, "the claim, as far as we know.")))
 
@@ -560,8 +555,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
         self._waiting += 1
         hint = asyncio.get_running_loop().call_later(_ALL_WAIT, self._say_that_all_wait)
         try:
-            show, warn, say = self._line(urn, True), self._line(urn, False, warning=True), self._line(urn)
-            claim = await self._poller.wait(goal, show, warn, say)
+            claim = await self._wait(goal)
         except Exception as error:  # noqa: BLE001  # whatever it is: the claim exists, and must be in the state
             last = self._poller.last_seen(claim_id) or outputs.claim
             detail = provider_pb2.ErrorResourceInitFailed(
@@ -576,6 +570,11 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):
             self._waiting -= 1
         self._siblings.note_ready(urn)
         return claim
+
+    async def _wait(self, goal: Goal) -> CapacityClaim:
+        urn = goal.urn or ""
+        lines = (self._line(urn, ephemeral=True), self._line(urn, warning=True), self._line(urn))
+        return await self._poller.wait(goal, *lines)
 
     def _goal(
         self, urn: str, claim_id: str, outputs: Outputs, given: _Given, seconds: float, *, waits: bool = False

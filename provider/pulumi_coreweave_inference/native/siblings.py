@@ -36,7 +36,6 @@ class Siblings:
         self._lock = threading.Lock()
         self._known: dict[tuple[str, str], str] = {}
         self._read = 0  # bytes of the file
-        self._declared_said = False
 
     def note_entry(self, claim_id: str, incarnation: str) -> None:
         """This process has written the current entry of a claim."""
@@ -60,8 +59,7 @@ class Siblings:
 
     def note_declared(self) -> None:
         """The program of this operation declares claims."""
-        if not self._declared_said:
-            self._declared_said = True
+        if (_DECLARED, "") not in self._known:
             self._note(_DECLARED, "", "")
 
     def any_declared(self) -> bool:
